@@ -1,0 +1,72 @@
+"""Batches of photos as tensors, decoded ahead by threads, all of one size whatever is broken or left over."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from deconvnet.images.decode import UnreadableImage, read_image
+from deconvnet.images.photos import Photos
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some photos ready for a network."""
+
+    inputs: Tensor
+    """(batch size, 3, H, W); rows past the photos of the last batch, and those of unreadable photos, are zero."""
+    rows: Tensor
+    """(n,) which rows of `inputs` hold a photo."""
+    images: Tensor
+    """(n,) those photos' indices in the set, ascending."""
+    skipped: dict[int, str] = field(default_factory=dict)
+    """Indices of the photos that could not be read, with the reason."""
+
+
+def batches(
+    photos: Photos,
+    preprocess: Callable[[Image.Image], Tensor],
+    batch_size: int = 32,
+    workers: int | None = None,
+    indices: Sequence[int] | None = None,
+) -> Iterator[Batch]:
+    """Read photos in order (all, or those of `indices`) and yield them in batches that all have `batch_size` rows.
+
+    One size for all batches means that a photo's values do not depend on how many photos stand beside it. Photos are
+    decoded by `workers` threads (default: one per core, at most 8), never more than three batches ahead.
+    """
+    order = range(len(photos)) if indices is None else indices
+    groups = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+    def read(index: int) -> Tensor | str:
+        try:
+            return preprocess(read_image(photos.file(index)))
+        except UnreadableImage as error:
+            return str(error)
+
+    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+        ahead = deque([pool.submit(read, index) for index in group] for group in groups[:3])
+        try:
+            for number, group in enumerate(groups):
+                results = [future.result() for future in ahead.popleft()]
+                if number + 3 < len(groups):
+                    ahead.append([pool.submit(read, index) for index in groups[number + 3]])
+                yield _assemble(results, group, batch_size)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _assemble(results: list[Tensor | str], indices: Sequence[int], batch_size: int) -> Batch:
+    rows = [row for row, result in enumerate(results) if isinstance(result, Tensor)]
+    good = [result for result in results if isinstance(result, Tensor)]
+    shape = good[0].shape if good else torch.Size((3, 1, 1))
+    inputs = torch.zeros(batch_size, *shape)
+    for row, result in zip(rows, good, strict=True):
+        inputs[row] = result
+    skipped = {index: result for index, result in zip(indices, results, strict=True) if isinstance(result, str)}
+    return Batch(inputs, torch.tensor(rows), torch.tensor([indices[row] for row in rows]), skipped)

@@ -1,0 +1,44 @@
+"""One image file to one RGB picture, refusing what is broken or absurdly large before it costs memory."""
+
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from deconvnet.errors import DeconvnetError
+
+#: File formats that are opened, whatever the file is called.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+
+#: Images that claim more pixels than this are not decoded: 3 bytes a pixel make 300 MB.
+MAX_PIXELS = 100_000_000
+
+
+class UnreadableImage(DeconvnetError):
+    """A file that cannot be shown to a network; the message is the reason, without the file's name."""
+
+
+def read_image(path: Path | str) -> Image.Image:
+    """Decode one JPEG, PNG, WebP or BMP file to an RGB picture, upright as its EXIF orientation says.
+
+    Greyscale becomes three equal channels. Raises `UnreadableImage` with the reason if the file cannot be decoded or
+    claims more than `MAX_PIXELS` pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large and odd files; the checks below decide
+            with Image.open(path, formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > MAX_PIXELS:
+                    raise UnreadableImage(f"claims {width}×{height} pixels, more than the limit of {MAX_PIXELS:,}")
+                return ImageOps.exif_transpose(image).convert("RGB")
+    except UnreadableImage:
+        raise
+    except Image.UnidentifiedImageError:
+        raise UnreadableImage("is not a JPEG, PNG, WebP or BMP image") from None
+    except Image.DecompressionBombError:
+        raise UnreadableImage(f"claims more pixels than the limit of {MAX_PIXELS:,}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds on broken files: OSError, SyntaxError, struct.error …
+        raise UnreadableImage(f"cannot be decoded ({str(error) or type(error).__name__})") from None

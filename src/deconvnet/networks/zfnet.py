@@ -1,0 +1,68 @@
+"""ZFNet: AlexNet changed as sections 3 and 4.1 of Zeiler & Fergus say (Fig. 3), dense, with 7×7 stride-2 first filters."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor, nn
+
+from deconvnet.networks.contrast import ContrastConstants, ContrastNorm
+from deconvnet.networks.initial import initialise
+
+
+@dataclass(frozen=True)
+class ZFNetOptions:
+    """What the paper leaves open or varies (Table 3), and what published re-implementations do differently."""
+
+    classes: int = 1000
+    """Size of the last layer; 0 leaves out the fully connected layers: a trunk, good for looking."""
+    hidden: int = 4096
+    """Units in fc6 and fc7."""
+    middle: tuple[int, int, int] = (384, 384, 256)
+    """Maps of conv3, conv4 and conv5."""
+    contrast: ContrastConstants = field(default_factory=ContrastConstants)
+    order: Literal["pool-norm", "norm-pool"] = "pool-norm"
+    """Pooling before contrast normalisation, as Fig. 3's caption says, or after it, as published re-implementations do."""
+
+
+class ZFNet(nn.Module):
+    """Maps of (N, 3, 224, 224): 110 → pool 55, 26 → pool 13, 13, 13, 13 → pool 6; logits (N, classes), or pool5 for a trunk.
+
+    The paper states no padding. Padding 1 in conv1, none in conv2 and ceil pooling give the sizes of Fig. 3 exactly.
+    """
+
+    def __init__(self, options: ZFNetOptions | None = None) -> None:
+        super().__init__()
+        self.options = options = options or ZFNetOptions()
+        third, fourth, fifth = options.middle
+        self.conv1 = nn.Conv2d(3, 96, 7, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(96, 256, 5, stride=2)
+        self.conv3 = nn.Conv2d(256, third, 3, padding=1)
+        self.conv4 = nn.Conv2d(third, fourth, 3, padding=1)
+        self.conv5 = nn.Conv2d(fourth, fifth, 3, padding=1)
+        self.relu = nn.ReLU()
+        self.norm = ContrastNorm(options.contrast)
+        self.pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+        self.dropout = nn.Dropout(0.5)
+        if options.classes:
+            self.fc6 = nn.Linear(fifth * 6 * 6, options.hidden)
+            self.fc7 = nn.Linear(options.hidden, options.hidden)
+            self.fc8 = nn.Linear(options.hidden, options.classes)
+        initialise(self)
+
+    def _pool_and_normalise(self, x: Tensor) -> Tensor:
+        if self.options.order == "pool-norm":
+            return self.norm(self.pool(x))
+        return self.pool(self.norm(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self._pool_and_normalise(self.relu(self.conv1(x)))
+        x = self._pool_and_normalise(self.relu(self.conv2(x)))
+        x = self.relu(self.conv3(x))
+        x = self.relu(self.conv4(x))
+        x = self.pool(self.relu(self.conv5(x)))
+        if not self.options.classes:
+            return x
+        x = x.flatten(1)
+        x = self.dropout(self.relu(self.fc6(x)))
+        x = self.dropout(self.relu(self.fc7(x)))
+        return self.fc8(x)
