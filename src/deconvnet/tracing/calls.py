@@ -38,9 +38,7 @@ def _relu6(input: Tensor, inplace: bool = False) -> Rectification:
     return Rectification(input, 6.0, inplace)
 
 
-def _hardtanh(
-    input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
-) -> Rectification | None:
+def _hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Rectification | None:
     return Rectification(input, max_val, inplace) if min_val == 0 else None
 
 
@@ -109,8 +107,12 @@ def _conv2d(
     return Window(kernel, _pair(stride), _pair(padding), dilation)
 
 
-def _pool(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, *_: Any, **__: Any) -> Window:
-    return Window(_pair(kernel_size), _pair(kernel_size if stride in (None, [], ()) else stride), _pair(padding), _pair(dilation))
+def _pool(
+    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, *_: Any, **__: Any
+) -> Window:
+    return Window(
+        _pair(kernel_size), _pair(kernel_size if stride in (None, [], ()) else stride), _pair(padding), _pair(dilation)
+    )
 
 
 def _average_pool(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, *_: Any, **__: Any) -> Window:

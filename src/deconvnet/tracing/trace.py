@@ -35,8 +35,18 @@ class Layer:
     field: ReceptiveField
 
 
-def trace(module: nn.Module, x: Tensor) -> tuple[Layer, ...]:
-    """Run `module` on `x` (1, 3, H, W) and describe its layers in the order in which they run.
+@dataclass(frozen=True)
+class Trace:
+    """What one forward pass showed of a module."""
+
+    layers: tuple[Layer, ...]
+    """In the order in which they run."""
+    filters: Tensor | None
+    """The weights (units, 3, rows, columns) that turn pixels into the first layer, if a convolution does."""
+
+
+def trace(module: nn.Module, x: Tensor) -> Trace:
+    """Run `module` on `x` (1, 3, H, W) and describe its layers.
 
     A layer is named by the path of the module that called its ReLU; a path that makes several is numbered `#1`, `#2` ….
     Raises `DeconvnetError` for a module whose calls cannot be seen or that never rectifies.
@@ -56,7 +66,10 @@ def trace(module: nn.Module, x: Tensor) -> tuple[Layer, ...]:
     for layer in tracer.layers:
         seen[layer.name] += 1
         named.append(replace(layer, name=f"{layer.name}#{seen[layer.name]}") if times[layer.name] > 1 else layer)
-    return tuple(named)
+    filters, first = tracer.filters, named[0]
+    if filters is not None and tuple(filters.shape) != (first.units, 3, *first.field.size):
+        filters = None
+    return Trace(tuple(named), filters)
 
 
 class _Tracer(TorchFunctionMode):
@@ -65,6 +78,7 @@ class _Tracer(TorchFunctionMode):
         self.names = {part: name for name, part in module.named_modules()}
         self.stack: list[nn.Module] = []
         self.layers: list[Layer] = []
+        self.filters: Tensor | None = None
         self.height, self.width = x.shape[-2:]
         self.whole = ReceptiveField.whole(self.height, self.width)
         # Keyed by id, so the tensors are held to keep their ids from being used again.
@@ -95,6 +109,8 @@ class _Tracer(TorchFunctionMode):
         # Everything is read before the call: an in-place function changes its input and returns it.
         inputs = [(tuple(tensor.shape), self._field(tensor)) for tensor in _tensors((args, kwargs))]
         relu = rectification(func, args, kwargs)
+        if func is torch.conv2d and self.filters is None:
+            self.filters = args[1] if len(args) > 1 else kwargs["weight"]
         output = func(*args, **kwargs)
         for tensor in _tensors(output):
             field = self._field_after(func, args, kwargs, inputs, tensor)

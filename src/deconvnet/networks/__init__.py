@@ -1,0 +1,25 @@
+"""The convnets: AlexNet, ZFNet, where published weights come from, and what makes a module ready to be looked at."""
+
+from deconvnet.networks.alexnet import AlexNet2012, AlexNetOptions
+from deconvnet.networks.catalogue import ARCHITECTURES, load
+from deconvnet.networks.classes import imagenet_classes
+from deconvnet.networks.contrast import ContrastConstants
+from deconvnet.networks.network import Network
+from deconvnet.networks.preprocessing import Preprocessing, torchvision_preprocessing
+from deconvnet.networks.weights import save_weights
+from deconvnet.networks.zfnet import ZFNet, ZFNetOptions
+
+__all__ = [
+    "ARCHITECTURES",
+    "AlexNet2012",
+    "AlexNetOptions",
+    "ContrastConstants",
+    "Network",
+    "Preprocessing",
+    "ZFNet",
+    "ZFNetOptions",
+    "imagenet_classes",
+    "load",
+    "save_weights",
+    "torchvision_preprocessing",
+]

@@ -1,0 +1,193 @@
+"""The networks that can be named on the command line, and `load`, which makes one ready to be looked at."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.networks.alexnet import AlexNet2012, AlexNetOptions
+from deconvnet.networks.classes import imagenet_classes
+from deconvnet.networks.contrast import ContrastConstants
+from deconvnet.networks.description import Description, check_options, describe, read_description
+from deconvnet.networks.network import Network
+from deconvnet.networks.preprocessing import torchvision_preprocessing
+from deconvnet.networks.published import PUBLISHED, download, recognise
+from deconvnet.networks.weights import State, check_state, read_weights
+from deconvnet.networks.zfnet import ZFNet, ZFNetOptions
+
+
+@dataclass(frozen=True)
+class TorchvisionOptions:
+    """torchvision's `alexnet` comes in one shape."""
+
+    classes: int = 1000
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One kind of network."""
+
+    summary: str
+    options: Any
+    """The options it has by default, a dataclass with at least `classes`."""
+    build: Callable[[Any], nn.Module]
+    crop: int
+    classifier: str
+    """Prefix of the names of the fully connected layers' tensors."""
+    last: str
+    """The tensor whose first dimension is the number of classes."""
+
+
+def _torchvision_alexnet(options: TorchvisionOptions) -> nn.Module:
+    module: nn.Module = torchvision.models.alexnet(num_classes=options.classes or 1)
+    if not options.classes:
+        module.classifier = nn.Identity()
+    return module
+
+
+_LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "alexnet": Architecture(
+        'torchvision\'s AlexNet (Krizhevsky 2014, "one weird trick"): no groups, no normalisation',
+        TorchvisionOptions(),
+        _torchvision_alexnet,
+        224,
+        "classifier.",
+        "classifier.6.weight",
+    ),
+    "alexnet2012": Architecture(
+        "AlexNet as published in 2012: groups, contrast normalisation, 11×11 first filters at stride 4",
+        AlexNetOptions(),
+        AlexNet2012,
+        227,
+        "fc",
+        "fc8.weight",
+    ),
+    "zfnet": Architecture(
+        "Zeiler & Fergus' change of it (Fig. 3): dense, 7×7 first filters at stride 2",
+        ZFNetOptions(),
+        ZFNet,
+        224,
+        "fc",
+        "fc8.weight",
+    ),
+    "zfnet512": Architecture(
+        "ZFNet with 512 maps in conv3, conv4 and conv5",
+        ZFNetOptions(middle=(512, 512, 512)),
+        ZFNet,
+        224,
+        "fc",
+        "fc8.weight",
+    ),
+    "zfnet-wide": Architecture(
+        "ZFNet with 512, 1024 and 512 maps in conv3, conv4 and conv5 (Table 3)",
+        ZFNetOptions(middle=(512, 1024, 512)),
+        ZFNet,
+        224,
+        "fc",
+        "fc8.weight",
+    ),
+}
+
+
+def load(network: str, weights: str | Path | None = None, preprocessing: str | Path | None = None) -> Network:
+    """Load a network by name, on the CPU.
+
+    `network` is NAME or NAME:WEIGHTS with a name of `ARCHITECTURES`; `weights` may be given apart. WEIGHTS is a file, the
+    name of published weights (`imagenet1k` for `alexnet`: downloaded once, checked), or `random` (untrained, seed 0).
+    `preprocessing` is a TOML file that describes weights that do not describe themselves.
+
+    Raises `UsageError` for an unknown name, `DeconvnetError` for weights that are missing, damaged, of another network, or
+    that nothing is known about.
+    """
+    name, _, after = network.partition(":")
+    if name not in ARCHITECTURES:
+        raise UsageError(f"There is no network {name!r}; there are {', '.join(ARCHITECTURES)}.")
+    if weights is not None and after:
+        raise UsageError(f"Weights were given twice, as {after!r} and as {str(weights)!r}: give them once.")
+    chosen = str(weights) if weights is not None else after
+    downloads = {row.keyword: row for row in PUBLISHED if row.network == name and row.keyword}
+    chosen = chosen or next(iter(downloads), "")
+    if not chosen:
+        raise UsageError(f"{name} has no weights of its own yet: pass {name}:PATH, or {name}:random for an untrained one.")
+    if chosen == "random":
+        return _untrained(name)
+    file = download(downloads[chosen]) if chosen in downloads else Path(chosen)
+    return _from_file(name, file, Path(preprocessing) if preprocessing else None)
+
+
+def _untrained(name: str) -> Network:
+    architecture = ARCHITECTURES[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = architecture.build(architecture.options).eval()
+    return Network(
+        module,
+        torchvision_preprocessing(crop=architecture.crop),
+        name=name,
+        weights="untrained, seed 0",
+        layer_names=_LAYERS,
+        classes=imagenet_classes(),
+    )
+
+
+def _from_file(name: str, file: Path, toml: Path | None) -> Network:
+    published = recognise(file)
+    if published is not None and published.network != name:
+        raise DeconvnetError(f"{file} holds weights of {published.network}, not of {name}: pass {published.network}:{file}.")
+    state, description = read_weights(file)
+    if toml is not None:
+        description = read_description(toml)
+    elif published is not None:
+        description = describe(published.description, published.file)
+    if description is None:
+        raise DeconvnetError(
+            f"{file} does not say what preprocessing its weights expect, and guessing would make every picture wrong: "
+            "describe it with --preprocessing FILE.toml (docs/file-formats.md has an example)."
+        )
+    if description.network not in ("", name):
+        raise DeconvnetError(f"{file} holds weights of {description.network}: pass {description.network}:{file}.")
+    classes = _class_count(name, state)
+    if classes and description.classes and len(description.classes) != classes:
+        raise DeconvnetError(f"{file} names {len(description.classes)} classes, but its network has {classes} outputs.")
+    return Network(
+        _module(name, classes, state, description, file),
+        description.preprocessing,
+        name=name,
+        weights=description.weights or file.name,
+        layer_names=_LAYERS,
+        classes=description.classes if classes else None,
+        classifies=classes > 0,
+    )
+
+
+def _class_count(name: str, state: State) -> int:
+    """How many classes the weights tell apart; 0 for a trunk, which has no fully connected layers."""
+    architecture = ARCHITECTURES[name]
+    if architecture.last in state:
+        return state[architecture.last].shape[0]
+    trunk = not any(tensor.startswith(architecture.classifier) for tensor in state)
+    return 0 if trunk else int(architecture.options.classes)
+
+
+def _module(name: str, classes: int, state: State, description: Description, file: Path) -> nn.Module:
+    options = ARCHITECTURES[name].options
+    entries = check_options(options, description.options, str(file))
+    if "contrast" in entries:
+        entries["contrast"] = ContrastConstants(**check_options(ContrastConstants(), entries["contrast"], str(file)))
+    with torch.device("meta"):  # no memory and no time for weights that are replaced at once
+        module = ARCHITECTURES[name].build(replace(options, **{**entries, "classes": classes}))
+    expected = module.state_dict()
+    check_state(state, expected, str(file), name)
+    state = {tensor: value.to(torch.float32) for tensor, value in state.items()}
+    if description.bgr:
+        first = next(iter(expected))
+        state[first] = state[first].flip(1)
+    module.load_state_dict(state, assign=True)
+    return module.eval()

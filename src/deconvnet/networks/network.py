@@ -1,0 +1,157 @@
+"""A convnet ready to be looked at."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Self
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.networks.preprocessing import Preprocessing
+from deconvnet.tracing import Layer, Rules, Trace, evaluating, exact_float32, trace, watch
+
+
+class Network:
+    """A module with its preprocessing, its named layers, its class names and where its weights came from.
+
+    The module itself is never changed. It must take (N, 3, crop, crop), RGB, normalised by `preprocessing`.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        preprocessing: Preprocessing,
+        *,
+        name: str = "network",
+        weights: str = "",
+        layer_names: Sequence[str] | None = None,
+        classes: Sequence[tuple[str, str]] | None = None,
+        classifies: bool = True,
+    ) -> None:
+        """`weights` says in a few words where they are from; `layer_names` renames the layers in the order in which they
+        run (default: module paths); `classes` are (WordNet id or "", name) of each output; `classifies` is False for a
+        trunk, whose output is no class scores.
+        """
+        self.module = module
+        self.preprocessing = preprocessing
+        self.name = name
+        self.weights = weights
+        self.classes = None if classes is None else tuple(classes)
+        self.classifies = classifies
+        self._layer_names = layer_names
+
+    @property
+    def full_name(self) -> str:
+        """Name and weights, as they stand on every figure."""
+        return f"{self.name} ({self.weights})" if self.weights else self.name
+
+    def __repr__(self) -> str:
+        return f"<Network {self.full_name}: {', '.join(self.layers)}>"
+
+    @cached_property
+    def _trace(self) -> Trace:
+        size = self.preprocessing.crop
+        return trace(self.module, torch.zeros(1, 3, size, size, device=self.device, dtype=self.dtype))
+
+    @cached_property
+    def layers(self) -> dict[str, Layer]:
+        """The layers in the order in which they run, by name."""
+        found = self._trace.layers
+        names = self._layer_names or [layer.name for layer in found]
+        return {name: replace(layer, name=name) for name, layer in zip(names, found, strict=False)}
+
+    @property
+    def convolutional_layers(self) -> list[str]:
+        """Names of the layers that have feature maps."""
+        return [name for name, layer in self.layers.items() if layer.convolutional]
+
+    @property
+    def filters(self) -> Tensor | None:
+        """The first layer's filters (units, 3, rows, columns), RGB; None if that layer is not a plain convolution."""
+        return None if self._trace.filters is None else self._trace.filters.detach()
+
+    def layer(self, name: str) -> Layer:
+        """The layer called `name`. Raises `UsageError`, which lists the layers, if there is none."""
+        try:
+            return self.layers[name]
+        except KeyError:
+            raise UsageError(f"{self.name} has no layer {name!r}; its layers are {', '.join(self.layers)}.") from None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters(), torch.empty(0)).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.module.parameters(), torch.empty(0)).dtype
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the module; returns the network."""
+        self.module.to(device)
+        return self
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the names and values of the module's weights and buffers."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.module.state_dict().items()):
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def preprocess(self, photo: Image.Image) -> Tensor:
+        """A photo as this network's input, (3, crop, crop) float32 on the CPU; add `[None]` for a batch of one."""
+        return self.preprocessing(photo)
+
+    def observe(
+        self, x: Tensor, layers: Iterable[str], visit: Callable[[str, Tensor], None], rules: Rules | None = None
+    ) -> None:
+        """One forward pass over `x` (N, 3, crop, crop), no further than the last of `layers`.
+
+        `visit(name, maps)` is called as each layer goes by, with its output as (N, units, rows, columns); rows = columns = 1
+        for a fully connected layer. Use the maps at once or copy them: the module may overwrite them.
+        """
+        wanted = {self.layer(name).index: name for name in layers}
+        if not wanted:
+            return
+        last = max(wanted)
+
+        def pass_by(index: int, output: Tensor) -> bool:
+            if index in wanted:
+                visit(wanted[index], output if output.dim() == 4 else output[:, :, None, None])
+            return index == last
+
+        self._check(x)
+        with exact_float32():
+            watch(self.module, x.to(self.device, self.dtype), pass_by, rules)
+
+    def activations(self, x: Tensor, layer: str) -> Tensor:
+        """The output of a layer for `x` (N, 3, crop, crop): (N, units, rows, columns), or (N, units) if fully connected."""
+        kept: list[Tensor] = []
+        with torch.no_grad():
+            self.observe(x, [layer], lambda _, maps: kept.append(maps.clone()))
+        return kept[0] if self.layer(layer).convolutional else kept[0][:, :, 0, 0]
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """The softmax of the module's output for `x` (N, 3, crop, crop): (N, classes).
+
+        Raises `DeconvnetError` for a trunk, which has no classifier.
+        """
+        if not self.classifies:
+            raise DeconvnetError(f"{self.full_name} has no classifier, so it cannot say what is in a photo.")
+        self._check(x)
+        with torch.no_grad(), evaluating(self.module), exact_float32():
+            scores: Tensor = self.module(x.to(self.device, self.dtype))
+        return scores.softmax(dim=1)
+
+    def _check(self, x: Tensor) -> None:
+        size = self.preprocessing.crop
+        if x.dim() != 4 or tuple(x.shape[1:]) != (3, size, size):
+            raise UsageError(
+                f"{self.name} takes a tensor of shape (N, 3, {size}, {size}), not {tuple(x.shape)}: "
+                "network.preprocess(photo)[None] makes one from a photo."
+            )

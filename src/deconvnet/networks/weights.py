@@ -1,0 +1,121 @@
+"""Weights from files: what may be read, how it is checked, and what belongs to it.
+
+A weights file of this project is a safetensors file whose metadata has one entry, `deconvnet`: JSON with the network, its
+options and the preprocessing (docs/file-formats.md). Files of others are described by a row of `published.py` or by a
+TOML file. Nothing is unpickled but tensors and plain values.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from deconvnet.errors import DeconvnetError
+from deconvnet.networks.network import Network
+from deconvnet.networks.description import Description, describe, preprocessing_entries
+
+State = dict[str, Tensor]
+
+_CHECKPOINTS = {".pt", ".pth", ".ckpt", ".tar", ".bin"}
+_FORMAT = 1
+_MEAN_IMAGE = "preprocessing.mean"
+
+
+def read_weights(file: Path) -> tuple[State, Description | None]:
+    """Read a `.safetensors` file or a PyTorch checkpoint: its tensors, and its description if it carries one."""
+    if file.suffix == ".safetensors":
+        return _read_safetensors(file)
+    if file.suffix in _CHECKPOINTS:
+        return _read_checkpoint(file), None
+    kinds = ", ".join([".safetensors", *sorted(_CHECKPOINTS)])
+    raise DeconvnetError(f"{file} is not a kind of weights file that can be read: it takes {kinds}.")
+
+
+def _read_safetensors(file: Path) -> tuple[State, Description | None]:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is no dictionary)
+    except (SafetensorError, OSError) as error:
+        raise DeconvnetError(f"{file} is not a whole safetensors file: {error}.") from None
+    if "deconvnet" not in metadata:
+        return state, None
+    try:
+        entries = dict(json.loads(metadata["deconvnet"]))
+    except (ValueError, TypeError):
+        raise DeconvnetError(f"The description inside {file} is not JSON.") from None
+    if entries.pop("format", None) != _FORMAT:
+        raise DeconvnetError(f"{file} was written by another version of deconvnet, in a format that this one does not know.")
+    return state, describe(entries, f"The description inside {file}", state.pop(_MEAN_IMAGE, None))
+
+
+def _read_checkpoint(file: Path) -> State:
+    try:
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and torch each raise their own kinds
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        raise DeconvnetError(
+            f"{file} is not a PyTorch checkpoint that holds tensors and plain values only, and nothing else is loaded, "
+            f"because a pickle can run code ({reason})."
+        ) from None
+    for key in ("state_dict", "model"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise DeconvnetError(f"{file} holds no state dictionary: save one with torch.save(module.state_dict(), path).")
+    return {str(name).removeprefix("module."): value for name, value in loaded.items()}
+
+
+def check_state(state: State, expected: Mapping[str, Tensor], source: str, network: str) -> None:
+    """Compare names and shapes of tensors with a module's; raises `DeconvnetError` that names the first difference."""
+    missing = [name for name in expected if name not in state]
+    if missing:
+        layers = sorted({name.rpartition(".")[0] for name in missing})
+        raise DeconvnetError(f"{source} lacks layers of {network}: {', '.join(layers)} (no tensor {missing[0]!r}).")
+    unknown = [name for name in state if name not in expected]
+    if unknown:
+        raise DeconvnetError(
+            f"{source} has a tensor {unknown[0]!r} that {network} does not have: it belongs to another network."
+        )
+    for name, tensor in expected.items():
+        if state[name].shape != tensor.shape:
+            found, wanted = tuple(state[name].shape), tuple(tensor.shape)
+            raise DeconvnetError(f"{source} has {name} of shape {found}, but {network} has {wanted}.")
+
+
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise DeconvnetError(f"There is no file {file}.") from None
+    except OSError as error:
+        raise DeconvnetError(f"{file} cannot be read: {error.strerror}.") from None
+
+
+def save_weights(network: Network, file: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write a network of this project, with all that belongs to its weights, to one safetensors file, atomically."""
+    options: Any = network.module.options
+    description = {
+        "format": _FORMAT,
+        "network": network.name,
+        "weights": network.weights,
+        "options": asdict(options),
+        **preprocessing_entries(network.preprocessing),
+    }
+    if network.classes is not None:
+        description["classes"] = network.classes
+    state = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in network.module.state_dict().items()}
+    if network.preprocessing.mean.shape[-1] > 1:
+        state[_MEAN_IMAGE] = network.preprocessing.mean.contiguous()
+    beside = file.with_name(file.name + ".partial")
+    save_file(state, beside, {"deconvnet": json.dumps(description)})
+    beside.replace(file)

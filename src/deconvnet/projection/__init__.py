@@ -1,0 +1,7 @@
+"""Section 2.1: from one activation down to pixel space."""
+
+from deconvnet.projection.picture import grey_scale, picture, to_pixels
+from deconvnet.projection.project import Projected, Projection, project, project_each
+from deconvnet.projection.rules import DECONVNET
+
+__all__ = ["DECONVNET", "Projected", "Projection", "grey_scale", "picture", "project", "project_each", "to_pixels"]

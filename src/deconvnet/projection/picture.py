@@ -1,0 +1,44 @@
+"""Projections as pictures: zero is mid-grey, on a scale that is symmetric about it."""
+
+import math
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+MID_GREY = 128
+
+
+def grey_scale(projections: Tensor) -> float:
+    """The absolute value that becomes black or white: the 99.5th percentile, so that a few spikes do not grey the rest.
+
+    Where so few values differ from zero that the percentile is zero, it is the largest; 1 if all are zero.
+    """
+    values = projections.detach().abs().flatten().cpu().double().numpy()
+    return float(np.percentile(values, 99.5)) or float(values.max(initial=0.0)) or 1.0
+
+
+def to_pixels(projections: Tensor, scale: float) -> np.ndarray:
+    """(..., 3, H, W) signed values → (..., H, W, 3) uint8; 0 → 128, ±scale and beyond → 255 and 0."""
+    values = projections.detach().cpu().double().numpy() / scale
+    grey: np.ndarray = np.rint(np.clip(127.5 + 127.5 * values, 0, 255)).astype(np.uint8)
+    return np.moveaxis(grey, -3, -1)
+
+
+def picture(projection: Tensor) -> Image.Image:
+    """A projection (3, H, W) or (N, 3, H, W) as a PIL picture on mid-grey; several stand in rows, on one scale."""
+    several = projection if projection.dim() == 4 else projection[None]
+    tiles = to_pixels(several, grey_scale(several))
+    return Image.fromarray(in_rows(tiles, math.ceil(math.sqrt(len(tiles)))))
+
+
+def in_rows(tiles: np.ndarray, columns: int, gap: int = 1, background: int = 255) -> np.ndarray:
+    """Tiles (N, H, W, 3) side by side, `columns` to a row, `gap` pixels between them, as one (H', W', 3) picture."""
+    count, height, width, _ = tiles.shape
+    rows = math.ceil(count / columns)
+    columns = min(columns, count)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), background, dtype=np.uint8)
+    for number, tile in enumerate(tiles):
+        top, left = number // columns * (height + gap), number % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = tile
+    return sheet

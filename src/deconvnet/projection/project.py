@@ -1,0 +1,125 @@
+"""The projection of activations to pixel space (section 2.1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from deconvnet.errors import UsageError
+from deconvnet.networks import Network
+from deconvnet.projection.picture import picture
+from deconvnet.projection.rules import DECONVNET
+from deconvnet.tracing import exact_float32
+
+Start = Literal["activation", "one"]
+Position = tuple[int, int]
+
+#: Activations projected in one backward pass by `project`; more are done in several.
+_AT_ONCE = 32
+
+
+class Projection(Tensor):
+    """A tensor (N, 3, H, W) that shows itself as a picture in notebooks."""
+
+    def _repr_png_(self) -> bytes:
+        shown: bytes = picture(self.as_subclass(Tensor))._repr_png_()
+        return shown
+
+
+@dataclass(frozen=True)
+class Projected:
+    """The projections of N activations."""
+
+    pixels: Tensor
+    """(N, 3, H, W), in the space of the network's input; signed, zero where the activation depends on nothing."""
+    values: Tensor
+    """(N,) the activations themselves."""
+    rows: Tensor
+    """(N,) where they stand in their feature maps."""
+    columns: Tensor
+    """(N,)"""
+
+
+def project(
+    network: Network,
+    x: Tensor,
+    *,
+    layer: str,
+    unit: int | Sequence[int],
+    position: Position | Sequence[Position] | None = None,
+    start: Start = "activation",
+) -> Projection:
+    """Project one activation of each input in `x` (N, 3, H, W) down to pixels: (N, 3, H, W), signed, zero = grey.
+
+    `unit` and `position` (row, column) are one for all inputs or one for each; with several units or positions and one
+    input, that input serves for all. `position` None takes each unit's strongest (the first in row-major order among
+    equals). The signal that goes down is the activation's own value, or 1 with `start="one"`; every other activation of the
+    layer is zero, and an activation of 0 projects to zeros.
+
+    Raises `UsageError` for a layer, unit or position that the network does not have, or counts that do not match.
+    """
+    units = [unit] if isinstance(unit, int) else list(unit)
+    positions = [None] if position is None else _positions(position)
+    count = max(len(x), len(units), len(positions))
+    if any(length not in (1, count) for length in (len(x), len(units), len(positions))):
+        raise UsageError(
+            f"{len(x)} inputs, {len(units)} units and {len(positions)} positions do not match: give one or {count} of each."
+        )
+    x = x.expand(count, -1, -1, -1)
+    units, positions = units * (count // len(units)), positions * (count // len(positions))
+    parts = []
+    for first in range(0, count, _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        places = [place for place in positions[part] if place is not None]
+        at = torch.tensor(places) if places else None
+        parts.append(project_each(network, x[part], layer, torch.tensor(units[part]), at, start).pixels)
+    return torch.cat(parts).as_subclass(Projection)
+
+
+def project_each(
+    network: Network, x: Tensor, layer: str, units: Tensor, positions: Tensor | None = None, start: Start = "activation"
+) -> Projected:
+    """Project activation (units[n], positions[n]) of `layer` for each x[n], in one forward and one backward pass.
+
+    `units` is (N,), `positions` (N, 2) rows and columns, or None for each unit's strongest activation. As `project`, of
+    which it is the batched core; its memory grows with N.
+    """
+    _check(network, layer, units, positions, start)
+    # A leaf of its own: the caller's tensor is neither changed nor given a gradient, and inference mode does not matter.
+    with torch.inference_mode(False), torch.enable_grad(), exact_float32():
+        pixels = x.detach().to(network.device, network.dtype, copy=True).requires_grad_()
+        observed: list[Tensor] = []
+        network.observe(pixels.clone(), [layer], lambda _, maps: observed.append(maps), DECONVNET)
+        maps = observed[0]
+        each = torch.arange(len(x), device=maps.device)
+        units = units.to(maps.device)
+        if positions is None:
+            strongest = maps.detach()[each, units].flatten(1).argmax(dim=1)  # the first among equals, as torch documents
+            rows, columns = strongest // maps.shape[3], strongest % maps.shape[3]
+        else:
+            rows, columns = positions.to(maps.device).unbind(dim=1)
+        values = maps.detach()[each, units, rows, columns]
+        signal = torch.zeros_like(maps)
+        signal[each, units, rows, columns] = values if start == "activation" else (values > 0).to(maps.dtype)
+        (down,) = torch.autograd.grad(maps, pixels, signal)
+    return Projected(down, values, rows, columns)
+
+
+def _positions(position: Position | Sequence[Position]) -> list[Position | None]:
+    if len(position) == 2 and all(isinstance(number, int) for number in position):
+        return [(position[0], position[1])]  # type: ignore[list-item]
+    return list(position)  # type: ignore[arg-type]
+
+
+def _check(network: Network, layer: str, units: Tensor, positions: Tensor | None, start: str) -> None:
+    found = network.layer(layer)
+    rows, columns = found.map_size
+    if ((units < 0) | (units >= found.units)).any():
+        wrong = units[(units < 0) | (units >= found.units)][0].item()
+        raise UsageError(f"{layer} of {network.name} has no unit {wrong}: its units are 0–{found.units - 1}.")
+    if positions is not None and ((positions < 0) | (positions >= torch.tensor([rows, columns]))).any():
+        raise UsageError(f"The feature maps of {layer} are {rows}×{columns}: a position is 0–{rows - 1},0–{columns - 1}.")
+    if start not in ("activation", "one"):
+        raise UsageError(f'start is "activation" or "one", not {start!r}.')
