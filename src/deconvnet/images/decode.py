@@ -3,7 +3,7 @@
 import warnings
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deconvnet.errors import DeconvnetError
 
@@ -34,7 +34,7 @@ def read_image(path: Path | str) -> Image.Image:
                 return ImageOps.exif_transpose(image).convert("RGB")
     except UnreadableImage:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise UnreadableImage("is not a JPEG, PNG, WebP or BMP image") from None
     except Image.DecompressionBombError:
         raise UnreadableImage(f"claims more pixels than the limit of {MAX_PIXELS:,}") from None

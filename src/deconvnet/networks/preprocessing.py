@@ -31,7 +31,7 @@ class Preprocessing:
         width, height = photo.size
         shorter = min(width, height)
         resized = (int(self.resize * width / shorter), int(self.resize * height / shorter))  # as torchvision rounds
-        left, top = (int(round((side - self.crop) / 2)) for side in resized)
+        left, top = (round((side - self.crop) / 2) for side in resized)
         across, down = width / resized[0], height / resized[1]
         # Only the crop is resampled, so that an absurdly long photo costs no more than others.
         box = (left * across, top * down, (left + self.crop) * across, (top + self.crop) * down)

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.networks.network import Network
 from deconvnet.networks.description import Description, describe, preprocessing_entries
+from deconvnet.networks.network import Network
 
 State = dict[str, Tensor]
 

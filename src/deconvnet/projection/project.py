@@ -23,9 +23,8 @@ _AT_ONCE = 32
 class Projection(Tensor):
     """A tensor (N, 3, H, W) that shows itself as a picture in notebooks."""
 
-    def _repr_png_(self) -> bytes:
-        shown: bytes = picture(self.as_subclass(Tensor))._repr_png_()
-        return shown
+    def _repr_png_(self) -> bytes | None:
+        return picture(self.as_subclass(Tensor))._repr_png_()
 
 
 @dataclass(frozen=True)

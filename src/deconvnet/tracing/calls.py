@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deconvnet.tracing.receptive_field import Pair
+
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 
@@ -85,10 +87,10 @@ def is_contrast_normalisation(func: Callable[..., Any]) -> bool:
 class Window(NamedTuple):
     """A sliding window: (rows, columns) of its kernel, stride, padding and dilation."""
 
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    dilation: Pair
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -150,11 +152,13 @@ def window(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Window | Non
 #: Functions, by name, whose output at a place depends on their inputs at that place alone (whatever happens across
 #: channels). `cat`, `chunk` and the like are here only if they work along channels.
 _POINTWISE = frozenset(
-    """relu relu_ relu6 hardtanh clamp clamp_ clamp_min clamp_min_ threshold leaky_relu prelu elu selu gelu silu mish sigmoid
-    sigmoid_ tanh hardswish hardsigmoid add add_ __add__ __iadd__ __radd__ sub sub_ __sub__ __isub__ __rsub__ mul mul_ __mul__
-    __imul__ __rmul__ div div_ __truediv__ __itruediv__ true_divide rsub neg abs square pow __pow__ sqrt rsqrt exp maximum
-    minimum batch_norm local_response_norm dropout dropout_ dropout2d feature_dropout alpha_dropout contiguous clone detach
-    detach_ to float double half bfloat16 type""".split()
+    """
+    relu relu_ relu6 hardtanh clamp clamp_ clamp_min clamp_min_ threshold leaky_relu prelu elu selu gelu silu mish
+    sigmoid sigmoid_ tanh hardswish hardsigmoid add add_ __add__ __iadd__ __radd__ sub sub_ __sub__ __isub__ __rsub__
+    mul mul_ __mul__ __imul__ __rmul__ div div_ __truediv__ __itruediv__ true_divide rsub neg abs square pow __pow__
+    sqrt rsqrt exp maximum minimum batch_norm local_response_norm dropout dropout_ dropout2d feature_dropout
+    alpha_dropout contiguous clone detach detach_ to float double half bfloat16 type
+    """.split()
 )
 _ALONG_CHANNELS = frozenset(["cat", "concat", "concatenate", "chunk", "split"])
 

@@ -5,8 +5,10 @@ pooling with kernel k, stride s, padding p and dilation d turns (jump, size, sta
 (jump·s, size + (k−1)·d·jump, start − p·jump): Dumoulin & Visin 2016, "A guide to convolution arithmetic".
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+Pair = tuple[int, int]
 
 
 class Box(NamedTuple):
@@ -51,6 +53,16 @@ class ReceptiveField:
     def whole(height: int, width: int) -> "ReceptiveField":
         """Every activation sees the whole input, as behind a fully connected layer."""
         return ReceptiveField(Axis(0, height, 0), Axis(0, width, 0), height, width)
+
+    def through_window(self, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> "ReceptiveField":
+        """The field of a layer whose activations each see a window of this layer's; all in (rows, columns)."""
+        rows, columns = zip(kernel, stride, padding, dilation, strict=True)
+        return replace(self, rows=self.rows.through_window(*rows), columns=self.columns.through_window(*columns))
+
+    def joined(self, other: "ReceptiveField") -> "ReceptiveField":
+        """The field of a sum or a concatenation of two maps."""
+        rows, columns = self.rows.joined(other.rows, self.height), self.columns.joined(other.columns, self.width)
+        return replace(self, rows=rows, columns=columns)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -135,18 +135,15 @@ class _Tracer(TorchFunctionMode):
         known = [(shape, field) for shape, field in inputs if field is not None]
         if not known:
             return None
+        field = known[0][1]
         moved = window(func, args, kwargs)
         if moved is not None:
-            field = known[0][1]
-            rows, columns = zip(*moved, strict=True)
-            return replace(field, rows=field.rows.through_window(*rows), columns=field.columns.through_window(*columns))
+            return field.through_window(*moved)
         same_place = all(len(shape) == 4 and shape[-2:] == output.shape[-2:] for shape, _ in known) and output.dim() == 4
         if not (same_place and is_pointwise(func, args, kwargs)):
             return self.whole
-        field = known[0][1]
         for _, other in known[1:]:
-            rows = field.rows.joined(other.rows, self.height)
-            field = replace(field, rows=rows, columns=field.columns.joined(other.columns, self.width))
+            field = field.joined(other)
         return field
 
     def _record(self, output: Tensor) -> None:
