@@ -1,1 +1,12 @@
-"""x"""
+"""See what every feature map of a convolutional network responds to.
+
+An implementation of Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks" (ECCV 2014), on PyTorch.
+"""
+
+from deconvnet.atlas import Atlas
+from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.mining import mine
+from deconvnet.networks import Network, Preprocessing, load
+from deconvnet.projection import picture, project
+
+__all__ = ["Atlas", "DeconvnetError", "Network", "Preprocessing", "UsageError", "load", "mine", "picture", "project"]

@@ -62,7 +62,9 @@ def mine(
 
     if len(skipped) == len(photos):
         index, reason = next(iter(skipped.items()))
-        raise DeconvnetError(f"None of the {len(photos)} photos in {photos.root} can be read: {photos.paths[index]} {reason}.")
+        raise DeconvnetError(
+            f"None of the {len(photos)} photos in {photos.root} can be read: {photos.paths[index]} {reason}."
+        )
     for kept in strongest.values():
         kept.values, kept.images, kept.places = kept.values.cpu(), kept.images.cpu(), kept.places.cpu()
     return Mined(

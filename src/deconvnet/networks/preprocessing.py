@@ -42,6 +42,11 @@ class Preprocessing:
         pixels = torch.from_numpy(np.array(self.view(photo.convert("RGB")), dtype=np.float32)).permute(2, 0, 1)
         return (pixels * (self.scale / 255) - self.mean) / self.std
 
+    def pixels(self, inputs: Tensor) -> np.ndarray:
+        """The inverse of `__call__`: inputs (N, 3, crop, crop) as pictures (N, crop, crop, 3) uint8."""
+        pixels = (inputs.cpu() * self.std + self.mean) * (255 / self.scale)
+        return pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+
 
 def per_channel(values: Sequence[float]) -> Tensor:
     """Three numbers as a (3, 1, 1) tensor."""

@@ -1,0 +1,5 @@
+"""What mining and projection leave on disk: pictures and tables of every unit, and pages to browse them."""
+
+from deconvnet.atlas.atlas import Atlas
+
+__all__ = ["Atlas"]

@@ -1,0 +1,145 @@
+"""Pictures of units in the paper's style: nine projections beside the nine patches that they come from.
+
+Drawn pixel by pixel rather than with a plotting library, because a patch of 11×11 pixels should be seen as it is.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from matplotlib import font_manager
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from deconvnet.projection import grey_scale, to_pixels
+from deconvnet.projection.picture import MID_GREY, in_rows
+
+_PAPER, _INK, _FAINT = (255, 255, 255), (20, 20, 20), (110, 110, 110)
+_MARGIN = 12
+
+
+@dataclass(frozen=True)
+class UnitLayout:
+    """Where things stand in the picture of one unit, so that they can be cut out of it again."""
+
+    tile: tuple[int, int]
+    """Height and width of one patch in pixels of the network's input."""
+    top: int
+    """Patches in a block."""
+
+    HEADER = 46
+
+    @property
+    def zoom(self) -> int:
+        """Whole-numbered enlargement of small patches."""
+        return max(1, math.ceil(84 / max(self.tile)))
+
+    @property
+    def columns(self) -> int:
+        return math.ceil(math.sqrt(self.top))
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Height and width of one block of patches."""
+        rows = math.ceil(self.top / self.columns)
+        height, width = (side * self.zoom + 1 for side in self.tile)
+        return rows * height - 1, self.columns * width - 1
+
+    def box(self, number: int) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom of block 0 (projections) or 1 (patches)."""
+        height, width = self.block
+        left = _MARGIN + number * (width + _MARGIN)
+        return left, self.HEADER, left + width, self.HEADER + height
+
+
+def unit_picture(projections: Tensor, patches: np.ndarray, layout: UnitLayout, heading: str, network: str) -> Image.Image:
+    """One unit: projections (n, 3, h, w) on the left, patches (n, h, w, 3) uint8 on the right, n at most `layout.top`.
+
+    The projections share one grey scale, symmetric about zero (see `grey_scale`). Places without a hit stay grey.
+    """
+    height, width = layout.block
+    page = Image.new("RGB", (3 * _MARGIN + 2 * width, layout.HEADER + height + _MARGIN), _PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.text((_MARGIN, 8), heading if len(patches) else f"{heading}: never active", _INK, font(15))
+    draw.text((_MARGIN, 27), fitting(network, page.width - 2 * _MARGIN, 11), _FAINT, font(11))
+    tiles = to_pixels(projections, grey_scale(projections))
+    for number, found in enumerate((tiles, patches)):
+        full = np.full((layout.top, *layout.tile, 3), MID_GREY, dtype=np.uint8)
+        full[: len(found)] = found
+        enlarged = full.repeat(layout.zoom, axis=1).repeat(layout.zoom, axis=2)
+        page.paste(Image.fromarray(in_rows(enlarged, layout.columns)), layout.box(number)[:2])
+    return page
+
+
+def filter_tiles(filters: Tensor, shared_scale: bool = True) -> np.ndarray:
+    """First-layer filters (units, 3, h, w) as (units, h, w, 3) uint8, zero grey; one scale for all, or one for each."""
+    if shared_scale:
+        return to_pixels(filters, float(filters.abs().max()) or 1.0)
+    return np.stack([to_pixels(one, float(one.abs().max()) or 1.0) for one in filters])
+
+
+def filter_sheet(filters: Tensor, network: str, columns: int = 11) -> Image.Image:
+    """All first-layer filters (units, 3, h, w) on one scale, `columns` to a row, as in the paper's Fig. 6."""
+    tiles = filter_tiles(filters)
+    zoom = max(1, math.ceil(44 / max(tiles.shape[1:3])))
+    sheet = Image.fromarray(in_rows(tiles.repeat(zoom, axis=1).repeat(zoom, axis=2), columns, gap=2))
+    page = Image.new("RGB", (sheet.width + 2 * _MARGIN, sheet.height + UnitLayout.HEADER + _MARGIN), _PAPER)
+    draw = ImageDraw.Draw(page)
+    count, height, width, _ = tiles.shape
+    draw.text((_MARGIN, 8), f"{count} first-layer filters, {height}×{width} pixels, one scale", _INK, font(15))
+    draw.text((_MARGIN, 27), fitting(network, page.width - 2 * _MARGIN, 11), _FAINT, font(11))
+    page.paste(sheet, (_MARGIN, UnitLayout.HEADER))
+    return page
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One unit in a figure of several: what stands on the left, and its patches."""
+
+    caption: str
+    left: Image.Image
+    right: Image.Image
+
+
+def figure(panels: Sequence[Panel], heading: str, network: str, side: int = 300) -> Image.Image:
+    """The paper's Fig. 2 for one layer: blocks of several units on the left, their patches in the same order on the right.
+
+    Each block is drawn `side` pixels wide or smaller.
+    """
+    columns = max(1, round(math.sqrt(len(panels))))
+    rows = math.ceil(len(panels) / columns)
+    widest, tallest = max(panel.right.width for panel in panels), max(panel.right.height for panel in panels)
+    ratio = side / max(widest, tallest)
+    width, height = round(widest * ratio), round(tallest * ratio)
+    caption, header, gutter = 26, 78, 3 * _MARGIN
+    half = columns * (width + _MARGIN) - _MARGIN
+    page = Image.new("RGB", (2 * _MARGIN + 2 * half + gutter, header + rows * (height + caption + _MARGIN)), _PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.text((_MARGIN, 10), fitting(heading, page.width - 2 * _MARGIN, 28), _INK, font(28))
+    draw.text((_MARGIN, 46), fitting(network, page.width - 2 * _MARGIN, 20), _FAINT, font(20))
+    for number, panel in enumerate(panels):
+        left = _MARGIN + number % columns * (width + _MARGIN)
+        top = header + number // columns * (height + caption + _MARGIN)
+        for offset, block in ((0, panel.left), (half + gutter, panel.right)):
+            # Small patches stay crisp squares; large ones are averaged down.
+            method = Image.Resampling.NEAREST if block.width < width else Image.Resampling.LANCZOS
+            draw.text((left + offset, top), panel.caption, _INK, font(18))
+            page.paste(block.resize((width, height), method), (left + offset, top + caption))
+    return page
+
+
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The sans-serif font that comes with matplotlib, so that pictures are the same on every machine."""
+    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+
+
+def fitting(text: str, width: int, size: int) -> str:
+    """`text`, its middle left out if it is wider than `width` pixels."""
+    cut = len(text)
+    while font(size).getlength(text) > width and cut > 8:
+        cut -= 2
+        text = f"{text[: cut // 2].rstrip()}…{text[-(cut // 2) :].lstrip()}"
+    return text

@@ -1,0 +1,62 @@
+"""The paper's Fig. 2 for one layer, put together from the pictures of units that an atlas holds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from deconvnet.atlas.drawing import Panel, UnitLayout, figure, filter_tiles
+from deconvnet.atlas.tables import read_table
+from deconvnet.errors import UsageError
+
+#: Units in a figure when none are named.
+_IN_FIGURE = 16
+
+
+def layer_figure(
+    folder: Path, description: dict[str, Any], layer: str, units: Sequence[int] | None = None, seed: int = 0
+) -> Image.Image:
+    """Projections on the left, patches in the same order on the right; see `Atlas.figure`."""
+    entry = next((entry for entry in description["layers"] if entry["name"] == layer), None)
+    if entry is None:
+        raise UsageError(f"This atlas has no layer {layer!r}; it has {', '.join(e['name'] for e in description['layers'])}.")
+    rows = [row for row in read_table(folder / "units.csv") if row["layer"] == layer]
+    here = {int(row["unit"]): float(row["active_share"]) > 0 for row in rows}
+    chosen = _random_units(here, seed) if units is None else list(units)
+    if not chosen or not set(chosen) <= set(here):
+        wrong = sorted(set(chosen) - set(here))
+        raise UsageError(f"This atlas has no unit {wrong[0]} in {layer}." if wrong else "A figure needs at least one unit.")
+
+    tile = (entry["picture"]["height"], entry["picture"]["width"])
+    layout = UnitLayout(tile, description["top"])
+    filters = _filters(folder) if layer == description["layers"][0]["name"] else None
+    panels = []
+    for unit in chosen:
+        with Image.open(folder / layer / f"{unit:04d}.webp") as page:
+            left, right = (page.crop(layout.box(number)).convert("RGB") for number in (0, 1))
+        if filters is not None:
+            left = Image.fromarray(filters[unit]).resize(right.size, Image.Resampling.NEAREST)
+        panels.append(Panel(f"unit {unit}", left, right))
+    shown = "filters" if filters is not None else "projections"
+    how = f"random units, seed {seed}" if units is None else "chosen units"
+    photos = description["images"]
+    heading = f"{layer}: {shown} and the {description['top']} strongest patches of {photos['read']:,} photos ({how})"
+    return figure(panels, heading, description["network"]["full_name"])
+
+
+def _random_units(alive: dict[int, bool], seed: int) -> list[int]:
+    """A random subset of the units that are ever active, as in the paper; of all if none is."""
+    pool = [unit for unit, active in alive.items() if active] or list(alive)
+    drawn = np.random.default_rng(seed).choice(pool, size=min(_IN_FIGURE, len(pool)), replace=False)
+    return sorted(int(unit) for unit in drawn)
+
+
+def _filters(folder: Path) -> np.ndarray | None:
+    """The first layer's filters, each on its own scale, or None if the atlas has none."""
+    file = folder / "filters.npy"
+    if not file.exists():
+        return None
+    return filter_tiles(torch.from_numpy(np.load(file, allow_pickle=False)), shared_scale=False)

@@ -1,0 +1,115 @@
+"""Project mined hits, checking on the way that each photo still gives the value that was mined."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deconvnet.errors import DeconvnetError
+from deconvnet.images import batches
+from deconvnet.mining import LayerHits
+from deconvnet.networks import Network
+from deconvnet.projection import project_each
+from deconvnet.tracing import Layer
+
+#: Units whose hits are in memory together.
+_AT_ONCE = 32
+
+#: How far a value found again may lie from the one mined, relative to it.
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class UnitPieces:
+    """What the picture of one unit is made of."""
+
+    unit: int
+    projections: Tensor
+    """(hits, 3, h, w), cut to the receptive field, strongest first."""
+    patches: np.ndarray
+    """(hits, h, w, 3) uint8, the same places in the photos."""
+    difference: float
+    """The largest difference between a mined value and the one found while projecting, relative to it."""
+
+
+def picture_size(network: Network, layer: Layer) -> tuple[int, int]:
+    """Height and width of a layer's patches: its receptive field, as far as the input goes."""
+    height, width = layer.field.size
+    return min(height, network.preprocessing.crop), min(width, network.preprocessing.crop)
+
+
+def project_hits(
+    network: Network,
+    hits: LayerHits,
+    units: list[int],
+    *,
+    batch_size: int = 32,
+    workers: int | None = None,
+    see_view: Callable[[int, np.ndarray], None] = lambda image, view: None,
+) -> Iterator[UnitPieces]:
+    """Project every hit of `units`; yields one `UnitPieces` per unit, in order.
+
+    `see_view` is called with every photo's index and its view (crop, crop, 3) uint8 as it is read, perhaps several times.
+    Raises `DeconvnetError` if a value cannot be found again to `TOLERANCE`.
+    """
+    for first in range(0, len(units), _AT_ONCE):
+        yield from _project_some(network, hits, units[first : first + _AT_ONCE], batch_size, workers, see_view)
+
+
+def _project_some(
+    network: Network,
+    hits: LayerHits,
+    units: list[int],
+    batch_size: int,
+    workers: int | None,
+    see_view: Callable[[int, np.ndarray], None],
+) -> Iterator[UnitPieces]:
+    layer, strongest = hits.layer, hits.strongest
+    which, ranks = (strongest.images[units] >= 0).nonzero().unbind(dim=1)  # one element per hit
+    number = torch.tensor(units)[which]
+    images, values, positions = (
+        strongest.images[number, ranks],
+        strongest.values[number, ranks],
+        hits.positions[number, ranks],
+    )
+
+    height, width = picture_size(network, layer)
+    projections = torch.zeros(len(units), strongest.top, 3, height, width)
+    patches = np.zeros((len(units), strongest.top, height, width, 3), dtype=np.uint8)
+    differences = torch.zeros(len(units))
+    done = 0
+    for batch in batches(hits.photos, network.preprocess, batch_size, workers, images.tolist()):
+        for image, reason in batch.skipped.items():
+            raise DeconvnetError(f"{hits.photos.file(image)} could be read while mining, but now it {reason}.")
+        part = slice(done, done + len(batch.rows))
+        done = part.stop
+        inputs = batch.inputs[batch.rows]
+        found = project_each(network, inputs, layer.name, number[part], positions[part])
+        difference = ((found.values.cpu() - values[part]) / values[part]).abs()
+        _check(difference, hits, images[part], number[part])
+        differences.index_reduce_(0, which[part], difference.float(), "amax")
+        views = network.preprocessing.pixels(inputs)
+        pixels = found.pixels.cpu()
+        places = zip(
+            which[part].tolist(), ranks[part].tolist(), positions[part].tolist(), images[part].tolist(), strict=True
+        )
+        for index, (unit, rank, (row, column), image) in enumerate(places):
+            left, top, right, bottom = layer.field.picture_box(row, column)
+            projections[unit, rank] = pixels[index, :, top:bottom, left:right]
+            patches[unit, rank] = views[index, top:bottom, left:right]
+            see_view(image, views[index])
+    counts = (strongest.images[units] >= 0).sum(dim=1).tolist()
+    for index, unit in enumerate(units):
+        count = counts[index]
+        yield UnitPieces(unit, projections[index, :count], patches[index, :count], differences[index].item())
+
+
+def _check(difference: Tensor, hits: LayerHits, images: Tensor, units: Tensor) -> None:
+    worst = int(difference.argmax())
+    if difference[worst] > TOLERANCE:
+        raise DeconvnetError(
+            f"{hits.layer.name} unit {units[worst]} gives another value for {hits.photos.paths[images[worst]]} than when it "
+            f"was mined (relative difference {difference[worst]:.1e}): the photo or the network has changed, so mine again."
+        )

@@ -1,0 +1,77 @@
+"""The tables of an atlas: hits.csv, images.csv, units.csv and classes.npz (docs/file-formats.md)."""
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deconvnet.mining import HISTOGRAM_EDGES, Mined
+
+HIT_COLUMNS = ("layer", "unit", "rank", "image", "value", "row", "column", "left", "top", "right", "bottom")
+
+
+def write_tables(mined: Mined, units: dict[str, list[int]], folder: Path) -> None:
+    """Write all four tables of the chosen units of each layer."""
+    hits = [hit for name, chosen in units.items() for unit in chosen for hit in mined[name][unit]]
+    _write(
+        folder / "hits.csv",
+        HIT_COLUMNS,
+        ((h.layer, h.unit, h.rank, h.image, f"{h.value:.9g}", h.row, h.column, *h.box) for h in hits),
+    )
+    photos = mined.photos
+    readable = [index for index in range(len(photos)) if index not in mined.skipped]
+    _write(
+        folder / "images.csv",
+        ("image", "path", "label"),
+        ((index, photos.paths[index], photos.labels[index]) for index in readable),
+    )
+    _write(folder / "units.csv", unit_columns(), _unit_rows(mined, units))
+    sums = {name: mined[name].statistics.class_sums[:, chosen].numpy() for name, chosen in units.items()}
+    counts = next(iter(mined.layers.values())).statistics.class_images.numpy()
+    arrays = {"classes": np.array(photos.classes, dtype=str), "images": counts, **sums}
+    np.savez_compressed(folder / "classes.npz", **arrays)  # type: ignore[arg-type]  # it takes arrays by any name
+
+
+def unit_columns() -> list[str]:
+    """The columns of units.csv; a histogram's column is named by the lower bound of its bin."""
+    return [
+        "layer",
+        "unit",
+        "active_share",
+        "mean_max",
+        "selectivity",
+        "0",
+        *(f"{edge:.3g}" for edge in HISTOGRAM_EDGES.tolist()),
+    ]
+
+
+def _unit_rows(mined: Mined, units: dict[str, list[int]]) -> Iterable[Sequence[Any]]:
+    for name, chosen in units.items():
+        statistics = mined[name].statistics
+        share, mean, selectivity = statistics.active_share, statistics.mean_max, statistics.selectivity
+        for unit in chosen:
+            selective = selectivity[unit].item()
+            yield (
+                name,
+                unit,
+                f"{share[unit].item():.6g}",
+                f"{mean[unit].item():.6g}",
+                "" if math.isnan(selective) else f"{selective:.6g}",
+                *statistics.histogram[unit].tolist(),
+            )
+
+
+def _write(file: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as opened:
+        writer = csv.writer(opened, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def read_table(file: Path) -> list[dict[str, str]]:
+    """The rows of a CSV table."""
+    with file.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
+        return list(csv.DictReader(opened))
