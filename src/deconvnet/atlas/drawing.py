@@ -60,17 +60,14 @@ def unit_picture(projections: Tensor, patches: np.ndarray, layout: UnitLayout, h
     The projections share one grey scale, symmetric about zero (see `grey_scale`). Places without a hit stay grey.
     """
     height, width = layout.block
-    page = Image.new("RGB", (3 * _MARGIN + 2 * width, layout.HEADER + height + _MARGIN), _PAPER)
-    draw = ImageDraw.Draw(page)
-    draw.text((_MARGIN, 8), heading if len(patches) else f"{heading}: never active", _INK, font(15))
-    draw.text((_MARGIN, 27), fitting(network, page.width - 2 * _MARGIN, 11), _FAINT, font(11))
+    blocks = Image.new("RGB", (2 * width + _MARGIN, height), _PAPER)
     tiles = to_pixels(projections, grey_scale(projections))
     for number, found in enumerate((tiles, patches)):
         full = np.full((layout.top, *layout.tile, 3), MID_GREY, dtype=np.uint8)
         full[: len(found)] = found
         enlarged = full.repeat(layout.zoom, axis=1).repeat(layout.zoom, axis=2)
-        page.paste(Image.fromarray(in_rows(enlarged, layout.columns)), layout.box(number)[:2])
-    return page
+        blocks.paste(Image.fromarray(in_rows(enlarged, layout.columns)), (number * (width + _MARGIN), 0))
+    return _page(blocks, heading if len(patches) else f"{heading}: never active", network)
 
 
 def filter_tiles(filters: Tensor, shared_scale: bool = True) -> np.ndarray:
@@ -85,13 +82,15 @@ def filter_sheet(filters: Tensor, network: str, columns: int = 11) -> Image.Imag
     tiles = filter_tiles(filters)
     zoom = max(1, math.ceil(44 / max(tiles.shape[1:3])))
     sheet = Image.fromarray(in_rows(tiles.repeat(zoom, axis=1).repeat(zoom, axis=2), columns, gap=2))
-    page = Image.new("RGB", (sheet.width + 2 * _MARGIN, sheet.height + UnitLayout.HEADER + _MARGIN), _PAPER)
-    draw = ImageDraw.Draw(page)
     count, height, width, _ = tiles.shape
-    draw.text((_MARGIN, 8), f"{count} first-layer filters, {height}×{width} pixels, one scale", _INK, font(15))
-    draw.text((_MARGIN, 27), fitting(network, page.width - 2 * _MARGIN, 11), _FAINT, font(11))
-    page.paste(sheet, (_MARGIN, UnitLayout.HEADER))
-    return page
+    return _page(sheet, f"{count} first-layer filters, {height}×{width} pixels, one scale", network)
+
+
+def projection_picture(projection: Tensor, view: np.ndarray, heading: str, network: str) -> Image.Image:
+    """One projection (3, H, W) beside the view (H, W, 3) of the photo that it comes from."""
+    tiles = np.stack([to_pixels(projection, grey_scale(projection)), view])
+    pair = Image.fromarray(in_rows(tiles.repeat(2, axis=1).repeat(2, axis=2), 2, gap=_MARGIN))
+    return _page(pair, heading, network)
 
 
 @dataclass(frozen=True)
@@ -127,6 +126,16 @@ def figure(panels: Sequence[Panel], heading: str, network: str, side: int = 300)
             method = Image.Resampling.NEAREST if block.width < width else Image.Resampling.LANCZOS
             draw.text((left + offset, top), panel.caption, _INK, font(18))
             page.paste(block.resize((width, height), method), (left + offset, top + caption))
+    return page
+
+
+def _page(content: Image.Image, heading: str, network: str) -> Image.Image:
+    """`content` under two lines: what it shows, and the network's full name."""
+    page = Image.new("RGB", (content.width + 2 * _MARGIN, content.height + UnitLayout.HEADER + _MARGIN), _PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.text((_MARGIN, 8), heading, _INK, font(15))
+    draw.text((_MARGIN, 27), fitting(network, content.width, 11), _FAINT, font(11))
+    page.paste(content, (_MARGIN, UnitLayout.HEADER))
     return page
 
 

@@ -69,4 +69,5 @@ def _assemble(results: list[Tensor | str], indices: Sequence[int], batch_size: i
     for row, result in zip(rows, good, strict=True):
         inputs[row] = result
     skipped = {index: result for index, result in zip(indices, results, strict=True) if isinstance(result, str)}
-    return Batch(inputs, torch.tensor(rows), torch.tensor([indices[row] for row in rows]), skipped)
+    images = torch.tensor([indices[row] for row in rows], dtype=torch.int64)
+    return Batch(inputs, torch.tensor(rows, dtype=torch.int64), images, skipped)

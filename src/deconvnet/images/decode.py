@@ -31,7 +31,10 @@ def read_image(path: Path | str) -> Image.Image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise UnreadableImage(f"claims {width}×{height} pixels, more than the limit of {MAX_PIXELS:,}")
-                return ImageOps.exif_transpose(image).convert("RGB")
+                upright = ImageOps.exif_transpose(image)
+                if upright.mode == "I;16":  # 16-bit greyscale: `convert` would cut it off at 255
+                    upright = upright.point(lambda value: value / 256).convert("L")
+                return upright.convert("RGB")
     except UnreadableImage:
         raise
     except UnidentifiedImageError:

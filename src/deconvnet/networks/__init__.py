@@ -1,7 +1,7 @@
 """The convnets: AlexNet, ZFNet, where published weights come from, and what makes a module ready to be looked at."""
 
 from deconvnet.networks.alexnet import AlexNet2012, AlexNetOptions
-from deconvnet.networks.catalogue import ARCHITECTURES, load
+from deconvnet.networks.catalogue import ARCHITECTURES, describe_network, load
 from deconvnet.networks.classes import imagenet_classes
 from deconvnet.networks.contrast import ContrastConstants
 from deconvnet.networks.network import Network
@@ -18,6 +18,7 @@ __all__ = [
     "Preprocessing",
     "ZFNet",
     "ZFNetOptions",
+    "describe_network",
     "imagenet_classes",
     "load",
     "save_weights",

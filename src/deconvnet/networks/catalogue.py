@@ -122,6 +122,23 @@ def load(network: str, weights: str | Path | None = None, preprocessing: str | P
     return _from_file(name, file, Path(preprocessing) if preprocessing else None)
 
 
+def describe_network(name: str) -> dict[str, Any]:
+    """What `load` can make of a name: a summary, the weights it takes, and its layers (without allocating any)."""
+    architecture = ARCHITECTURES[name]
+    with torch.device("meta"):
+        module = architecture.build(architecture.options)
+    network = Network(module, torchvision_preprocessing(crop=architecture.crop), name=name, layer_names=_LAYERS)
+    return {
+        "summary": architecture.summary,
+        "weights": [*(row.keyword for row in PUBLISHED if row.network == name and row.keyword), "PATH", "random"],
+        "input": architecture.crop,
+        "layers": [
+            {"name": layer.name, "units": layer.units, "map": list(layer.map_size), "field": list(layer.field.size)}
+            for layer in network.layers.values()
+        ],
+    }
+
+
 def _untrained(name: str) -> Network:
     architecture = ARCHITECTURES[name]
     with torch.random.fork_rng(devices=[]):

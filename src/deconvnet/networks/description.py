@@ -6,7 +6,7 @@ the same entries (docs/file-formats.md).
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,12 +102,29 @@ def preprocessing_entries(preprocessing: Preprocessing) -> dict[str, Any]:
 
 
 def check_options(options: Any, entries: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Entries for the options dataclass `options`, lists as tuples. Raises `DeconvnetError` for a name it does not have."""
-    known = {option.name for option in fields(options)}
-    unknown = sorted(set(entries) - known)
+    """Entries for the options dataclass `options`, lists as tuples.
+
+    Raises `DeconvnetError` for a name that it does not have, and for a value that is not of the kind of its own.
+    """
+    if not isinstance(entries, Mapping):
+        raise DeconvnetError(f"{source} has options {entries!r}: they are a table of names and values.")
+    known = {option.name: getattr(options, option.name) for option in fields(options)}
+    unknown = sorted(set(entries) - set(known))
     if unknown:
         raise DeconvnetError(f"{source} has an unknown option {unknown[0]!r}: there are {', '.join(sorted(known))}.")
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in entries.items()}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in entries.items()}
+    for name, value in values.items():
+        if not _alike(value, known[name]):
+            raise DeconvnetError(f"{source} has the option {name} = {value!r}: it is like {known[name]!r}.")
+    return values
+
+
+def _alike(value: Any, default: Any) -> bool:
+    if is_dataclass(default):
+        return isinstance(value, Mapping)
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and len(value) == len(default) and all(map(_alike, value, default))
+    return isinstance(value, int | float if isinstance(default, float) else type(default))
 
 
 def _numbers(value: Any, what: str) -> Tensor:

@@ -127,7 +127,7 @@ class Network:
 
         self._check(x)
         with exact_float32():
-            watch(self.module, x.to(self.device, self.dtype), pass_by, rules)
+            watch(self.module, self._own(x), pass_by, rules)
 
     def activations(self, x: Tensor, layer: str) -> Tensor:
         """The output of a layer for `x` (N, 3, crop, crop): (N, units, rows, columns), or (N, units) if fully connected."""
@@ -145,8 +145,11 @@ class Network:
             raise DeconvnetError(f"{self.full_name} has no classifier, so it cannot say what is in a photo.")
         self._check(x)
         with torch.no_grad(), evaluating(self.module), exact_float32():
-            scores: Tensor = self.module(x.to(self.device, self.dtype))
+            scores: Tensor = self.module(self._own(x))
         return scores.softmax(dim=1)
+
+    def _own(self, x: Tensor) -> Tensor:
+        return x.to(self.device, self.dtype, copy=True)  # a module may work on its input in place
 
     def _check(self, x: Tensor) -> None:
         size = self.preprocessing.crop

@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from deconvnet.errors import UsageError
 from deconvnet.networks.contrast import ContrastConstants, ContrastNorm
 from deconvnet.networks.initial import initialise
 
@@ -22,6 +23,10 @@ class ZFNetOptions:
     contrast: ContrastConstants = field(default_factory=ContrastConstants)
     order: Literal["pool-norm", "norm-pool"] = "pool-norm"
     """Pooling before contrast normalisation, as Fig. 3's caption says, or after it, as published re-implementations do."""
+
+    def __post_init__(self) -> None:
+        if self.order not in ("pool-norm", "norm-pool"):  # it may come from a file
+            raise UsageError(f'The order of a ZFNet is "pool-norm" or "norm-pool", not {self.order!r}.')
 
 
 class ZFNet(nn.Module):

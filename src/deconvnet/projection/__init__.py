@@ -1,7 +1,17 @@
 """Section 2.1: from one activation down to pixel space."""
 
 from deconvnet.projection.picture import grey_scale, picture, to_pixels
-from deconvnet.projection.project import Projected, Projection, project, project_each
+from deconvnet.projection.project import Projected, Projection, project, project_each, strongest_unit
 from deconvnet.projection.rules import DECONVNET
 
-__all__ = ["DECONVNET", "Projected", "Projection", "grey_scale", "picture", "project", "project_each", "to_pixels"]
+__all__ = [
+    "DECONVNET",
+    "Projected",
+    "Projection",
+    "grey_scale",
+    "picture",
+    "project",
+    "project_each",
+    "strongest_unit",
+    "to_pixels",
+]

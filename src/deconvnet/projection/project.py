@@ -77,6 +77,11 @@ def project(
     return torch.cat(parts).as_subclass(Projection)
 
 
+def strongest_unit(network: Network, x: Tensor, layer: str) -> int:
+    """The unit of `layer` with the largest activation for the one input `x` (1, 3, H, W); the first among equals."""
+    return int(network.activations(x, layer)[0].flatten(1).amax(dim=1).argmax())
+
+
 def project_each(
     network: Network, x: Tensor, layer: str, units: Tensor, positions: Tensor | None = None, start: Start = "activation"
 ) -> Projected:

@@ -64,10 +64,14 @@ _RECTIFICATIONS: dict[Callable[..., Any], Callable[..., Rectification | None]] =
     F.hardtanh: _hardtanh,
     torch.clamp: _clamp,
     torch.Tensor.clamp: _clamp,
+    torch.clip: _clamp,
+    torch.Tensor.clip: _clamp,
     torch.clamp_min: _clamp,
     torch.Tensor.clamp_min: _clamp,
     torch.clamp_: _clamp_,
     torch.Tensor.clamp_: _clamp_,
+    torch.clip_: _clamp_,
+    torch.Tensor.clip_: _clamp_,
     torch.clamp_min_: _clamp_,
     torch.Tensor.clamp_min_: _clamp_,
 }
@@ -153,7 +157,7 @@ def window(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Window | Non
 #: channels). `cat`, `chunk` and the like are here only if they work along channels.
 _POINTWISE = frozenset(
     """
-    relu relu_ relu6 hardtanh clamp clamp_ clamp_min clamp_min_ threshold leaky_relu prelu elu selu gelu silu mish
+    relu relu_ relu6 hardtanh clamp clamp_ clip clip_ clamp_min clamp_min_ threshold leaky_relu prelu elu selu gelu silu mish
     sigmoid sigmoid_ tanh hardswish hardsigmoid add add_ __add__ __iadd__ __radd__ sub sub_ __sub__ __isub__ __rsub__
     mul mul_ __mul__ __imul__ __rmul__ div div_ __truediv__ __itruediv__ true_divide rsub neg abs square pow __pow__
     sqrt rsqrt exp maximum minimum batch_norm local_response_norm dropout dropout_ dropout2d feature_dropout

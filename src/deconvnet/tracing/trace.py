@@ -51,7 +51,7 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
     A layer is named by the path of the module that called its ReLU; a path that makes several is numbered `#1`, `#2` ….
     Raises `DeconvnetError` for a module whose calls cannot be seen or that never rectifies.
     """
-    if isinstance(module, torch.jit.ScriptModule):
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         raise DeconvnetError(
             "A ScriptModule hides what it computes, so no deconvnet can be attached to it: pass the original nn.Module."
         )

@@ -1,0 +1,5 @@
+"""`python -m deconvnet`."""
+
+from deconvnet.cli import main
+
+main()

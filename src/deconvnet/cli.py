@@ -1,0 +1,257 @@
+"""The command line: parses, calls, prints; no logic of its own."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+import deconvnet
+from deconvnet.atlas import Atlas
+from deconvnet.atlas.drawing import projection_picture
+from deconvnet.demo import write_views
+from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.experiments.look import look as look_at
+from deconvnet.files import replacing
+from deconvnet.images import UnreadableImage, read_image
+from deconvnet.networks import ARCHITECTURES, Network, describe_network, load
+from deconvnet.projection import project_each, strongest_unit
+
+app = typer.Typer(
+    help=deconvnet.__doc__,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+NetworkArgument = Annotated[str, typer.Argument(metavar="NETWORK", help="NAME or NAME:WEIGHTS, see `deconvnet networks`.")]
+ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="One photo.")]
+DeviceOption = Annotated[
+    str, typer.Option(help="cpu, cuda or mps.  [default: cuda if there is one, else cpu]", show_default=False)
+]
+DescriptionOption = Annotated[
+    Path | None, typer.Option("--preprocessing", help="A TOML file that describes weights which do not describe themselves.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def main() -> None:
+    """Run the command line; exit code 0 done, 1 failed, 2 wrong use."""
+    try:
+        app()
+    except UsageError as error:
+        _fail(error, 2)
+    except DeconvnetError as error:
+        _fail(error, 1)
+    except torch.cuda.OutOfMemoryError:
+        _fail("The device has too little memory for this: pass a smaller --batch-size, or --device cpu.", 1)
+
+
+def _fail(message: object, code: int) -> None:
+    print(f"deconvnet: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _example(*lines: str) -> str:
+    return "**Example**\n\n" + "\n\n".join(f"`{line}`" for line in lines)
+
+
+@app.command(epilog=_example("deconvnet networks"))
+def networks(as_json: JsonOption = False) -> None:
+    """List what can be looked at: networks, where their weights come from, and their layers."""
+    found = {name: describe_network(name) for name in ARCHITECTURES}
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    console = Console()
+    for name, described in found.items():
+        console.print(f"\n[bold]{name}[/bold]: {described['summary']}")
+        console.print(f"weights: {', '.join(f'{name}:{weights}' for weights in described['weights'])}")
+        table = Table("layer", "units", "feature map", "receptive field", box=None)
+        for layer in described["layers"]:
+            table.add_row(layer["name"], str(layer["units"]), *("×".join(map(str, layer[key])) for key in ("map", "field")))
+        console.print(table)
+
+
+@app.command(epilog=_example("deconvnet look alexnet:imagenet1k dog.jpg --out dog.png"))
+def look(
+    network: NetworkArgument,
+    image: ImageArgument,
+    out: Annotated[Path, typer.Option(help="Where the picture goes (.png, .pdf, .svg).")],
+    units: Annotated[int, typer.Option(min=1, help="Units shown of each layer.")] = 6,
+    preprocessing: DescriptionOption = None,
+    device: DeviceOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Take one photo apart: its classes, and each layer's strongest units with feature map, projection and patch."""
+    net = _network(network, preprocessing, device)
+    result = look_at(net, _photo(image), image.name, units)
+    with replacing(out, ".png", ".pdf", ".svg") as file:
+        result.figure().savefig(file)
+    _say(as_json, result.as_json(), f"Wrote {out}.")
+
+
+@app.command(
+    epilog=_example(
+        "deconvnet project alexnet:imagenet1k dog.jpg --layer conv5 --out strongest.png",
+        "deconvnet project alexnet:imagenet1k dog.jpg --layer conv5 --unit 12 --position 6,7 --out unit-12.npy",
+    )
+)
+def project(
+    network: NetworkArgument,
+    image: ImageArgument,
+    layer: Annotated[str, typer.Option(help="The layer that the activation belongs to.")],
+    out: Annotated[Path, typer.Option(help="A picture (.png) or the values, (3, H, W) float32 (.npy).")],
+    unit: Annotated[int | None, typer.Option(help="The unit.  [default: the one that the photo drives most]")] = None,
+    position: Annotated[
+        str,
+        typer.Option(
+            metavar="ROW,COLUMN", help="The place in its feature map.  [default: its strongest]", show_default=False
+        ),
+    ] = "",
+    preprocessing: DescriptionOption = None,
+    device: DeviceOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Project one activation of one photo down to pixel space."""
+    net = _network(network, preprocessing, device)
+    x = net.preprocess(_photo(image))[None]
+    if unit is None:
+        unit = strongest_unit(net, x, layer)
+    at = torch.tensor([_numbers(position, 2, "--position")]) if position else None
+    projected = project_each(net, x, layer, torch.tensor([unit]), at)
+    value, row, column = (t.item() for t in (projected.values, projected.rows, projected.columns))
+    with replacing(out, ".png", ".npy") as file:
+        if out.suffix == ".npy":
+            np.save(file, projected.pixels[0].cpu().numpy())
+        else:
+            heading = f"{layer} · unit {unit} · position {row},{column} · activation {value:.4g}"
+            projection_picture(projected.pixels[0], net.preprocessing.pixels(x)[0], heading, net.full_name).save(file)
+    result = {"network": net.full_name, "layer": layer, "unit": unit, "row": row, "column": column, "value": value}
+    _say(as_json, result, f"Wrote {out}: {layer} unit {unit} at {row},{column}, activation {value:.4g}.")
+
+
+@app.command(
+    epilog=_example(
+        "deconvnet atlas alexnet:imagenet1k photos/ --out atlas/",
+        "deconvnet atlas alexnet2012:weights.safetensors photos/ --out atlas/ --layers conv1,conv5 --units 0-15",
+    )
+)
+def atlas(
+    network: NetworkArgument,
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder of photos, flat or with one folder per class.")],
+    out: Annotated[Path, typer.Option(help="The new folder for the atlas.")],
+    layers: Annotated[str, typer.Option(help="Layers, like conv1,conv5, or all.  [default: the convolutional layers]")] = "",
+    units: Annotated[str, typer.Option(help="Units of each layer, like 0-15,40.  [default: all]")] = "",
+    top: Annotated[int, typer.Option(min=1, help="Photos shown of each unit.")] = 9,
+    batch_size: Annotated[int, typer.Option(min=1, help="Photos that go through the network at once.")] = 32,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that decode photos.  [default: one per core]")] = None,
+    preprocessing: DescriptionOption = None,
+    device: DeviceOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Find what every unit responds to: its strongest activations over a folder of photos, each with its projection."""
+    net = _network(network, preprocessing, device)
+    book = Atlas.build(
+        net,
+        images,
+        out,
+        list(net.layers) if layers == "all" else [name.strip() for name in layers.split(",")] if layers else None,
+        _ranges(units) if units else None,
+        top,
+        batch_size=batch_size,
+        workers=workers,
+        progress=True,
+    )
+    _say_atlas(as_json, book)
+
+
+@app.command(
+    epilog=_example(
+        "deconvnet demo --network alexnet:imagenet1k", "deconvnet demo --network alexnet2012:weights.safetensors"
+    )
+)
+def demo(
+    network: Annotated[str, typer.Option(metavar="NETWORK", help="NAME or NAME:WEIGHTS, see `deconvnet networks`.")] = "",
+    out: Annotated[Path, typer.Option(help="The new folder for photos and atlas.")] = Path("demo"),
+    device: DeviceOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make an atlas of scikit-image's photos, cut into a few hundred views: a first try that needs no data."""
+    if not network:
+        raise UsageError(
+            "No network comes with deconvnet yet: pass --network alexnet:imagenet1k, which downloads 233 MB once, or "
+            "--network alexnet2012:PATH with weights that you have."
+        )
+    net = _network(network, None, device)
+    if (out / "atlas").exists():
+        raise UsageError(f"{out / 'atlas'} exists already: choose another --out, or remove it first.")
+    write_views(out / "photos")
+    _say_atlas(as_json, Atlas.build(net, out / "photos", out / "atlas", progress=True))
+
+
+def _network(name: str, preprocessing: Path | None, device: str) -> Network:
+    if not device:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"There is no device {device!r} here ({str(error).splitlines()[0]}): pass --device cpu.") from None
+    return load(name, preprocessing=preprocessing).to(device)
+
+
+def _photo(file: Path) -> Image.Image:
+    try:
+        return read_image(file)
+    except UnreadableImage as error:
+        raise DeconvnetError(f"{file} {error}.") from None
+
+
+def _numbers(text: str, count: int, option: str) -> list[int]:
+    try:
+        numbers = [int(number) for number in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        raise UsageError(f"{option} takes {count} numbers with commas between them, not {text!r}.")
+    return numbers
+
+
+def _ranges(text: str) -> list[int]:
+    """Numbers and ranges such as 0-15,40."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not (first.strip().isdecimal() and (last or first).strip().isdecimal()):
+            raise UsageError(f"--units takes numbers and ranges such as 0-15,40, not {text!r}.")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
+
+
+def _say_atlas(as_json: bool, book: Atlas) -> None:
+    images = book.description["images"]
+    lines = [
+        f"Wrote {book.folder}: {len(book.units):,} units over {images['read']:,} photos. Open {book.folder / 'index.html'}."
+    ]
+    if images["ignored"]:
+        lines.append(f"{len(images['ignored'])} files are not photos by their name: {_some(images['ignored'])}.")
+    if images["skipped"]:
+        lines.append(f"{len(images['skipped'])} photos could not be read and were skipped:")
+        lines += [f"  {skipped['path']} {skipped['reason']}" for skipped in images["skipped"]]
+    _say(as_json, {"atlas": str(book.folder), **book.description}, "\n".join(lines))
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _say(as_json: bool, result: dict[str, Any], text: str) -> None:
+    print(json.dumps(result, indent=1) if as_json else text)

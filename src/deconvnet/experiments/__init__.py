@@ -1,0 +1,1 @@
+"""One module per figure or table; each result draws itself and writes itself as JSON."""

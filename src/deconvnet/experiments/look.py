@@ -1,0 +1,166 @@
+"""One photo taken apart: what the network says it is, and the units of each layer that it drives most."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from deconvnet.networks import Network
+from deconvnet.projection import grey_scale, project_each, to_pixels
+from deconvnet.tracing import Box
+
+
+@dataclass(frozen=True)
+class UnitLook:
+    """One unit's answer to the photo."""
+
+    unit: int
+    value: float
+    row: int
+    column: int
+    box: Box
+    """Its receptive field, moved inside the view."""
+    feature_map: np.ndarray
+    """(rows, columns), all its activations."""
+    projection: Tensor
+    """(3, crop, crop), of its strongest activation."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one network makes of one photo."""
+
+    network: str
+    photo: str
+    view: np.ndarray
+    """(crop, crop, 3) uint8, what the network was shown."""
+    classes: list[tuple[str, float]] | None
+    """The most probable classes, or None for a network that does not classify."""
+    layers: dict[str, list[UnitLook]]
+    """Each layer's most driven units, strongest first."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, without the pictures."""
+        return {
+            "network": self.network,
+            "photo": self.photo,
+            "classes": self.classes and [{"class": name, "probability": p} for name, p in self.classes],
+            "layers": {
+                name: [
+                    {"unit": u.unit, "value": u.value, "row": u.row, "column": u.column, "box": list(u.box)} for u in units
+                ]
+                for name, units in self.layers.items()
+            },
+        }
+
+    def figure(self) -> Figure:
+        """The photo with its classes, then a row per layer: feature map, projection and patch of each unit."""
+        across = max(map(len, self.layers.values()))
+        size = (1.0 + 2.85 * across, 3.6 + 1.28 * len(self.layers))
+        figure = Figure(figsize=size, dpi=110, facecolor="white")
+        top = 3.2 / size[1]
+        self._draw_photo(figure, size, top)
+        bottom = 1 - (3.45 / size[1])
+        grid = figure.add_gridspec(
+            len(self.layers), across, left=0.85 / size[0], right=0.995, bottom=0.01, top=bottom, wspace=0.06, hspace=0.28
+        )
+        for row, (name, units) in enumerate(self.layers.items()):
+            for column, unit in enumerate(units):
+                cells = grid[row, column].subgridspec(1, 3, wspace=0.03)
+                axes = [figure.add_subplot(cells[0, part]) for part in range(3)]
+                self._draw_unit(axes, unit)
+                if column == 0:
+                    axes[0].set_ylabel(name, fontsize=13, fontweight="bold", rotation=0, ha="right", va="center", labelpad=8)
+        return figure
+
+    def _draw_photo(self, figure: Figure, size: tuple[float, float], top: float) -> None:
+        photo = figure.add_axes((0.3 / size[0], 1 - top, 2.9 / size[0], 2.9 / size[1]))
+        photo.imshow(self.view)
+        photo.axis("off")
+        left = 3.6 / size[0]
+        figure.text(left, 1 - 0.45 / size[1], self.photo, fontsize=15, fontweight="bold")
+        figure.text(left, 1 - 0.75 / size[1], self.network, fontsize=11, color="0.35")
+        explanation = (
+            "Each layer's most driven units: feature map, projection of its strongest activation down to pixels, "
+            "and the patch that it comes from."
+        )
+        figure.text(left, 1 - 3.1 / size[1], explanation, fontsize=11, color="0.35")
+        if self.classes is None:
+            figure.text(left, 1 - 1.3 / size[1], "These weights have no classifier: they are fine for looking.", fontsize=12)
+            return
+        bars = figure.add_axes((left + 2.6 / size[0], 1 - 2.8 / size[1], 4.0 / size[0], 1.85 / size[1]))
+        names, probabilities = zip(*reversed(self.classes), strict=True)
+        drawn = bars.barh(names, probabilities, color="#4477aa")
+        bars.bar_label(drawn, [f"{p:.1%}" for p in probabilities], padding=4)
+        bars.set_xlim(0, 1.15)
+        bars.spines[:].set_visible(False)
+        bars.tick_params(length=0, labelbottom=False, labelsize=11)
+
+    def _draw_unit(self, axes: list[Axes], unit: UnitLook) -> None:
+        left, top, right, bottom = unit.box
+        cut = unit.projection[:, top:bottom, left:right]
+        axes[0].imshow(unit.feature_map, cmap="magma", vmin=0)
+        axes[1].imshow(to_pixels(cut, grey_scale(cut)))
+        axes[2].imshow(self.view[top:bottom, left:right])
+        axes[0].set_title(f"unit {unit.unit} · {unit.value:.3g}", fontsize=9, loc="left", pad=2)
+        for one in axes:
+            one.set_xticks([])
+            one.set_yticks([])
+            one.spines[:].set_visible(False)
+
+
+def look(network: Network, photo: Image.Image, name: str = "", units: int = 6) -> Look:
+    """Take one photo apart: its five most probable classes and, in each layer, the `units` that it drives most.
+
+    A unit is judged by its strongest activation; units that are not active at all are left out.
+    """
+    x = network.preprocess(photo)[None]
+    maps: dict[str, Tensor] = {}
+    with torch.no_grad():
+        network.observe(x, network.layers, lambda layer, output: maps.update({layer: output[0].clone()}))
+    classes = None
+    if network.classifies:
+        best = network.probabilities(x)[0].topk(5)
+        titles = [_class_name(network, number) for number in best.indices.tolist()]
+        classes = list(zip(titles, best.values.tolist(), strict=True))
+    return Look(
+        network.full_name,
+        name,
+        network.preprocessing.pixels(x)[0],
+        classes,
+        {layer: _strongest(network, x, layer, found, units) for layer, found in maps.items()},
+    )
+
+
+def _strongest(network: Network, x: Tensor, layer: str, maps: Tensor, count: int) -> list[UnitLook]:
+    maxima = maps.flatten(1).amax(dim=1)
+    chosen = maxima.argsort(descending=True, stable=True)[:count]
+    chosen = chosen[maxima[chosen] > 0].cpu()
+    if not len(chosen):
+        return []
+    projected = project_each(network, x.expand(len(chosen), -1, -1, -1), layer, chosen)
+    places = zip(
+        chosen.tolist(), projected.values.tolist(), projected.rows.tolist(), projected.columns.tolist(), strict=True
+    )
+    field = network.layer(layer).field
+    return [
+        UnitLook(
+            unit,
+            value,
+            row,
+            column,
+            field.picture_box(row, column),
+            maps[unit].cpu().numpy(),
+            projected.pixels[index].cpu(),
+        )
+        for index, (unit, value, row, column) in enumerate(places)
+    ]
+
+
+def _class_name(network: Network, number: int) -> str:
+    return network.classes[number][1] if network.classes else f"class {number}"
