@@ -113,9 +113,7 @@ def project(
     unit: Annotated[int | None, typer.Option(help="The unit.  [default: the one that the photo drives most]")] = None,
     position: Annotated[
         str,
-        typer.Option(
-            metavar="ROW,COLUMN", help="The place in its feature map.  [default: its strongest]", show_default=False
-        ),
+        typer.Option(metavar="ROW,COLUMN", help="Place in its feature map.  [default: its strongest]", show_default=False),
     ] = "",
     preprocessing: DescriptionOption = None,
     device: DeviceOption = "",
@@ -175,9 +173,7 @@ def atlas(
 
 
 @app.command(
-    epilog=_example(
-        "deconvnet demo --network alexnet:imagenet1k", "deconvnet demo --network alexnet2012:weights.safetensors"
-    )
+    epilog=_example("deconvnet demo --network alexnet:imagenet1k", "deconvnet demo --network alexnet2012:trunk.safetensors")
 )
 def demo(
     network: Annotated[str, typer.Option(metavar="NETWORK", help="NAME or NAME:WEIGHTS, see `deconvnet networks`.")] = "",

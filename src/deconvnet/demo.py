@@ -40,13 +40,14 @@ def demo_photo(name: str) -> Image.Image:
 
 def write_views(folder: Path) -> int:
     """Cut each photo into overlapping square views at several scales, a folder per photo; returns how many."""
-    count = 0
+    written = 0
     for name in PHOTOS:
         photo = demo_photo(name)
         (folder / name).mkdir(parents=True, exist_ok=True)
-        for count, (view, title) in enumerate(_views(photo), start=count + 1):
+        for view, title in _views(photo):
             view.save(folder / name / f"{title}.jpg", quality=95)
-    return count
+            written += 1
+    return written
 
 
 def _views(photo: Image.Image) -> Iterator[tuple[Image.Image, str]]:

@@ -107,7 +107,7 @@ class Look:
         axes[0].imshow(unit.feature_map, cmap="magma", vmin=0)
         axes[1].imshow(to_pixels(cut, grey_scale(cut)))
         axes[2].imshow(self.view[top:bottom, left:right])
-        axes[0].set_title(f"unit {unit.unit} · {unit.value:.3g}", fontsize=9, loc="left", pad=2)
+        axes[0].set_title(f"unit {unit.unit} · {unit.value:.4g}", fontsize=9, loc="left", pad=2)
         for one in axes:
             one.set_xticks([])
             one.set_yticks([])
