@@ -115,7 +115,7 @@ def check_options(options: Any, entries: Mapping[str, Any], source: str) -> dict
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in entries.items()}
     for name, value in values.items():
         if not _alike(value, known[name]):
-            raise DeconvnetError(f"{source} has the option {name} = {value!r}: it is like {known[name]!r}.")
+            raise DeconvnetError(f"{source} has the option {name} = {value!r}: give one like {known[name]!r}.")
     return values
 
 

@@ -79,7 +79,8 @@ def project(
 
 def strongest_unit(network: Network, x: Tensor, layer: str) -> int:
     """The unit of `layer` with the largest activation for the one input `x` (1, 3, H, W); the first among equals."""
-    return int(network.activations(x, layer)[0].flatten(1).amax(dim=1).argmax())
+    units = network.layer(layer).units
+    return int(network.activations(x, layer)[0].view(units, -1).amax(dim=1).argmax())
 
 
 def project_each(

@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+import torch
+
+from deconvnet.projection import Projection, grey_scale, picture, to_pixels
+
+
+def test_zero_is_mid_grey_and_the_scale_is_symmetric():
+    values = torch.tensor([-9.0, -2.0, -1.0, 0.0, 1.0, 2.0, 9.0]).view(1, 1, 7).expand(3, 1, 7)
+    pixels = to_pixels(values, scale=2.0)
+    assert pixels.shape == (1, 7, 3)
+    assert pixels[0, :, 0].tolist() == [0, 0, 64, 128, 191, 255, 255]
+
+
+def test_the_scale_is_a_percentile_of_absolute_values():
+    values = torch.arange(-1000.0, 0.0).view(1, 1, 1000)
+    assert grey_scale(values) == pytest.approx(np.percentile(np.arange(1.0, 1001.0), 99.5))
+
+
+def test_sparse_and_empty_projections_have_a_scale():
+    sparse = torch.zeros(3, 100, 100)
+    sparse[0, 0, 0] = -4.0
+    assert grey_scale(sparse) == 4.0
+    assert grey_scale(torch.zeros(3, 4, 4)) == 1.0
+    assert np.unique(to_pixels(torch.zeros(3, 4, 4), 1.0)).tolist() == [128]
+
+
+def test_several_projections_stand_in_rows_on_one_scale():
+    several = torch.zeros(5, 3, 8, 6)
+    several[0] = 1.0
+    several[4] = -1.0
+    shown = np.asarray(picture(several))
+    assert shown.shape == (2 * 8 + 1, 3 * 6 + 2, 3)
+    assert (shown[:8, :6] == 255).all()
+    assert (shown[9:, 7:13] == 0).all()
+    assert (shown[:8, 7:13] == 128).all()
+
+
+def test_a_projection_shows_itself_in_notebooks():
+    shown = torch.randn(1, 3, 8, 8).as_subclass(Projection)._repr_png_()
+    assert shown.startswith(b"\x89PNG")

@@ -1,0 +1,195 @@
+"""What `project` promises beside the numbers: shapes, errors, support, and leaving everything as it was."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from deconvnet.errors import UsageError
+from deconvnet.networks import (
+    AlexNet2012,
+    AlexNetOptions,
+    Network,
+    ZFNet,
+    ZFNetOptions,
+    load,
+    torchvision_preprocessing,
+)
+from deconvnet.projection import Projection, project, project_each, strongest_unit
+
+
+def small(**options):
+    torch.manual_seed(3)
+    module = nn.Sequential(
+        nn.Conv2d(3, 5, 3, stride=2, padding=1),
+        nn.ReLU(inplace=True),
+        nn.BatchNorm2d(5),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.Dropout(0.5),
+        nn.Conv2d(5, 7, 3),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Linear(7 * 36, 4),
+        nn.ReLU(),
+    )
+    return Network(module, torchvision_preprocessing(32, 32), layer_names=["conv1", "conv2", "fc3"], **options)
+
+
+def test_one_input_serves_several_units_and_positions():
+    network, x = small(), torch.randn(1, 3, 32, 32)
+    together = project(network, x, layer="conv2", unit=[0, 3, 6], position=[(0, 0), (2, 2), (5, 5)])
+    assert isinstance(together, Projection)
+    assert together.shape == (3, 3, 32, 32)
+    for number, (unit, position) in enumerate([(0, (0, 0)), (3, (2, 2)), (6, (5, 5))]):
+        alone = project(network, x, layer="conv2", unit=unit, position=position)
+        torch.testing.assert_close(together[number], alone[0])
+
+
+def test_one_unit_serves_several_inputs():
+    network, x = small(), torch.randn(40, 3, 32, 32)  # more than go in one pass
+    together = project(network, x, layer="conv1", unit=2)
+    assert together.shape == (40, 3, 32, 32)
+    torch.testing.assert_close(together[39], project(network, x[39:], layer="conv1", unit=2)[0])
+
+
+def test_without_a_position_the_strongest_activation_is_taken():
+    network, x = small(), torch.randn(1, 3, 32, 32)
+    maps = network.activations(x, "conv2")[0]
+    unit = strongest_unit(network, x, "conv2")
+    assert maps[unit].max() == maps.max()
+    row, column = divmod(int(maps[unit].argmax()), maps.shape[2])
+    found = project_each(network, x, "conv2", torch.tensor([unit]))
+    assert (found.rows.item(), found.columns.item(), found.values.item()) == (row, column, maps[unit].max().item())
+    explicit = project(network, x, layer="conv2", unit=unit, position=(row, column))
+    torch.testing.assert_close(explicit.as_subclass(torch.Tensor), found.pixels)
+
+
+def test_the_start_is_the_activation_itself_or_one():
+    network, x = small(), torch.randn(1, 3, 32, 32)
+    unit = strongest_unit(network, x, "conv2")
+    value = network.activations(x, "conv2")[0, unit].max()
+    own, one = (project(network, x, layer="conv2", unit=unit, start=start) for start in ("activation", "one"))
+    torch.testing.assert_close(own, one * value)
+
+
+@pytest.mark.parametrize("start", ["activation", "one"])
+def test_an_inactive_unit_projects_to_zeros(start):
+    network, x = small(), torch.randn(1, 3, 32, 32)
+    unit, row, column = (network.activations(x, "conv2")[0] == 0).nonzero()[0].tolist()
+    assert not project(network, x, layer="conv2", unit=unit, position=(row, column), start=start).any()
+
+
+def test_a_fully_connected_unit_needs_no_position():
+    network, x = small(), torch.randn(1, 3, 32, 32)
+    unit = strongest_unit(network, x, "fc3")
+    assert project(network, x, layer="fc3", unit=unit).abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"layer": "conv9", "unit": 0}, "no layer 'conv9'; its layers are conv1, conv2, fc3"),
+        ({"layer": "conv2", "unit": 7}, "no unit 7: its units are 0–6"),
+        ({"layer": "conv2", "unit": -1}, "no unit -1"),
+        ({"layer": "conv2", "unit": 0, "position": (6, 0)}, "are 6×6: a position is 0–5,0–5"),
+        ({"layer": "conv2", "unit": [0, 1], "position": [(0, 0)] * 3}, "do not match"),
+        ({"layer": "conv2", "unit": 0, "start": "two"}, "start is"),
+    ],
+)
+def test_what_does_not_exist_is_one_sentence(arguments, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        project(small(), torch.randn(1, 3, 32, 32), **arguments)
+
+
+def test_an_input_of_another_size_is_one_sentence():
+    with pytest.raises(UsageError, match=r"takes a tensor of shape \(N, 3, 32, 32\)"):
+        project(small(), torch.randn(1, 3, 30, 32), layer="conv1", unit=0)
+
+
+def state_of(module):
+    hooks = [
+        (len(part._forward_hooks), len(part._forward_pre_hooks), len(part._backward_hooks), len(part._backward_pre_hooks))
+        for part in module.modules()
+    ]
+    flags = [(type(part), part.training, getattr(part, "inplace", None)) for part in module.modules()]
+    grads = [parameter.grad for parameter in module.parameters()]
+    return hooks, flags, grads, [parameter.requires_grad for parameter in module.parameters()]
+
+
+def test_module_and_input_are_as_before_also_after_an_exception():
+    network = small()
+    module = network.module
+    module.train()
+    module[4].eval()  # a mixture, which must come back
+    before, weights = state_of(module), deepcopy(module.state_dict())
+    x = torch.randn(1, 3, 32, 32)
+    kept = x.clone()
+
+    project(network, x, layer="conv2", unit=0)
+    broken = module[5]
+    module[5] = nn.Conv2d(9, 7, 3)  # takes other maps than it gets
+    with pytest.raises(RuntimeError):
+        project(network, x, layer="conv2", unit=0)
+    module[5] = broken
+
+    assert state_of(module) == before
+    assert all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
+    assert torch.equal(x, kept)
+    assert not x.requires_grad
+    assert torch.is_grad_enabled()
+    assert torch.overrides._get_current_function_mode() is None
+
+
+def test_works_in_inference_mode_and_without_gradients():
+    network, x = small(), torch.randn(1, 3, 32, 32)
+    want = project(network, x, layer="conv2", unit=1)
+    with torch.no_grad():
+        assert torch.equal(project(network, x, layer="conv2", unit=1), want)
+    with torch.inference_mode():
+        assert torch.equal(project(network, x.clone(), layer="conv2", unit=1), want)
+
+
+def test_a_second_run_gives_the_very_same_bits():
+    network, x = small(), torch.randn(8, 3, 32, 32)
+    runs = [project(network, x, layer="conv2", unit=4) for _ in range(2)]
+    assert torch.equal(*runs)
+
+
+NETWORKS = {
+    "alexnet2012": lambda: (AlexNet2012(AlexNetOptions(classes=0)).eval(), 227),
+    "zfnet": lambda: (ZFNet(ZFNetOptions(classes=0)).eval(), 224),
+    "alexnet": lambda: (load("alexnet:random").module, 224),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_projection_is_zero_outside_the_receptive_field_and_reaches_its_edges(name):
+    module, crop = NETWORKS[name]()
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            part.weight.data.abs_()  # nothing cancels, so the field is filled as far as the switches go
+    network = Network(module, torchvision_preprocessing(crop=crop))
+    for layer in list(network.layers)[:5]:
+        rows, columns = network.layer(layer).map_size
+        for row, column in ((0, 0), (rows // 2, columns // 2), (rows - 1, 0), (2, columns - 1)):
+            x = torch.rand(1, 3, crop, crop)
+            down = project(network, x, layer=layer, unit=0, position=(row, column), start="one")[0].as_subclass(torch.Tensor)
+            left, top, right, bottom = network.layer(layer).field.clipped_box(row, column)
+            outside = down.clone()
+            outside[:, top:bottom, left:right] = 0
+            assert not outside.any()
+            used = down.abs().amax(0).nonzero()
+            slack = 24  # pooling need not have its switch at the edge
+            assert used[:, 0].min() <= top + slack
+            assert used[:, 0].max() >= bottom - 1 - slack
+            assert used[:, 1].min() <= left + slack
+            assert used[:, 1].max() >= right - 1 - slack
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_what_the_cpu_gives():
+    network, x = small(), torch.randn(8, 3, 32, 32)
+    on_cpu = project(network, x, layer="conv2", unit=4, position=(2, 2))
+    on_gpu = project(network.to("cuda"), x, layer="conv2", unit=4, position=(2, 2)).cpu()
+    assert (on_cpu - on_gpu).norm() <= 1e-5 * on_cpu.norm()

@@ -1,0 +1,103 @@
+"""The projection equals the plain deconvnet of `oracles` at every layer of every network, in float32 and float64."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+from deconvnet.images import find_photos, read_image
+from deconvnet.networks import (
+    AlexNet2012,
+    AlexNetOptions,
+    ContrastConstants,
+    Network,
+    ZFNet,
+    ZFNetOptions,
+    load,
+    torchvision_preprocessing,
+)
+from deconvnet.projection import project_each
+from oracles import plain_deconvnet as plain
+
+LAYERS = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"]
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+
+
+def livelier(module):
+    """Weights whose activations do not fade from layer to layer, so that every layer has something to project."""
+    for part in module.modules():
+        if isinstance(part, torch.nn.Conv2d | torch.nn.Linear):
+            torch.nn.init.kaiming_normal_(part.weight)
+            torch.nn.init.normal_(part.bias, std=0.1)
+    return module.eval()
+
+
+# Strong enough a normalisation to matter on small random inputs.
+CONSTANTS = ContrastConstants(n=5, alpha=0.3, beta=0.75, k=1.0)
+
+#: A module with random weights, its input size, and its plain steps.
+RANDOM = {
+    "alexnet2012": lambda: livelier(AlexNet2012(AlexNetOptions(classes=10, hidden=24, contrast=CONSTANTS))),
+    "zfnet": lambda: livelier(ZFNet(ZFNetOptions(classes=10, hidden=24))),
+    "zfnet, norm first": lambda: livelier(ZFNet(ZFNetOptions(classes=10, hidden=24, order="norm-pool"))),
+    "torchvision's alexnet": lambda: torchvision.models.alexnet(weights=None).eval(),
+}
+STEPS = {
+    "alexnet2012": lambda module: plain.alexnet2012_steps(module, 5, 0.3, 0.75, 1.0),
+    "zfnet": plain.zfnet_steps,
+    "zfnet, norm first": lambda module: plain.zfnet_steps(module, pool_first=False),
+    "torchvision's alexnet": plain.torchvision_alexnet_steps,
+}
+
+
+def network_of(module, crop):
+    return Network(module, torchvision_preprocessing(crop=crop), layer_names=LAYERS)
+
+
+def places(rows, columns):
+    """Corners, edges and the middle of a feature map."""
+    return sorted(
+        {(0, 0), (0, columns - 1), (rows - 1, 0), (rows - 1, columns - 1), (0, columns // 2), (rows // 2, columns // 2)}
+    )
+
+
+def check_all_layers(network, steps, x, tolerance):
+    layers = plain.forward(steps, x)
+    for index, (name, layer) in enumerate(network.layers.items()):
+        maps = layers[index]
+        found = network.activations(x, name).view_as(maps)
+        assert (found - maps).norm() <= tolerance * maps.norm()
+        where = places(*layer.map_size)
+        units = [int(maps[0, :, row, column].argmax()) for row, column in where]  # one that is active there
+        got = project_each(network, x.expand(len(where), -1, -1, -1), name, torch.tensor(units), torch.tensor(where))
+        for number, (unit, (row, column)) in enumerate(zip(units, where, strict=True)):
+            assert maps[0, unit, row, column] > 0
+            want = plain.project(steps, layers, index, unit, row, column)[0]
+            error = (got.pixels[number] - want).norm() / want.norm()
+            assert error <= tolerance, f"{name} unit {unit} at {row},{column}: {error:.1e}"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("name", RANDOM)
+@torch.no_grad()
+def test_random_networks(name, dtype):
+    module = RANDOM[name]().to(dtype)
+    crop = 227 if name == "alexnet2012" else 224
+    check_all_layers(
+        network_of(module, crop), STEPS[name](module), torch.randn(1, 3, crop, crop, dtype=dtype), TOLERANCE[dtype]
+    )
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@torch.no_grad()
+def test_trained_alexnet_on_real_photos(data: Path, dtype):
+    network = load("alexnet2012", data / "bvlc_alexnet_trunk.safetensors")
+    network = Network(deepcopy(network.module).to(dtype), network.preprocessing, layer_names=LAYERS)
+    steps = plain.alexnet2012_steps(network.module, 5, 1e-4, 0.75, 1.0)
+    photos = find_photos(data / "imagenette" / "val")
+    for index in (0, 2000):
+        x = network.preprocess(read_image(photos.file(index)))[None].to(dtype)
+        check_all_layers(network, steps, x, TOLERANCE[dtype])
