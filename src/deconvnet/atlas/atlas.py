@@ -77,7 +77,8 @@ class Atlas:
     def picture(self, layer: str, unit: int) -> Image.Image:
         """The picture of one unit: its projections beside its patches. Raises `DeconvnetError` if it is not there."""
         try:
-            return Image.open(self.folder / layer / f"{unit:04d}.webp")
+            with Image.open(self.folder / layer / f"{unit:04d}.webp") as picture:
+                return picture.convert("RGB")
         except FileNotFoundError:
             raise DeconvnetError(f"{self!r} has no unit {unit} in {layer}.") from None
 

@@ -78,7 +78,7 @@ def _project_some(
     height, width = picture_size(network, layer)
     projections = torch.zeros(len(units), strongest.top, 3, height, width)
     patches = np.zeros((len(units), strongest.top, height, width, 3), dtype=np.uint8)
-    differences = torch.zeros(len(units))
+    differences = [0.0] * len(units)
     done = 0
     for batch in batches(hits.photos, network.preprocess, batch_size, workers, images.tolist()):
         for image, reason in batch.skipped.items():
@@ -89,7 +89,6 @@ def _project_some(
         found = project_each(network, inputs, layer.name, number[part], positions[part])
         difference = ((found.values.cpu() - values[part]) / values[part]).abs()
         _check(difference, hits, images[part], number[part])
-        differences.index_reduce_(0, which[part], difference.float(), "amax")
         views = network.preprocessing.pixels(inputs)
         pixels = found.pixels.cpu()
         places = zip(
@@ -99,11 +98,12 @@ def _project_some(
             left, top, right, bottom = layer.field.picture_box(row, column)
             projections[unit, rank] = pixels[index, :, top:bottom, left:right]
             patches[unit, rank] = views[index, top:bottom, left:right]
+            differences[unit] = max(differences[unit], difference[index].item())
             see_view(image, views[index])
     counts = (strongest.images[units] >= 0).sum(dim=1).tolist()
     for index, unit in enumerate(units):
         count = counts[index]
-        yield UnitPieces(unit, projections[index, :count], patches[index, :count], differences[index].item())
+        yield UnitPieces(unit, projections[index, :count], patches[index, :count], differences[index])
 
 
 def _check(difference: Tensor, hits: LayerHits, images: Tensor, units: Tensor) -> None:

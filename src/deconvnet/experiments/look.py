@@ -125,7 +125,8 @@ def look(network: Network, photo: Image.Image, name: str = "", units: int = 6) -
         network.observe(x, network.layers, lambda layer, output: maps.update({layer: output[0].clone()}))
     classes = None
     if network.classifies:
-        best = network.probabilities(x)[0].topk(5)
+        probabilities = network.probabilities(x)[0]
+        best = probabilities.topk(min(5, len(probabilities)))
         titles = [_class_name(network, number) for number in best.indices.tolist()]
         classes = list(zip(titles, best.values.tolist(), strict=True))
     return Look(

@@ -12,10 +12,12 @@ MID_GREY = 128
 def grey_scale(projections: Tensor) -> float:
     """The absolute value that becomes black or white: the 99.5th percentile, so that a few spikes do not grey the rest.
 
-    Where so few values differ from zero that the percentile is zero, it is the largest; 1 if all are zero.
+    Where so few values differ from zero that the percentile is zero, it is the largest; 1 if all are zero or none is there.
     """
     values = projections.detach().abs().flatten().cpu().double().numpy()
-    return float(np.percentile(values, 99.5)) or float(values.max(initial=0.0)) or 1.0
+    if not values.size:
+        return 1.0
+    return float(np.percentile(values, 99.5)) or float(values.max()) or 1.0
 
 
 def to_pixels(projections: Tensor, scale: float) -> np.ndarray:

@@ -1,0 +1,186 @@
+"""What an atlas holds on disk, and that it is there whole or not at all."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deconvnet import Atlas, DeconvnetError, UsageError, mine
+from deconvnet.atlas import project_hits as project_hits_module
+from deconvnet.atlas.drawing import UnitLayout
+from deconvnet.atlas.tables import read_table
+from deconvnet.images import read_image
+from deconvnet.projection import grey_scale, project, to_pixels
+
+
+@pytest.fixture
+def atlas(small_network, photo_folder, tmp_path):
+    return Atlas.build(small_network, photo_folder, tmp_path / "atlas", batch_size=5)
+
+
+def test_files_are_where_the_documentation_says(atlas):
+    files = {path.relative_to(atlas.folder).as_posix() for path in atlas.folder.rglob("*") if path.is_file()}
+    units = {f"conv1/{u:04d}.webp" for u in range(5)} | {f"conv2/{u:04d}.webp" for u in range(6)}
+    tables = {"atlas.json", "hits.csv", "images.csv", "units.csv", "classes.npz", "index.html"}
+    pictures = {"filters.npy", "filters.png", "figure-conv1.png", "figure-conv2.png"}
+    views = {f"images/{int(row['image']):05d}.webp" for row in atlas.hits}
+    assert files == units | tables | pictures | views
+
+
+def test_hits_are_what_mining_finds(atlas, small_network, photo_folder):
+    mined = mine(small_network, photo_folder)
+    hits = [hit for name in mined.layers for unit in mined[name] for hit in unit]
+    rows = [[h.layer, h.unit, h.rank, h.image, h.row, h.column, *h.box] for h in hits]
+    columns = ["layer", "unit", "rank", "image", "row", "column", "left", "top", "right", "bottom"]
+    assert [[row[name] if name == "layer" else int(row[name]) for name in columns] for row in atlas.hits] == rows
+    assert [np.float32(row["value"]) for row in atlas.hits] == [np.float32(hit.value) for hit in hits]
+    with (atlas.folder / "hits.csv").open() as opened:
+        assert next(csv.reader(opened)) == "layer,unit,rank,image,value,row,column,left,top,right,bottom".split(",")
+
+
+def test_tables_of_images_units_and_classes(atlas, small_network, photo_folder):
+    mined = mine(small_network, photo_folder)
+    images = read_table(atlas.folder / "images.csv")
+    assert [(row["path"], row["label"]) for row in images][:2] == [("ant/00.png", "ant"), ("ant/03.png", "ant")]
+    assert all(mined.photos.paths[int(row["image"])] == row["path"] for row in images)
+    assert "bee/broken.jpg" not in [row["path"] for row in images]
+    unit = next(row for row in atlas.units if row["layer"] == "conv2" and row["unit"] == "3")
+    statistics = mined["conv2"].statistics
+    assert float(unit["active_share"]) == pytest.approx(statistics.active_share[3].item(), rel=1e-5)
+    assert float(unit["selectivity"]) == pytest.approx(statistics.selectivity[3].item(), rel=1e-5)
+    assert [int(unit[name]) for name in list(unit)[5:]] == statistics.histogram[3].tolist()
+    with np.load(atlas.folder / "classes.npz") as classes:
+        assert classes["classes"].tolist() == ["ant", "bee", "cat"]
+        assert classes["images"].tolist() == statistics.class_images.tolist()
+        np.testing.assert_allclose(classes["conv2"], statistics.class_sums.numpy())
+
+
+def test_description_says_what_it_was_made_of(atlas, small_network, photo_folder):
+    description = json.loads((atlas.folder / "atlas.json").read_text())
+    assert description["network"]["full_name"] == "small (random)"
+    assert description["network"]["digest"] == small_network.digest
+    assert description["images"]["read"] == 18
+    assert [skipped["path"] for skipped in description["images"]["skipped"]] == ["bee/broken.jpg"]
+    assert description["images"]["ignored"] == ["notes.txt"]
+    assert [layer["name"] for layer in description["layers"]] == ["conv1", "conv2"]
+    assert description["layers"][0]["field"]["rows"] == {"jump": 2, "size": 5, "start": -2}
+    assert all(layer["largest_difference"] <= 1e-5 for layer in description["layers"])
+
+
+def test_a_units_picture_shows_its_projections_and_patches(atlas, small_network, photo_folder):
+    """Cut the blocks out of the picture again and compare them with projections and crops made by hand."""
+    network = small_network
+    mined = mine(network, photo_folder)
+    for layer, unit in (("conv1", 0), ("conv2", 2)):
+        size = network.layer(layer).field.size[0]
+        layout = UnitLayout((size, size), 9)
+        page = np.asarray(atlas.picture(layer, unit))
+        crops, patches = [], []
+        for hit in mined[layer][unit]:
+            photo = read_image(mined.photos.file(hit.image))
+            x = network.preprocess(photo)[None]
+            box = network.layer(layer).field.picture_box(hit.row, hit.column)
+            down = project(network, x, layer=layer, unit=unit, position=(hit.row, hit.column)).as_subclass(torch.Tensor)[0]
+            crops.append(down[:, box.top : box.bottom, box.left : box.right])
+            view = np.asarray(network.preprocessing.view(photo))
+            patches.append(view[box.top : box.bottom, box.left : box.right])
+        tiles = to_pixels(torch.stack(crops), grey_scale(torch.stack(crops)))
+        for number, wanted in enumerate((tiles, np.stack(patches))):
+            left, top, right, bottom = layout.box(number)
+            block = page[top:bottom, left:right]
+            step = size * layout.zoom + 1
+            for rank, tile in enumerate(wanted):
+                row, column = divmod(rank, 3)
+                shown = block[row * step : row * step + step - 1, column * step : column * step + step - 1]
+                np.testing.assert_array_equal(shown[:: layout.zoom, :: layout.zoom], tile)
+
+
+def test_views_are_what_the_network_was_shown(atlas, small_network, photo_folder):
+    row = atlas.hits[0]
+    paths = {image["image"]: image["path"] for image in read_table(atlas.folder / "images.csv")}
+    view = np.asarray(small_network.preprocessing.view(read_image(photo_folder / paths[row["image"]])), dtype=float)
+    with Image.open(atlas.folder / "images" / f"{int(row['image']):05d}.webp") as saved:
+        assert np.abs(np.asarray(saved.convert("RGB"), dtype=float) - view).mean() < 6  # webp loses a little
+
+
+def test_only_some_layers_units_and_photos(small_network, photo_folder, tmp_path):
+    book = Atlas.build(small_network, photo_folder, tmp_path / "a", layers=["conv2", "conv1"], units=[3, 0, 99], top=2)
+    assert book.layers == ["conv1", "conv2"]  # in the order in which they run
+    assert {(row["layer"], row["unit"]) for row in book.units} == {(c, u) for c in ("conv1", "conv2") for u in ("0", "3")}
+    assert {row["rank"] for row in book.hits} == {"1", "2"}
+
+
+def test_a_fully_connected_layer_is_pictured_whole(small_network, photo_folder, tmp_path):
+    book = Atlas.build(small_network, photo_folder, tmp_path / "a", layers=["fc3"])
+    assert book.picture("fc3", 0).width > 2 * 3 * 32
+    assert {(row["row"], row["column"], row["right"], row["bottom"]) for row in book.hits} == {("0", "0", "32", "32")}
+
+
+def test_figures_of_chosen_and_of_random_units(atlas):
+    assert atlas.figure("conv2", units=[0, 3]).width > 600
+    first, again, other = (np.asarray(atlas.figure("conv1", seed=seed)) for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)  # at least its heading says so
+    with pytest.raises(UsageError, match="no layer 'conv9'; it has conv1, conv2"):
+        atlas.figure("conv9")
+    with pytest.raises(UsageError, match="no unit 77 in conv2"):
+        atlas.figure("conv2", units=[77])
+    with pytest.raises(DeconvnetError, match="no unit 77"):
+        atlas.picture("conv2", 77)
+
+
+def test_the_page_links_every_unit_and_nothing_outside(atlas):
+    page = (atlas.folder / "index.html").read_text()
+    for row in atlas.units:
+        assert f'id="{row["layer"]}/{row["unit"]}"' in page
+    assert "://" not in page
+    assert "small (random)" in page
+
+
+def test_an_existing_folder_is_never_overwritten(atlas, small_network, photo_folder):
+    before = (atlas.folder / "hits.csv").read_bytes()
+    with pytest.raises(UsageError, match="exists already"):
+        Atlas.build(small_network, photo_folder, atlas.folder)
+    assert (atlas.folder / "hits.csv").read_bytes() == before
+
+
+def test_a_photo_that_changed_is_noticed_and_leaves_no_atlas(small_network, photo_folder, tmp_path, monkeypatch):
+    original = project_hits_module.project_each
+
+    def changed(network, x, *arguments):
+        return original(network, x * 1.0001, *arguments)
+
+    monkeypatch.setattr(project_hits_module, "project_each", changed)
+    with pytest.raises(DeconvnetError, match="gives another value for"):
+        Atlas.build(small_network, photo_folder, tmp_path / "atlas")
+    assert not (tmp_path / "atlas").exists()
+
+
+def test_a_photo_that_vanished_is_one_sentence(small_network, photo_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(project_hits_module, "batches", lambda photos, *rest: vanished(photos, *rest))
+    from deconvnet.images import batches
+
+    def vanished(photos, *rest):
+        (photo_folder / "ant" / "00.png").unlink()
+        return batches(photos, *rest)
+
+    with pytest.raises(DeconvnetError, match=r"ant/00\.png could be read while mining, but now it"):
+        Atlas.build(small_network, photo_folder, tmp_path / "atlas")
+    assert not (tmp_path / "atlas").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(small_network, photo_folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DeconvnetError, match="cannot be written to"):
+        Atlas.build(small_network, photo_folder, tmp_path / "file" / "atlas")
+
+
+def test_what_is_no_atlas_is_one_sentence(tmp_path):
+    with pytest.raises(DeconvnetError, match="There is no atlas in"):
+        Atlas(tmp_path)
+    (tmp_path / "atlas.json").write_text('{"format": 99}')
+    with pytest.raises(DeconvnetError, match="another version"):
+        Atlas(tmp_path)

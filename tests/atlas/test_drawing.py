@@ -1,0 +1,39 @@
+import numpy as np
+import torch
+
+from deconvnet.atlas.drawing import UnitLayout, filter_sheet, filter_tiles, fitting, font, unit_picture
+
+
+def test_a_dead_unit_says_so_and_stays_grey():
+    layout = UnitLayout((20, 20), 9)
+    page = np.asarray(
+        unit_picture(torch.zeros(0, 3, 20, 20), np.zeros((0, 20, 20, 3), np.uint8), layout, "conv1 · unit 0", "net")
+    )
+    left, top, right, bottom = layout.box(1)
+    assert set(np.unique(page[top:bottom, left:right])) == {128, 255}  # grey tiles with white lines
+
+
+def test_small_patches_are_enlarged_by_a_whole_number():
+    assert UnitLayout((11, 11), 9).zoom == 8
+    assert UnitLayout((163, 163), 9).zoom == 1
+    assert UnitLayout((7, 7), 4).columns == 2
+
+
+def test_filters_share_one_scale_with_zero_in_the_middle():
+    filters = torch.zeros(2, 3, 4, 4)
+    filters[0, 0], filters[1, 0] = 2.0, -1.0
+    tiles = filter_tiles(filters)
+    assert tiles[0, 0, 0].tolist() == [255, 128, 128]
+    assert tiles[1, 0, 0].tolist() == [64, 128, 128]
+    assert filter_tiles(filters, shared_scale=False)[1, 0, 0].tolist() == [0, 128, 128]
+
+
+def test_a_filter_sheet_has_eleven_columns():
+    assert filter_sheet(torch.randn(96, 3, 7, 7), "net").width == 11 * 49 + 10 * 2 + 24
+
+
+def test_long_names_are_shortened_in_the_middle():
+    text = fitting("a very long name of a network with many words in it", 150, 13)
+    assert font(13).getlength(text) <= 150
+    assert text.startswith("a very")
+    assert text.endswith("in it")

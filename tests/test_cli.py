@@ -1,0 +1,149 @@
+"""Every command as a user types it: results, exit codes, and errors of one sentence."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deconvnet import cli
+from deconvnet.networks import AlexNet2012, AlexNetOptions, Network, Preprocessing, save_weights
+from deconvnet.networks.preprocessing import per_channel
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Type a command; returns its exit code, standard output and standard error."""
+
+    def typed(*words):
+        monkeypatch.setattr(sys, "argv", ["deconvnet", *map(str, words)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return typed
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A tiny AlexNet 2012 with classes, in a file of this project."""
+    module = AlexNet2012(AlexNetOptions(classes=3, hidden=8))
+    for part in module.modules():
+        if isinstance(part, torch.nn.Conv2d | torch.nn.Linear):
+            torch.nn.init.kaiming_normal_(part.weight)
+    preprocessing = Preprocessing(256, 227, 255.0, per_channel((124.0, 117.0, 104.0)), per_channel((1.0, 1.0, 1.0)))
+    classes = [("n1", "ant"), ("n2", "bee"), ("n3", "cat")]
+    network = Network(module.eval(), preprocessing, name="alexnet2012", weights="tiny", classes=classes)
+    save_weights(network, tmp_path / "tiny.safetensors", torch.float16)
+    return f"alexnet2012:{tmp_path / 'tiny.safetensors'}"
+
+
+def test_help_has_an_example_for_every_command(run):
+    for command in ("networks", "look", "project", "atlas", "demo"):
+        code, out, _ = run(command, "--help")
+        assert code == 0
+        assert "Example" in out
+        assert f"deconvnet {command}" in out
+
+
+def test_networks_lists_layers_and_weights(run):
+    code, out, _ = run("networks", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["zfnet"]["layers"][1] == {"name": "conv2", "units": 256, "map": [26, 26], "field": [27, 27]}
+    assert found["alexnet"]["weights"] == ["imagenet1k", "PATH", "random"]
+    assert "139×139" in run("networks")[1]
+
+
+def test_look_writes_a_picture_and_says_the_classes(run, weights, photo_folder, tmp_path):
+    code, out, _ = run("look", weights, photo_folder / "ant" / "00.png", "--out", tmp_path / "look.png", "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert result["network"] == "alexnet2012 (tiny)"
+    assert {entry["class"] for entry in result["classes"]} == {"ant", "bee", "cat"}
+    assert [len(units) for units in result["layers"].values()][:5] == [6] * 5
+    with Image.open(tmp_path / "look.png") as picture:
+        assert picture.width > 1000
+
+
+def test_project_writes_values_and_a_picture(run, weights, photo_folder, tmp_path):
+    photo = photo_folder / "ant" / "00.png"
+    where = ("--layer", "conv3", "--unit", 7, "--position", "6,5")
+    assert run("project", weights, photo, *where, "--out", tmp_path / "p.png")[0] == 0
+    code, out, _ = run("project", weights, photo, *where, "--out", tmp_path / "p.npy", "--json")
+    assert code == 0
+    assert {key: json.loads(out)[key] for key in ("layer", "unit", "row", "column")} == {
+        "layer": "conv3",
+        "unit": 7,
+        "row": 6,
+        "column": 5,
+    }
+    values = np.load(tmp_path / "p.npy")
+    assert values.shape == (3, 227, 227)
+    assert values.dtype == np.float32
+    assert sorted(path.name for path in tmp_path.glob("*p.*")) == ["p.npy", "p.png"]
+
+
+def test_atlas_of_a_folder_with_a_broken_photo_and_a_text_file(run, weights, photo_folder, tmp_path):
+    out = tmp_path / "atlas"
+    code, said, _ = run("atlas", weights, photo_folder, "--out", out, "--layers", "conv1,conv5", "--units", "0-2,40")
+    assert code == 0
+    assert "8 units over 18 photos" in said
+    assert "1 files are not photos by their name: notes.txt" in said
+    assert "1 photos could not be read and were skipped:\n  bee/broken.jpg" in said
+    assert (out / "conv5" / "0040.webp").exists()
+    assert run("atlas", weights, photo_folder, "--out", out)[0] == 2  # it exists already
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["look", "vgg", "x.jpg", "--out", "o.png"], 2, "There is no network 'vgg'"),
+        (["look", "zfnet", "x.jpg", "--out", "o.png"], 2, "zfnet has no weights of its own yet"),
+        (["look", "zfnet:gone.pth", "x.jpg", "--out", "o.png"], 1, "There is no file gone.pth"),
+        (["look", "WEIGHTS", "gone.jpg", "--out", "o.png"], 1, "gone.jpg"),
+        (["look", "WEIGHTS", "PHOTO", "--out", "o.txt"], 2, "should end in .png"),
+        (["look", "WEIGHTS", "PHOTO", "--out", "o.png", "--device", "abacus"], 2, "There is no device 'abacus'"),
+        (["project", "WEIGHTS", "PHOTO", "--layer", "conv9", "--out", "o.png"], 2, "its layers are conv1"),
+        (["project", "WEIGHTS", "PHOTO", "--layer", "conv1", "--unit", "96", "--out", "o.png"], 2, "its units are 0–95"),
+        (
+            ["project", "WEIGHTS", "PHOTO", "--layer", "conv1", "--position", "5", "--out", "o.png"],
+            2,
+            "--position takes 2 numbers",
+        ),
+        (["atlas", "WEIGHTS", "nowhere", "--out", "a"], 1, "There is no folder nowhere"),
+        (["atlas", "WEIGHTS", "FOLDER", "--out", "a", "--units", "one"], 2, "--units takes numbers"),
+        (["atlas", "WEIGHTS", "FOLDER", "--out", "a", "--units", "9000"], 2, "none of which was asked for"),
+        (["demo"], 2, "pass --network"),
+    ],
+)
+def test_errors_are_one_sentence_and_leave_nothing(run, weights, photo_folder, tmp_path, monkeypatch, words, code, sentence):
+    monkeypatch.chdir(tmp_path)
+    stand_ins = {"WEIGHTS": weights, "PHOTO": photo_folder / "ant" / "00.png", "FOLDER": photo_folder}
+    before = sorted(tmp_path.rglob("*"))
+    result = run(*(stand_ins.get(word, word) for word in words))
+    assert result[0] == code
+    assert sentence in result[2]
+    assert result[2].startswith("deconvnet: ")
+    assert result[2].count("\n") == 1
+    assert result[1] == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_wrong_options_are_wrong_use(run):
+    assert run("atlas", "--no-such-option")[0] == 2
+    assert run("nothing")[0] == 2
+
+
+def test_python_dash_m_runs_it():
+    import subprocess
+
+    done = subprocess.run([sys.executable, "-m", "deconvnet", "demo"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("deconvnet: No network comes with deconvnet yet")
