@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all lint bench lock clean
+.PHONY: setup demo test lint bench lock clean
 
 setup: .venv/installed
 
@@ -18,6 +18,27 @@ setup: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
+# NETWORK is a network with weights: make demo NETWORK=alexnet:imagenet1k
+demo: setup
+	$(BIN)/deconvnet demo $(if $(NETWORK),--network $(NETWORK))
+
+# Tests marked `data` skip unless DECONVNET_DATA names the folder of real photos and weights (docs/architecture.md).
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Results as a table here and as JSON in benchmarks/results; pass NETWORK and IMAGES to measure on your own.
+bench: setup
+	$(BIN)/python benchmarks/atlas.py $(if $(NETWORK),--network $(NETWORK)) $(if $(IMAGES),--images $(IMAGES))
+
+# Names, versions and hashes of everything, for every platform; no addresses.
 lock:
 	$(BIN)/uv pip compile pyproject.toml --group dev --generate-hashes --universal --python-version 3.11 \
 	  --no-emit-index-url --quiet --output-file requirements.lock
+
+clean:
+	rm -rf .venv

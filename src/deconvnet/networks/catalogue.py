@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import nn
 
 from deconvnet.errors import DeconvnetError, UsageError
@@ -44,6 +43,8 @@ class Architecture:
 
 
 def _torchvision_alexnet(options: TorchvisionOptions) -> nn.Module:
+    import torchvision  # takes as long to import as torch itself, and only this network needs it
+
     module: nn.Module = torchvision.models.alexnet(num_classes=options.classes or 1)
     if not options.classes:
         module.classifier = nn.Identity()
