@@ -72,7 +72,7 @@ def alone(work: Any, *arguments: Any) -> Any:
 
 def main(
     network: Annotated[str, typer.Option(help="NAME:WEIGHTS")] = "alexnet:random",
-    images: Annotated[Path | None, typer.Option(help="A folder of photos.  [default: scikit-image's, cut into views]")] = None,
+    images: Annotated[Path | None, typer.Option(help="A folder of photos.  [default: scikit-image's views]")] = None,
     photos: Annotated[str, typer.Option(help="How many photos to mine, one run for each number.")] = "150,300,600",
 ) -> None:
     """Measure, print a table, and write benchmarks/results/atlas.json."""

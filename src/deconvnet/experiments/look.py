@@ -60,14 +60,20 @@ class Look:
 
     def figure(self) -> Figure:
         """The photo with its classes, then a row per layer: feature map, projection and patch of each unit."""
-        across = max(map(len, self.layers.values()))
-        size = (1.0 + 2.85 * across, 3.6 + 1.28 * len(self.layers))
-        figure = Figure(figsize=size, dpi=110, facecolor="white")
-        top = 3.2 / size[1]
-        self._draw_photo(figure, size, top)
-        bottom = 1 - (3.45 / size[1])
+        across = max(1, *map(len, self.layers.values()))
+        header = 2.2 if self.classes is None else 3.2  # in inches, as all numbers here
+        width, height = 1.0 + 2.85 * across, header + 0.4 + 1.28 * len(self.layers)
+        figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
+        self._draw_header(figure, width, height, header)
         grid = figure.add_gridspec(
-            len(self.layers), across, left=0.85 / size[0], right=0.995, bottom=0.01, top=bottom, wspace=0.06, hspace=0.28
+            len(self.layers),
+            across,
+            left=0.85 / width,
+            right=0.995,
+            bottom=0.01,
+            top=1 - (header + 0.25) / height,
+            wspace=0.06,
+            hspace=0.28,
         )
         for row, (name, units) in enumerate(self.layers.items()):
             for column, unit in enumerate(units):
@@ -78,22 +84,28 @@ class Look:
                     axes[0].set_ylabel(name, fontsize=13, fontweight="bold", rotation=0, ha="right", va="center", labelpad=8)
         return figure
 
-    def _draw_photo(self, figure: Figure, size: tuple[float, float], top: float) -> None:
-        photo = figure.add_axes((0.3 / size[0], 1 - top, 2.9 / size[0], 2.9 / size[1]))
+    def _draw_header(self, figure: Figure, width: float, height: float, header: float) -> None:
+        side = header - 0.3
+        photo = figure.add_axes((0.3 / width, 1 - header / height, side / width, side / height))
         photo.imshow(self.view)
         photo.axis("off")
-        left = 3.6 / size[0]
-        figure.text(left, 1 - 0.45 / size[1], self.photo, fontsize=15, fontweight="bold")
-        figure.text(left, 1 - 0.75 / size[1], self.network, fontsize=11, color="0.35")
+
+        def write(text: str, top: float, **style: Any) -> None:
+            figure.text((side + 0.7) / width, 1 - top / height, text, **style)
+
+        write(self.photo, 0.45, fontsize=15, fontweight="bold")
+        write(self.network, 0.75, fontsize=11, color="0.35")
         explanation = (
             "Each layer's most driven units: feature map, projection of its strongest activation down to pixels, "
             "and the patch that it comes from."
         )
-        figure.text(left, 1 - 3.1 / size[1], explanation, fontsize=11, color="0.35")
+        write(explanation, header - 0.1, fontsize=11, color="0.35")
         if self.classes is None:
-            figure.text(left, 1 - 1.3 / size[1], "These weights have no classifier: they are fine for looking.", fontsize=12)
+            write(
+                "These weights have no classifier: they are fine for looking, but cannot say what this is.", 1.2, fontsize=12
+            )
             return
-        bars = figure.add_axes((left + 2.6 / size[0], 1 - 2.8 / size[1], 4.0 / size[0], 1.85 / size[1]))
+        bars = figure.add_axes(((side + 3.3) / width, 1 - 2.8 / height, 4.0 / width, 1.85 / height))
         names, probabilities = zip(*reversed(self.classes), strict=True)
         drawn = bars.barh(names, probabilities, color="#4477aa")
         bars.bar_label(drawn, [f"{p:.1%}" for p in probabilities], padding=4)
@@ -104,7 +116,8 @@ class Look:
     def _draw_unit(self, axes: list[Axes], unit: UnitLook) -> None:
         left, top, right, bottom = unit.box
         cut = unit.projection[:, top:bottom, left:right]
-        axes[0].imshow(unit.feature_map, cmap="magma", vmin=0)
+        if unit.feature_map.size > 1:  # a neuron of a fully connected layer has no map
+            axes[0].imshow(unit.feature_map, cmap="magma", vmin=0)
         axes[1].imshow(to_pixels(cut, grey_scale(cut)))
         axes[2].imshow(self.view[top:bottom, left:right])
         axes[0].set_title(f"unit {unit.unit} · {unit.value:.4g}", fontsize=9, loc="left", pad=2)
