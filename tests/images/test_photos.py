@@ -1,0 +1,183 @@
+"""Folders of photos: what is found in them, in which order, and what is said where nothing is."""
+
+from pathlib import Path
+
+import pytest
+
+from deconvnet.errors import DeconvnetError
+from deconvnet.images import find_photos
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A function that makes a folder holding the files of the given names; only names matter here, so they are tiny."""
+
+    def make(*names):
+        root = tmp_path / "photos"
+        root.mkdir(exist_ok=True)
+        for name in names:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(b"photo")
+        return root
+
+    return make
+
+
+def test_a_flat_folder_is_ordered_by_name_and_has_no_classes(folder):
+    photos = find_photos(folder("b.jpg", "a.png", "c.webp", "B.bmp"))
+    assert photos.paths == ("B.bmp", "a.png", "b.jpg", "c.webp")
+    assert photos.labels == ("", "", "", "")
+    assert photos.classes == ()
+    assert len(photos) == 4
+
+
+def test_class_folders_are_labels(folder):
+    photos = find_photos(folder("dog/2.jpg", "cat/9.jpg", "dog/1.jpg", "cat/10.jpg"))
+    assert photos.paths == ("cat/10.jpg", "cat/9.jpg", "dog/1.jpg", "dog/2.jpg")
+    assert photos.labels == ("cat", "cat", "dog", "dog")
+    assert photos.classes == ("cat", "dog")
+
+
+def test_photos_beside_class_folders_have_no_label(folder):
+    photos = find_photos(folder("cat/a.jpg", "b.jpg"))
+    assert photos.paths == ("b.jpg", "cat/a.jpg")
+    assert photos.labels == ("", "cat")
+    assert photos.classes == ("cat",)
+
+
+def test_the_order_is_that_of_the_whole_relative_path(folder):
+    assert find_photos(folder("a/z.jpg", "a-b/a.jpg", "a.jpg")).paths == ("a-b/a.jpg", "a.jpg", "a/z.jpg")
+
+
+def test_a_photo_lies_where_its_path_says(folder):
+    root = folder("cat/a.jpg", "dog/b.jpg")
+    photos = find_photos(root)
+    assert [photos.file(index) for index in range(2)] == [root / "cat/a.jpg", root / "dog/b.jpg"]
+
+
+def test_hidden_files_and_folders_are_passed_over(folder):
+    photos = find_photos(folder("a.jpg", ".b.jpg", ".thumbnails/c.jpg", "cat/.d.jpg", ".DS_Store"))
+    assert photos.paths == ("a.jpg",)
+    assert photos.ignored == ()
+
+
+def test_other_files_are_listed_as_ignored(folder):
+    photos = find_photos(folder("cat/a.jpg", "notes.txt", "cat/labels.csv", "cat/film.gif", "README"))
+    assert photos.paths == ("cat/a.jpg",)
+    assert photos.ignored == ("README", "cat/film.gif", "cat/labels.csv", "notes.txt")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp"])
+def test_suffixes_count_in_any_case(folder, suffix):
+    root = folder(f"a.{suffix}", f"b.{suffix.upper()}", f"c.{suffix.title()}")
+    assert len(find_photos(root)) == 3
+
+
+def test_a_folder_that_looks_like_a_photo_by_its_name_is_a_class(folder):
+    assert find_photos(folder("odd.jpg/a.jpg")).paths == ("odd.jpg/a.jpg",)
+
+
+def test_photos_pass_through(folder):
+    photos = find_photos(folder("a.jpg"))
+    assert find_photos(photos) is photos
+
+
+def test_a_folder_may_be_a_string(folder):
+    root = folder("a.jpg")
+    assert find_photos(str(root)).paths == find_photos(root).paths
+
+
+def refusal(source):
+    with pytest.raises(DeconvnetError) as caught:
+        find_photos(source)
+    sentence = str(caught.value)
+    assert sentence.endswith((".", ")."))
+    return sentence
+
+
+def test_a_missing_folder_says_which(tmp_path):
+    assert f"There is no folder {tmp_path / 'nowhere'}" in refusal(tmp_path / "nowhere")
+
+
+def test_a_file_instead_of_a_folder_says_what_to_pass(folder):
+    file = folder("a.jpg") / "a.jpg"
+    assert f"{file} is a file, not a folder" in refusal(file)
+
+
+def test_an_empty_folder_says_which_files_would_do(folder):
+    root = folder()
+    sentence = refusal(root)
+    assert f"There is no photo in {root}" in sentence
+    assert ".jpeg" in sentence
+
+
+def test_a_folder_of_other_files_only_counts_as_empty(folder):
+    assert "There is no photo" in refusal(folder("notes.txt", "cat/film.gif"))
+
+
+def test_photos_too_deep_say_which_folder_to_pass(folder):
+    root = folder("imagenet/val/cat/a.jpg", "notes.txt")
+    sentence = refusal(root)
+    assert f"photos lie deeper, so pass {root / 'imagenet/val'})" in sentence
+    assert find_photos(root / "imagenet/val").paths == ("cat/a.jpg",)
+
+
+def test_a_list_of_files_is_ordered_by_path_below_their_common_folder(folder):
+    root = folder("dog/2.jpg", "cat/9.jpg", "c.jpg", "unused.jpg")
+    photos = find_photos([root / "dog/2.jpg", str(root / "c.jpg"), root / "cat/9.jpg", root / "c.jpg"])
+    assert photos.root == root
+    assert photos.paths == ("c.jpg", "cat/9.jpg", "dog/2.jpg")
+
+
+def test_a_list_of_one_file(folder):
+    photos = find_photos([folder("cat/a.jpg") / "cat/a.jpg"])
+    assert photos.paths == ("a.jpg",)
+    assert photos.file(0).read_bytes() == b"photo"
+
+
+def test_a_list_may_hold_relative_paths(folder, monkeypatch):
+    monkeypatch.chdir(folder("cat/a.jpg", "dog/b.jpg"))
+    photos = find_photos([Path("cat/a.jpg"), "dog/b.jpg"])
+    monkeypatch.chdir("/")
+    assert photos.paths == ("cat/a.jpg", "dog/b.jpg")
+    assert photos.file(1).read_bytes() == b"photo"
+
+
+def test_a_list_with_a_missing_file_says_which(folder):
+    root = folder("a.jpg")
+    assert f"There is no file {root / 'b.jpg'}" in refusal([root / "a.jpg", root / "b.jpg"])
+
+
+def test_an_empty_list_is_refused():
+    assert refusal([]) == "The list of photos is empty."
+
+
+def test_the_digest_stays_until_a_file_is_added_renamed_or_resized(folder):
+    root = folder("a.jpg", "cat/b.jpg")
+    first = find_photos(root).digest
+    assert find_photos(root).digest == first
+    assert len(first) == 64
+
+    (root / "c.jpg").write_bytes(b"photo")
+    added = find_photos(root).digest
+    (root / "c.jpg").rename(root / "d.jpg")
+    renamed = find_photos(root).digest
+    (root / "d.jpg").write_bytes(b"another photo")
+    resized = find_photos(root).digest
+    assert len({first, added, renamed, resized}) == 4
+
+
+def test_the_digest_does_not_depend_on_where_the_folder_lies_or_on_ignored_files(folder, tmp_path):
+    root = folder("a.jpg", "cat/b.jpg")
+    before = find_photos(root).digest
+    root = root.rename(tmp_path / "elsewhere")
+    (root / "notes.txt").write_text("x")
+    assert find_photos(root).digest == before
+
+
+@pytest.mark.data
+def test_the_imagenette_validation_set_has_its_ten_classes(data):
+    photos = find_photos(data / "imagenette" / "val")
+    assert len(photos) == 3925
+    assert len(photos.classes) == 10
+    assert photos.ignored == ()

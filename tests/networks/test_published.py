@@ -1,0 +1,141 @@
+"""Published weights: recognised by digest, fetched once, checked always. No test leaves this machine."""
+
+import hashlib
+import socket
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from deconvnet.errors import DeconvnetError
+from deconvnet.networks import catalogue, load, published
+from deconvnet.networks.published import PUBLISHED, Published
+
+ENTRIES = {"weights": "somebody's", "resize": 256, "crop": 224, "channels": "RGB", "scale": 1, "mean": [0.1, 0.2, 0.3]}
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """torch.hub's cache in a folder of its own."""
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(tmp_path / "hub")
+    yield tmp_path / "hub" / "checkpoints"
+    torch.hub.set_dir(before)
+
+
+@pytest.fixture
+def publish(monkeypatch):
+    """A function that makes a file (or an address) the published weights `zfnet:theirs`."""
+
+    def make(url, sha256):
+        row = Published("zfnet", "theirs.safetensors", sha256, ENTRIES, "theirs", url)
+        for module in (published, catalogue):
+            monkeypatch.setattr(module, "PUBLISHED", (row,))
+
+    return make
+
+
+@pytest.fixture
+def theirs(trunk, tmp_path):
+    """A weights file on somebody's server."""
+    file = tmp_path / "server" / "theirs.safetensors"
+    file.parent.mkdir()
+    save_file(trunk.module.state_dict(), file)
+    return file
+
+
+def digest(file):
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def refusal(*arguments):
+    with pytest.raises(DeconvnetError) as caught:
+        load(*arguments)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("digits", [8, 64])
+def test_a_download_is_described_by_its_row_and_kept(theirs, cache, publish, trunk, digits):
+    publish(theirs.as_uri(), digest(theirs)[:digits])
+    found = load("zfnet:theirs")
+    assert torch.equal(found.module.conv3.weight, trunk.module.conv3.weight)
+    assert found.weights == "somebody's"
+    assert found.preprocessing.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert [file.name for file in cache.iterdir()] == ["theirs.safetensors"]
+
+    theirs.unlink()  # from now on only the cache has it
+    assert load("zfnet", "theirs").digest == found.digest
+
+
+def test_published_weights_are_the_default(theirs, cache, publish):
+    publish(theirs.as_uri(), digest(theirs))
+    assert load("zfnet").weights == "somebody's"
+
+
+def test_a_download_with_another_digest_is_not_kept(theirs, cache, publish):
+    publish(theirs.as_uri(), "0" * 64)
+    sentence = refusal("zfnet:theirs")
+    assert sentence.startswith(f"{theirs.as_uri()} did not arrive as its publisher made it")
+    assert list(cache.iterdir()) == []
+
+
+def test_a_download_without_connection_says_what_to_do(cache, publish, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/theirs.safetensors"
+    publish(url, "0" * 64)
+    sentence = refusal("zfnet:theirs")
+    assert sentence.startswith(f"{url} could not be downloaded (")
+    assert sentence.endswith("fetch it on a machine with a network connection and pass zfnet:PATH.")
+    assert list(cache.iterdir()) == []
+
+
+def test_a_file_that_is_not_on_the_server_any_more_says_so(tmp_path, cache, publish):
+    publish((tmp_path / "gone.safetensors").as_uri(), "0" * 64)
+    assert "could not be downloaded" in refusal("zfnet:theirs")
+
+
+def test_a_damaged_cache_is_noticed_at_the_next_use(theirs, cache, publish):
+    publish(theirs.as_uri(), digest(theirs))
+    load("zfnet:theirs")
+    kept = cache / "theirs.safetensors"
+    kept.write_bytes(kept.read_bytes()[:-1] + b"!")
+    sentence = refusal("zfnet:theirs")
+    assert f"{kept} does not have the checksum that its publisher states" in sentence
+    assert digest(kept)[:8] in sentence
+
+
+def test_a_published_file_is_recognised_whatever_it_is_called(theirs, publish):
+    publish("", digest(theirs))
+    renamed = theirs.rename(theirs.with_name("renamed.safetensors"))
+    assert load("zfnet", renamed).weights == "somebody's"
+    assert "holds weights of zfnet, not of alexnet: pass zfnet:" in refusal("alexnet", renamed)
+
+
+def test_a_description_given_apart_wins_over_the_row(theirs, publish, described):
+    publish("", digest(theirs))
+    found = load("zfnet", theirs, described)
+    assert found.preprocessing.mean.flatten().tolist() == pytest.approx([0.5, 0.4, 0.3])
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row.file)
+def test_a_published_name_with_other_contents_is_refused(tmp_path, row):
+    file = tmp_path / row.file
+    file.write_bytes(b"something else")
+    sentence = refusal(row.network, file)
+    assert f"{file} does not have the checksum that its publisher states" in sentence
+    assert f"(SHA-256 {digest(file)[:8]}…, not {row.sha256[:8]}…)" in sentence
+    assert "delete it and fetch it again, or rename it" in sentence
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row.file)
+def test_every_row_is_sound(row):
+    assert row.network in catalogue.ARCHITECTURES
+    description = catalogue.describe(row.description, row.file)
+    assert description.preprocessing.crop == catalogue.ARCHITECTURES[row.network].crop
+    assert bool(row.keyword) == bool(row.url)
+    assert len(row.sha256) in (8, 64)
+    if len(row.sha256) == 8:  # torch.hub's way: the digest's first digits stand in the file's name
+        assert row.file.endswith(f"-{row.sha256}.pth")
