@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,6 +46,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 
 def main() -> None:
     """Run the command line; exit code 0 done, 1 failed, 2 wrong use."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # odd photos are named at the end
     try:
         app()
     except UsageError as error:

@@ -6,8 +6,6 @@ from PIL import Image
 
 from deconvnet.networks import Network, ZFNet, ZFNetOptions, torchvision_preprocessing
 
-LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
-
 #: A description, as in docs/file-formats.md, of weights that take RGB at 224×224.
 DESCRIPTION = """\
 resize = 256
@@ -40,9 +38,7 @@ def zfnet():
         torch.manual_seed(1)
         module = ZFNet(ZFNetOptions(classes=10, hidden=16)).eval()
     classes = [(f"n{number:08}", f"thing {number}") for number in range(10)]
-    return Network(
-        module, torchvision_preprocessing(), name="zfnet", weights="ten things", layer_names=LAYERS, classes=classes
-    )
+    return Network(module, torchvision_preprocessing(), name="zfnet", weights="ten things", classes=classes)
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +47,4 @@ def trunk():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         module = ZFNet(ZFNetOptions(classes=0)).eval()
-    return Network(
-        module, torchvision_preprocessing(), name="zfnet", weights="a trunk", layer_names=LAYERS, classifies=False
-    )
+    return Network(module, torchvision_preprocessing(), name="zfnet", weights="a trunk", classifies=False)

@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.networks import AlexNet2012, Network, ZFNet, torchvision_preprocessing
+from deconvnet.networks import AlexNet2012, Network, ZFNet, save_weights, torchvision_preprocessing
 
 NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
 
@@ -194,3 +194,17 @@ def test_to_moves_the_module_and_returns_the_network(trunk):
     assert network.to("cpu") is network
     assert network.device == torch.device("cpu")
     assert network.dtype == torch.float32
+
+
+def test_layer_names_must_be_as_many_as_layers_and_different(trunk):
+    for names in (["one"], ["same"] * 5):
+        with pytest.raises(UsageError, match=r"zfnet needs 5 different layer names, one for each of relu#1, .*relu#5\."):
+            _ = Network(trunk.module, trunk.preprocessing, name="zfnet", layer_names=names).layers
+
+
+def test_only_networks_of_this_project_are_saved_with_their_options(tmp_path):
+    network = Network(
+        torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.ReLU()), torchvision_preprocessing(), name="mine"
+    )
+    with pytest.raises(UsageError, match="mine is not a network of this project"):
+        save_weights(network, tmp_path / "mine.safetensors")

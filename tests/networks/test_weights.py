@@ -120,9 +120,10 @@ def test_nothing_is_left_beside_a_file_and_a_failed_save_keeps_the_old_one(trunk
         raise OSError("no space left on device")
 
     monkeypatch.setattr(weights, "save_file", full_disk)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(DeconvnetError, match="cannot be written: no space"):
         save_weights(trunk, saved)
     assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
 
 
 def test_a_description_given_apart_wins_over_the_one_inside(saved, described):

@@ -95,7 +95,7 @@ def test_random_networks(name, dtype):
 @torch.no_grad()
 def test_trained_alexnet_on_real_photos(data: Path, dtype):
     network = load("alexnet2012", data / "bvlc_alexnet_trunk.safetensors")
-    network = Network(deepcopy(network.module).to(dtype), network.preprocessing, layer_names=LAYERS)
+    network = Network(deepcopy(network.module).to(dtype), network.preprocessing)
     steps = plain.alexnet2012_steps(network.module, 5, 1e-4, 0.75, 1.0)
     photos = find_photos(data / "imagenette" / "val")
     for index in (0, 2000):

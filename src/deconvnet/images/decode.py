@@ -1,6 +1,5 @@
 """One image file to one RGB picture, refusing what is broken or absurdly large before it costs memory."""
 
-import warnings
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -10,8 +9,8 @@ from deconvnet.errors import DeconvnetError
 #: File formats that are opened, whatever the file is called.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 
-#: Images that claim more pixels than this are not decoded: 3 bytes a pixel make 300 MB.
-MAX_PIXELS = 100_000_000
+#: Images that claim more pixels than this are not decoded. It is the limit from which Pillow itself warns.
+MAX_PIXELS = 89_478_485
 
 
 class UnreadableImage(DeconvnetError):
@@ -25,21 +24,19 @@ def read_image(path: Path | str) -> Image.Image:
     claims more than `MAX_PIXELS` pixels.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large and odd files; the checks below decide
-            with Image.open(path, formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise UnreadableImage(f"claims {width}×{height} pixels, more than the limit of {MAX_PIXELS:,}")
-                upright = ImageOps.exif_transpose(image)
-                if upright.mode == "I;16":  # 16-bit greyscale: `convert` would cut it off at 255
-                    upright = upright.point(lambda value: value / 256).convert("L")
-                return upright.convert("RGB")
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise UnreadableImage(f"claims {width}×{height} pixels, more than the limit of {MAX_PIXELS:,}")
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode == "I;16":  # 16-bit greyscale: `convert` would cut it off at 255
+                upright = upright.point(lambda value: value / 256).convert("L")
+            return upright.convert("RGB")
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
         raise UnreadableImage("is not a JPEG, PNG, WebP or BMP image") from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableImage(f"claims more pixels than the limit of {MAX_PIXELS:,}") from None
     except MemoryError:
         raise

@@ -67,7 +67,7 @@ def find_photos(source: Path | str | Iterable[Path | str] | Photos) -> Photos:
     names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
     paths = tuple(name for name in names if Path(name).suffix.lower() in SUFFIXES)
     if not paths:
-        deeper = next((file for file in root.glob("*/*/**/*") if file.suffix.lower() in SUFFIXES), None)
+        deeper = next((file for file in root.glob("[!.]*/[!.]*/**/*") if file.suffix.lower() in SUFFIXES), None)
         hint = f"photos lie deeper, so pass {deeper.parent.parent}" if deeper else f"it takes {', '.join(sorted(SUFFIXES))}"
         raise DeconvnetError(f"There is no photo in {root} or in its folders ({hint}).")
     return Photos(root, paths, tuple(name for name in names if name not in set(paths)))

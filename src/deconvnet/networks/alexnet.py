@@ -43,6 +43,11 @@ class AlexNet2012(nn.Module):
             self.fc8 = nn.Linear(options.hidden, options.classes)
         initialise(self)
 
+    @property
+    def layer_names(self) -> list[str]:
+        """The paper's names of its layers, in the order in which they run."""
+        return ["conv1", "conv2", "conv3", "conv4", "conv5", *(["fc6", "fc7"] if self.options.classes else [])]
+
     def forward(self, x: Tensor) -> Tensor:
         x = self.pool(self.norm(self.relu(self.conv1(x))))
         x = self.pool(self.norm(self.relu(self.conv2(x))))

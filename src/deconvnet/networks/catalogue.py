@@ -42,16 +42,18 @@ class Architecture:
     """The tensor whose first dimension is the number of classes."""
 
 
+_LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
+
+
 def _torchvision_alexnet(options: TorchvisionOptions) -> nn.Module:
     import torchvision  # takes as long to import as torch itself, and only this network needs it
 
     module: nn.Module = torchvision.models.alexnet(num_classes=options.classes or 1)
     if not options.classes:
         module.classifier = nn.Identity()
+    module.layer_names = _LAYERS if options.classes else _LAYERS[:5]  # type: ignore[assignment]  # read by Network
     return module
 
-
-_LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "alexnet": Architecture(
@@ -118,6 +120,8 @@ def load(network: str, weights: str | Path | None = None, preprocessing: str | P
     if not chosen:
         raise UsageError(f"{name} has no weights of its own yet: pass {name}:PATH, or {name}:random for an untrained one.")
     if chosen == "random":
+        if preprocessing:
+            raise UsageError("An untrained network has its own preprocessing: leave --preprocessing out.")
         return _untrained(name)
     file = download(downloads[chosen]) if chosen in downloads else Path(chosen)
     return _from_file(name, file, Path(preprocessing) if preprocessing else None)
@@ -128,7 +132,7 @@ def describe_network(name: str) -> dict[str, Any]:
     architecture = ARCHITECTURES[name]
     with torch.device("meta"):
         module = architecture.build(architecture.options)
-    network = Network(module, torchvision_preprocessing(crop=architecture.crop), name=name, layer_names=_LAYERS)
+    network = Network(module, torchvision_preprocessing(crop=architecture.crop), name=name)
     return {
         "summary": architecture.summary,
         "weights": [*(row.keyword for row in PUBLISHED if row.network == name and row.keyword), "PATH", "random"],
@@ -150,7 +154,6 @@ def _untrained(name: str) -> Network:
         torchvision_preprocessing(crop=architecture.crop),
         name=name,
         weights="untrained, seed 0",
-        layer_names=_LAYERS,
         classes=imagenet_classes(),
     )
 
@@ -179,7 +182,6 @@ def _from_file(name: str, file: Path, toml: Path | None) -> Network:
         description.preprocessing,
         name=name,
         weights=description.weights or file.name,
-        layer_names=_LAYERS,
         classes=description.classes if classes else None,
         classifies=classes > 0,
     )

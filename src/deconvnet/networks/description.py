@@ -64,7 +64,7 @@ def describe(
         mean_image = _read_mean_image(folder / mean)
     mean = _numbers(mean, f"{source}: mean") if mean_image is None else mean_image
     std = _numbers(entries.get("std", 1.0), f"{source}: std")
-    if mean.shape not in ((3, 1, 1), (3, crop, crop)) or not (std > 0).all():
+    if mean.shape not in ((3, 1, 1), (3, crop, crop)) or not (std > 0).all() or not mean.isfinite().all():
         raise DeconvnetError(f"{source} needs a mean of 1 or 3 numbers or an image (3, {crop}, {crop}), and std above 0.")
     if channels == "BGR":
         mean, std = mean.flip(0), std.flip(0)

@@ -33,8 +33,8 @@ class Network:
         classifies: bool = True,
     ) -> None:
         """`weights` says in a few words where they are from; `layer_names` renames the layers in the order in which they
-        run (default: module paths); `classes` are (WordNet id or "", name) of each output; `classifies` is False for a
-        trunk, whose output is no class scores.
+        run (default: the module's own `layer_names`, or module paths); `classes` are (WordNet id or "", name) of each
+        output; `classifies` is False for a trunk, whose output is no class scores.
         """
         self.module = module
         self.preprocessing = preprocessing
@@ -42,7 +42,7 @@ class Network:
         self.weights = weights
         self.classes = None if classes is None else tuple(classes)
         self.classifies = classifies
-        self._layer_names = layer_names
+        self._layer_names = layer_names or getattr(module, "layer_names", None)
 
     @property
     def full_name(self) -> str:
@@ -62,7 +62,10 @@ class Network:
         """The layers in the order in which they run, by name."""
         found = self._trace.layers
         names = self._layer_names or [layer.name for layer in found]
-        return {name: replace(layer, name=name) for name, layer in zip(names, found, strict=False)}
+        if len(names) != len(found) or len(set(names)) != len(names):
+            own = ", ".join(layer.name for layer in found)
+            raise UsageError(f"{self.name} needs {len(found)} different layer names, one for each of {own}.")
+        return {name: replace(layer, name=name) for name, layer in zip(names, found, strict=True)}
 
     @property
     def convolutional_layers(self) -> list[str]:
@@ -94,7 +97,7 @@ class Network:
         self.module.to(device)
         return self
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 over the names and values of the module's weights and buffers."""
         digest = hashlib.sha256()

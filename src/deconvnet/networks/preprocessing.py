@@ -28,6 +28,7 @@ class Preprocessing:
 
     def view(self, photo: Image.Image) -> Image.Image:
         """The part of a photo that the network is shown, as a picture of crop × crop pixels."""
+        photo = photo.convert("RGB")
         width, height = photo.size
         shorter = min(width, height)
         resized = (int(self.resize * width / shorter), int(self.resize * height / shorter))  # as torchvision rounds
@@ -39,7 +40,7 @@ class Preprocessing:
 
     def __call__(self, photo: Image.Image) -> Tensor:
         """A photo as the network's input, (3, crop, crop) float32."""
-        pixels = torch.from_numpy(np.array(self.view(photo.convert("RGB")), dtype=np.float32)).permute(2, 0, 1)
+        pixels = torch.from_numpy(np.array(self.view(photo), dtype=np.float32)).permute(2, 0, 1)
         return (pixels * (self.scale / 255) - self.mean) / self.std
 
     def pixels(self, inputs: Tensor) -> np.ndarray:

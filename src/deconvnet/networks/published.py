@@ -1,8 +1,8 @@
 """Weights that others published, recognised by name and digest, with what their files do not say of themselves."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +83,12 @@ def download(published: Published) -> Path:
     """The file in torch.hub's cache, fetched there first if need be; its digest is checked by `recognise` at every use."""
     target = Path(torch.hub.get_dir()) / "checkpoints" / published.file
     if not target.exists():
-        os.makedirs(target.parent, exist_ok=True)
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(published.url, str(target), hash_prefix=published.sha256)
         except RuntimeError as error:  # what torch.hub raises for a wrong digest; nothing was kept
             raise DeconvnetError(f"{published.url} did not arrive as its publisher made it: {error}.") from None
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise DeconvnetError(
                 f"{published.url} could not be downloaded ({reason}): fetch it on a machine with a network connection and "

@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from deconvnet.errors import DeconvnetError
+from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.files import replacing
 from deconvnet.networks.description import Description, describe, preprocessing_entries
 from deconvnet.networks.network import Network
 
@@ -103,7 +104,9 @@ def file_digest(file: Path) -> str:
 
 def save_weights(network: Network, file: Path, dtype: torch.dtype = torch.float32) -> None:
     """Write a network of this project, with all that belongs to its weights, to one safetensors file, atomically."""
-    options: Any = network.module.options
+    options: Any = getattr(network.module, "options", None)
+    if options is None:
+        raise UsageError(f"{network.name} is not a network of this project: save it with torch.save or safetensors.")
     description = {
         "format": _FORMAT,
         "network": network.name,
@@ -116,6 +119,5 @@ def save_weights(network: Network, file: Path, dtype: torch.dtype = torch.float3
     state = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in network.module.state_dict().items()}
     if network.preprocessing.mean.shape[-1] > 1:
         state[_MEAN_IMAGE] = network.preprocessing.mean.contiguous()
-    beside = file.with_name(file.name + ".partial")
-    save_file(state, beside, {"deconvnet": json.dumps(description)})
-    beside.replace(file)
+    with replacing(file, ".safetensors") as beside:
+        save_file(state, beside, {"deconvnet": json.dumps(description)})

@@ -59,6 +59,11 @@ class ZFNet(nn.Module):
             return self.norm(self.pool(x))
         return self.pool(self.norm(x))
 
+    @property
+    def layer_names(self) -> list[str]:
+        """The paper's names of its layers, in the order in which they run."""
+        return ["conv1", "conv2", "conv3", "conv4", "conv5", *(["fc6", "fc7"] if self.options.classes else [])]
+
     def forward(self, x: Tensor) -> Tensor:
         x = self._pool_and_normalise(self.relu(self.conv1(x)))
         x = self._pool_and_normalise(self.relu(self.conv2(x)))

@@ -96,7 +96,7 @@ def project_each(
     with torch.inference_mode(False), torch.enable_grad(), exact_float32():
         pixels = x.detach().to(network.device, network.dtype, copy=True).requires_grad_()
         observed: list[Tensor] = []
-        network.observe(pixels.clone(), [layer], lambda _, maps: observed.append(maps), DECONVNET)
+        network.observe(pixels, [layer], lambda _, maps: observed.append(maps), DECONVNET)
         maps = observed[0]
         each = torch.arange(len(x), device=maps.device)
         units = units.to(maps.device)

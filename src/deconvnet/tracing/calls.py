@@ -44,8 +44,8 @@ def _hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplac
     return Rectification(input, max_val, inplace) if min_val == 0 else None
 
 
-def _clamp(input: Tensor, min: Any = None, max: Any = None, inplace: bool = False) -> Rectification | None:
-    if isinstance(min, int | float) and min == 0 and not isinstance(max, Tensor):
+def _clamp(input: Tensor, min: Any = None, max: Any = None, out: Any = None, inplace: bool = False) -> Rectification | None:
+    if out is None and isinstance(min, int | float) and min == 0 and not isinstance(max, Tensor):
         return Rectification(input, max, inplace)
     return None
 

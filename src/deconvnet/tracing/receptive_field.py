@@ -77,7 +77,9 @@ class ReceptiveField:
     def clipped_box(self, row: int, column: int) -> Box:
         """The pixels that the activation sees and that exist."""
         left, top, right, bottom = self.box(row, column)
-        return Box(max(left, 0), max(top, 0), min(right, self.width), min(bottom, self.height))
+        left, top = max(left, 0), max(top, 0)
+        # A window that lies in the padding altogether sees no pixel: an empty box.
+        return Box(left, top, max(left, min(right, self.width)), max(top, min(bottom, self.height)))
 
     def picture_box(self, row: int, column: int) -> Box:
         """The field moved inside the input, so that all pictures of a layer have one size, as in the paper's figures."""

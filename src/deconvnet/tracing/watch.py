@@ -84,10 +84,12 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 @contextmanager
 def exact_float32() -> Iterator[None]:
     """Full float32 on a GPU within: without this cuDNN may round convolutions' inputs to TF32, about 1e-3."""
-    matmul = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
+    settings: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = [setting.fp32_precision for setting in settings]
+    for setting in settings:
+        setting.fp32_precision = "ieee"
     try:
-        with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
-            yield
+        yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = matmul
+        for setting, precision in zip(settings, before, strict=True):
+            setting.fp32_precision = precision
