@@ -10,7 +10,7 @@ def test_a_dead_unit_says_so_and_stays_grey():
         unit_picture(torch.zeros(0, 3, 20, 20), np.zeros((0, 20, 20, 3), np.uint8), layout, "conv1 · unit 0", "net")
     )
     left, top, right, bottom = layout.box(1)
-    assert set(np.unique(page[top:bottom, left:right])) == {128, 255}  # grey tiles with white lines
+    assert set(np.unique(page[top:bottom, left:right])) == {128, 190}  # grey tiles and the lines between them
 
 
 def test_small_patches_are_enlarged_by_a_whole_number():
@@ -37,3 +37,11 @@ def test_long_names_are_shortened_in_the_middle():
     assert font(13).getlength(text) <= 150
     assert text.startswith("a very")
     assert text.endswith("in it")
+
+
+def test_a_unit_that_only_its_bias_drives_says_so():
+    layout = UnitLayout((20, 20), 1)
+    patches = np.zeros((1, 20, 20, 3), np.uint8)
+    silent = unit_picture(torch.zeros(1, 3, 20, 20), patches, layout, "conv1 · unit 0", "net")
+    driven = unit_picture(torch.ones(1, 3, 20, 20), patches, layout, "conv1 · unit 0", "net")
+    assert np.asarray(silent)[: layout.HEADER].tolist() != np.asarray(driven)[: layout.HEADER].tolist()

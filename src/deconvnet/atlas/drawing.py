@@ -16,7 +16,7 @@ from torch import Tensor
 from deconvnet.projection import grey_scale, to_pixels
 from deconvnet.projection.picture import MID_GREY, in_rows
 
-_PAPER, _INK, _FAINT = (255, 255, 255), (20, 20, 20), (110, 110, 110)
+_PAPER, _INK, _FAINT = (255, 255, 255), (20, 20, 20), (90, 90, 90)
 _MARGIN = 12
 
 
@@ -67,7 +67,11 @@ def unit_picture(projections: Tensor, patches: np.ndarray, layout: UnitLayout, h
         full[: len(found)] = found
         enlarged = full.repeat(layout.zoom, axis=1).repeat(layout.zoom, axis=2)
         blocks.paste(Image.fromarray(in_rows(enlarged, layout.columns)), (number * (width + _MARGIN), 0))
-    return _page(blocks, heading if len(patches) else f"{heading}: never active", network)
+    if not len(patches):
+        heading += ": never active"
+    elif not projections.any():
+        heading += ": nothing in the photos excites it, only its bias does"
+    return _page(blocks, heading, network)
 
 
 def filter_tiles(filters: Tensor, shared_scale: bool = True) -> np.ndarray:
@@ -89,7 +93,7 @@ def filter_sheet(filters: Tensor, network: str, columns: int = 11) -> Image.Imag
 def projection_picture(projection: Tensor, view: np.ndarray, heading: str, network: str) -> Image.Image:
     """One projection (3, H, W) beside the view (H, W, 3) of the photo that it comes from."""
     tiles = np.stack([to_pixels(projection, grey_scale(projection)), view])
-    pair = Image.fromarray(in_rows(tiles.repeat(2, axis=1).repeat(2, axis=2), 2, gap=_MARGIN))
+    pair = Image.fromarray(in_rows(tiles.repeat(2, axis=1).repeat(2, axis=2), 2, gap=_MARGIN, background=255))
     return _page(pair, heading, network)
 
 
@@ -102,22 +106,26 @@ class Panel:
     right: Image.Image
 
 
-def figure(panels: Sequence[Panel], heading: str, network: str, side: int = 300) -> Image.Image:
+def figure(panels: Sequence[Panel], heading: str, network: str, halves: tuple[str, str], side: int = 300) -> Image.Image:
     """The paper's Fig. 2 for one layer: blocks of several units on the left, their patches in the same order on the right.
 
-    Each block is drawn `side` pixels wide or smaller.
+    `halves` say what stands on the left and on the right; each block is drawn `side` pixels wide or smaller.
     """
     columns = max(1, round(math.sqrt(len(panels))))
     rows = math.ceil(len(panels) / columns)
     widest, tallest = max(panel.right.width for panel in panels), max(panel.right.height for panel in panels)
     ratio = side / max(widest, tallest)
     width, height = round(widest * ratio), round(tallest * ratio)
-    caption, header, gutter = 26, 78, 3 * _MARGIN
+    caption, header, gutter = 26, 116, 4 * _MARGIN
     half = columns * (width + _MARGIN) - _MARGIN
     page = Image.new("RGB", (2 * _MARGIN + 2 * half + gutter, header + rows * (height + caption + _MARGIN)), _PAPER)
     draw = ImageDraw.Draw(page)
     draw.text((_MARGIN, 10), fitting(heading, page.width - 2 * _MARGIN, 28), _INK, font(28))
-    draw.text((_MARGIN, 46), fitting(network, page.width - 2 * _MARGIN, 20), _FAINT, font(20))
+    draw.text((_MARGIN, 48), fitting(network, page.width - 2 * _MARGIN, 20), _FAINT, font(20))
+    for offset, title in zip((0, half + gutter), halves, strict=True):
+        draw.text((_MARGIN + offset, header - 32), fitting(title, half, 22), _INK, font(22))
+    middle = _MARGIN + half + gutter // 2
+    draw.line((middle, header - 30, middle, page.height - _MARGIN), (200, 200, 200), 2)
     for number, panel in enumerate(panels):
         left = _MARGIN + number % columns * (width + _MARGIN)
         top = header + number // columns * (height + caption + _MARGIN)

@@ -25,14 +25,15 @@ def layer_figure(
         raise UsageError(f"This atlas has no layer {layer!r}; it has {', '.join(e['name'] for e in description['layers'])}.")
     rows = [row for row in read_table(folder / "units.csv") if row["layer"] == layer]
     here = {int(row["unit"]): float(row["active_share"]) > 0 for row in rows}
-    chosen = _random_units(here, seed) if units is None else list(units)
+    number = [entry["name"] for entry in description["layers"]].index(layer)
+    chosen = _random_units(here, [seed, number]) if units is None else list(units)
     if not chosen or not set(chosen) <= set(here):
         wrong = sorted(set(chosen) - set(here))
         raise UsageError(f"This atlas has no unit {wrong[0]} in {layer}." if wrong else "A figure needs at least one unit.")
 
     tile = (entry["picture"]["height"], entry["picture"]["width"])
     layout = UnitLayout(tile, description["top"])
-    filters = _filters(folder) if layer == description["layers"][0]["name"] else None
+    filters = _filters(folder) if number == 0 else None
     panels = []
     for unit in chosen:
         with Image.open(folder / layer / f"{unit:04d}.webp") as page:
@@ -40,14 +41,20 @@ def layer_figure(
         if filters is not None:
             left = Image.fromarray(filters[unit]).resize(right.size, Image.Resampling.NEAREST)
         panels.append(Panel(f"unit {unit}", left, right))
-    shown = "filters" if filters is not None else "projections"
     how = f"random units, seed {seed}" if units is None else "chosen units"
-    photos = description["images"]
-    heading = f"{layer}: {shown} and the {description['top']} strongest patches of {photos['read']:,} photos ({how})"
-    return figure(panels, heading, description["network"]["full_name"])
+    top, photos = description["top"], description["images"]["read"]
+    left_half = (
+        "filters, each on its own scale" if filters is not None else f"projections of the {top} strongest activations"
+    )
+    return figure(
+        panels,
+        f"{layer}: what excites its units most among {photos:,} photos ({how})",
+        description["network"]["full_name"],
+        (left_half, f"the {top} patches that they come from" if filters is None else f"the {top} strongest patches"),
+    )
 
 
-def _random_units(alive: dict[int, bool], seed: int) -> list[int]:
+def _random_units(alive: dict[int, bool], seed: list[int]) -> list[int]:
     """A random subset of the units that are ever active, as in the paper; of all if none is."""
     pool = [unit for unit, active in alive.items() if active] or list(alive)
     drawn = np.random.default_rng(seed).choice(pool, size=min(_IN_FIGURE, len(pool)), replace=False)

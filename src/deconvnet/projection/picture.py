@@ -34,7 +34,7 @@ def picture(projection: Tensor) -> Image.Image:
     return Image.fromarray(in_rows(tiles, math.ceil(math.sqrt(len(tiles)))))
 
 
-def in_rows(tiles: np.ndarray, columns: int, gap: int = 1, background: int = 255) -> np.ndarray:
+def in_rows(tiles: np.ndarray, columns: int, gap: int = 1, background: int = 190) -> np.ndarray:
     """Tiles (N, H, W, 3) side by side, `columns` to a row, `gap` pixels between them, as one (H', W', 3) picture."""
     count, height, width, _ = tiles.shape
     rows = math.ceil(count / columns)
