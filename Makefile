@@ -18,9 +18,9 @@ setup: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-# NETWORK is a network with weights: make demo NETWORK=alexnet:imagenet1k
+# NETWORK is a network with weights: make demo NETWORK=alexnet:imagenet1k; OUT a new folder, if not demo/
 demo: setup
-	$(BIN)/deconvnet demo $(if $(NETWORK),--network $(NETWORK))
+	$(BIN)/deconvnet demo $(if $(NETWORK),--network $(NETWORK)) $(if $(OUT),--out $(OUT))
 
 # Tests marked `data` skip unless DECONVNET_DATA names the folder of real photos and weights (docs/architecture.md).
 test: setup

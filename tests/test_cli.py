@@ -84,6 +84,8 @@ def test_project_writes_values_and_a_picture(run, weights, photo_folder, tmp_pat
         "row": 6,
         "column": 5,
     }
+    assert run("project", weights, photo, *where, "--out", tmp_path / "Q.NPY")[0] == 0
+    assert np.array_equal(np.load(tmp_path / "Q.NPY"), np.load(tmp_path / "p.npy"))
     values = np.load(tmp_path / "p.npy")
     assert values.shape == (3, 227, 227)
     assert values.dtype == np.float32
@@ -118,8 +120,9 @@ def test_atlas_of_a_folder_with_a_broken_photo_and_a_text_file(run, weights, pho
             "--position takes 2 numbers",
         ),
         (["atlas", "WEIGHTS", "nowhere", "--out", "a"], 1, "There is no folder nowhere"),
+        (["atlas", "WEIGHTS", "FOLDER", "--out", "a", "--layers", "conv9"], 2, "its layers are conv1"),
         (["atlas", "WEIGHTS", "FOLDER", "--out", "a", "--units", "one"], 2, "--units takes numbers"),
-        (["atlas", "WEIGHTS", "FOLDER", "--out", "a", "--units", "9000"], 2, "none of which was asked for"),
+        (["atlas", "WEIGHTS", "FOLDER", "--out", "a", "--units", "9000"], 2, "There is no unit 9000: conv1 has 0–95"),
         (["demo"], 2, "pass --network"),
     ],
 )

@@ -54,7 +54,7 @@ def main() -> None:
     except DeconvnetError as error:
         _fail(error, 1)
     except torch.cuda.OutOfMemoryError:
-        _fail("The device has too little memory for this: pass a smaller --batch-size, or --device cpu.", 1)
+        _fail("The device has too little memory for this: pass --device cpu (or, to atlas, a smaller --batch-size).", 1)
 
 
 def _fail(message: object, code: int) -> None:
@@ -94,9 +94,8 @@ def look(
     as_json: JsonOption = False,
 ) -> None:
     """Take one photo apart: its classes, and each layer's strongest units with feature map, projection and patch."""
-    net = _network(network, preprocessing, device)
-    result = look_at(net, _photo(image), image.name, units)
     with replacing(out, ".png", ".pdf", ".svg") as file:
+        result = look_at(_network(network, preprocessing, device), _photo(image), image.name, units)
         result.figure().savefig(file)
     _say(as_json, result.as_json(), f"Wrote {out}.")
 
@@ -122,15 +121,15 @@ def project(
     as_json: JsonOption = False,
 ) -> None:
     """Project one activation of one photo down to pixel space."""
-    net = _network(network, preprocessing, device)
-    x = net.preprocess(_photo(image))[None]
-    if unit is None:
-        unit = strongest_unit(net, x, layer)
-    at = torch.tensor([_numbers(position, 2, "--position")]) if position else None
-    projected = project_each(net, x, layer, torch.tensor([unit]), at)
-    value, row, column = (t.item() for t in (projected.values, projected.rows, projected.columns))
     with replacing(out, ".png", ".npy") as file:
-        if out.suffix == ".npy":
+        net = _network(network, preprocessing, device)
+        x = net.preprocess(_photo(image))[None]
+        if unit is None:
+            unit = strongest_unit(net, x, layer)
+        at = torch.tensor([_numbers(position, 2, "--position")]) if position else None
+        projected = project_each(net, x, layer, torch.tensor([unit]), at)
+        value, row, column = (found.item() for found in (projected.values, projected.rows, projected.columns))
+        if file.suffix == ".npy":
             np.save(file, projected.pixels[0].cpu().numpy())
         else:
             heading = f"{layer} · unit {unit} · position {row},{column} · activation {value:.4g}"
@@ -189,9 +188,9 @@ def demo(
             "No network comes with deconvnet yet: pass --network alexnet:imagenet1k, which downloads 233 MB once, or "
             "--network alexnet2012:PATH with weights that you have."
         )
-    net = _network(network, None, device)
     if (out / "atlas").exists():
         raise UsageError(f"{out / 'atlas'} exists already: choose another --out, or remove it first.")
+    net = _network(network, None, device)
     write_views(out / "photos")
     _say_atlas(as_json, Atlas.build(net, out / "photos", out / "atlas", progress=True))
 

@@ -16,7 +16,7 @@ def replacing(file: Path, *suffixes: str) -> Iterator[Path]:
     """
     if suffixes and file.suffix.lower() not in suffixes:
         raise UsageError(f"{file} should end in {' or '.join(suffixes)}.")
-    beside = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
+    beside = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix.lower()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         yield beside

@@ -2,17 +2,21 @@
 
 import csv
 import json
+import re
+from dataclasses import replace
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from deconvnet import Atlas, DeconvnetError, UsageError, mine
+from deconvnet import Atlas, DeconvnetError, Network, Preprocessing, UsageError, mine
 from deconvnet.atlas import project_hits as project_hits_module
 from deconvnet.atlas.drawing import UnitLayout
 from deconvnet.atlas.tables import read_table
 from deconvnet.images import read_image
+from deconvnet.networks import torchvision_preprocessing
 from deconvnet.projection import grey_scale, project, to_pixels
 
 
@@ -107,10 +111,18 @@ def test_views_are_what_the_network_was_shown(atlas, small_network, photo_folder
 
 
 def test_only_some_layers_units_and_photos(small_network, photo_folder, tmp_path):
-    book = Atlas.build(small_network, photo_folder, tmp_path / "a", layers=["conv2", "conv1"], units=[3, 0, 99], top=2)
+    book = Atlas.build(small_network, photo_folder, tmp_path / "a", layers=["conv2", "conv1"], units=[3, 0], top=2)
     assert book.layers == ["conv1", "conv2"]  # in the order in which they run
     assert {(row["layer"], row["unit"]) for row in book.units} == {(c, u) for c in ("conv1", "conv2") for u in ("0", "3")}
     assert {row["rank"] for row in book.hits} == {"1", "2"}
+    with pytest.raises(UsageError, match="There is no unit 6: conv1 has 0–4, conv2 has 0–5"):
+        Atlas.build(small_network, photo_folder, tmp_path / "b", units=[5, 6])
+    for none in ({"layers": []}, {"units": []}):
+        with pytest.raises(UsageError):
+            Atlas.build(small_network, photo_folder, tmp_path / "b", **none)
+    with pytest.raises(UsageError, match="no layer 'conv9'"):
+        Atlas.build(small_network, photo_folder, tmp_path / "b", layers=["conv9"])
+    assert [path.name for path in tmp_path.iterdir() if path.name != "photos"] == ["a"]
 
 
 def test_a_fully_connected_layer_is_pictured_whole(small_network, photo_folder, tmp_path):
@@ -156,7 +168,7 @@ def test_a_photo_that_changed_is_noticed_and_leaves_no_atlas(small_network, phot
     monkeypatch.setattr(project_hits_module, "project_each", changed)
     with pytest.raises(DeconvnetError, match="gives another value for"):
         Atlas.build(small_network, photo_folder, tmp_path / "atlas")
-    assert not (tmp_path / "atlas").exists()
+    assert list(tmp_path.iterdir()) == [photo_folder]  # neither an atlas nor the beginnings of one
 
 
 def test_a_photo_that_vanished_is_one_sentence(small_network, photo_folder, tmp_path, monkeypatch):
@@ -184,3 +196,60 @@ def test_what_is_no_atlas_is_one_sentence(tmp_path):
     (tmp_path / "atlas.json").write_text('{"format": 99}')
     with pytest.raises(DeconvnetError, match="another version"):
         Atlas(tmp_path)
+
+
+def test_layers_whose_names_mean_something_in_addresses(photo_folder, tmp_path):
+    class Shared(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = torch.nn.Conv2d(3, 2, 3), torch.nn.Conv2d(2, 2, 3)
+            self.relu = torch.nn.ReLU()
+
+        def forward(self, x):
+            return self.relu(self.second(self.relu(self.first(x))))
+
+    network = Network(Shared(), torchvision_preprocessing(32, 32))
+    book = Atlas.build(network, photo_folder, tmp_path / "a")
+    assert book.layers == ["relu#1", "relu#2"]
+    page = (book.folder / "index.html").read_text()
+    for address in re.findall(r'src="([^"]+)"', page):
+        assert (book.folder / unquote(address)).is_file()
+        assert "#" not in address
+    with pytest.raises(UsageError, match="cannot be called 'images'"):
+        Atlas.build(
+            Network(Shared(), torchvision_preprocessing(32, 32), layer_names=["images", "b"]), photo_folder, tmp_path / "b"
+        )
+
+
+def test_next_to_nothing_may_differ_by_rounding(small_network, photo_folder, tmp_path, monkeypatch):
+    """A value that is tiny against its layer's others is what rounding left of large sums; it cannot be held to 1e-5."""
+    original = project_hits_module.project_each
+    values = [hit.value for unit in mine(small_network, photo_folder, ["conv2"])["conv2"] for hit in unit]
+    assert min(values) < 0.4 * max(values)
+
+    def rounded(*arguments):
+        found = original(*arguments)
+        return replace(found, values=found.values + 0.5e-5 * max(values))
+
+    monkeypatch.setattr(project_hits_module, "project_each", rounded)
+    monkeypatch.setattr(project_hits_module, "SMALL", 1.0)
+    Atlas.build(small_network, photo_folder, tmp_path / "atlas", layers=["conv2"])
+    monkeypatch.setattr(project_hits_module, "SMALL", 0.0)
+    with pytest.raises(DeconvnetError, match="gives another value"):
+        Atlas.build(small_network, photo_folder, tmp_path / "other", layers=["conv2"])
+
+
+def test_a_mean_image_travels_with_the_atlas(small_network, photo_folder, tmp_path):
+    mean = torch.rand(3, 32, 32)
+    own = small_network.preprocessing
+    network = Network(small_network.module, Preprocessing(own.resize, own.crop, 1.0, mean, own.std))
+    book = Atlas.build(network, photo_folder, tmp_path / "a")
+    assert np.array_equal(np.load(book.folder / book.description["preprocessing"]["mean"]), mean.numpy())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_an_atlas_made_on_a_gpu_has_the_same_hits(atlas, small_network, photo_folder, tmp_path):
+    other = Atlas.build(small_network.to("cuda"), photo_folder, tmp_path / "gpu", batch_size=5)
+    for mine_, theirs in zip(atlas.hits, other.hits, strict=True):
+        assert float(theirs.pop("value")) == pytest.approx(float(mine_.pop("value")), rel=1e-5)
+        assert mine_ == theirs

@@ -40,8 +40,8 @@ def test_classes_are_the_most_probable(small_network, photo):
 
 
 def test_a_trunk_is_looked_at_without_classes(small_network, photo):
-    network = Network(small_network.module, small_network.preprocessing, classifies=False)
-    result = look(network, photo)
+    network = Network(small_network.module, small_network.preprocessing, weights="p$x^^{$", classifies=False)
+    result = look(network, photo, "it costs $5^{ or $6.jpg")  # no mathematics
     assert result.classes is None
     assert result.as_json()["classes"] is None
     result.figure().savefig("/dev/null", format="png")

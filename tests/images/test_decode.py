@@ -132,7 +132,7 @@ def test_the_reason_does_not_name_the_file(tmp_path):
 
 
 def test_a_missing_file_is_unreadable(tmp_path):
-    with pytest.raises(UnreadableImage, match="No such file"):
+    with pytest.raises(UnreadableImage, match="does not exist"):
         read_image(tmp_path / "a.jpg")
 
 

@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.networks import AlexNet2012, Network, ZFNet, save_weights, torchvision_preprocessing
+from deconvnet.networks import AlexNet2012, Network, ZFNet, load, save_weights, torchvision_preprocessing
 
 NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
 
@@ -208,3 +208,14 @@ def test_only_networks_of_this_project_are_saved_with_their_options(tmp_path):
     )
     with pytest.raises(UsageError, match="mine is not a network of this project"):
         save_weights(network, tmp_path / "mine.safetensors")
+
+
+def test_a_modules_own_attributes_are_not_taken_for_names():
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.ReLU())
+    module.layer_names = ["style", "content", "other"]
+    assert list(Network(module, torchvision_preprocessing()).layers) == ["1"]
+
+
+def test_a_network_made_by_hand_is_saved_so_that_it_can_be_loaded(trunk, tmp_path):
+    save_weights(Network(trunk.module, trunk.preprocessing), tmp_path / "w.safetensors")
+    assert load("zfnet", tmp_path / "w.safetensors").layers == trunk.layers

@@ -39,3 +39,18 @@ def test_several_projections_stand_in_rows_on_one_scale():
 def test_a_projection_shows_itself_in_notebooks():
     shown = torch.randn(1, 3, 8, 8).as_subclass(Projection)._repr_png_()
     assert shown.startswith(b"\x89PNG")
+
+
+def test_what_is_computed_from_a_projection_need_not_be_a_picture():
+    projection = torch.randn(1, 3, 8, 8).as_subclass(Projection)
+    assert projection.abs().max()._repr_png_() is None
+    assert projection[0, 0]._repr_png_() is None
+
+
+def test_what_lies_outside_the_receptive_field_does_not_set_the_scale():
+    projection = torch.zeros(3, 100, 100)
+    projection[:, :10, :10] = torch.linspace(-1, 1, 100).view(10, 10)
+    shown = np.asarray(picture(projection))
+    assert shown[0, 0, 0] == 0
+    assert 250 <= shown[9, 8, 0] <= 255
+    assert (shown == 255).mean() < 0.001

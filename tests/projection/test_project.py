@@ -2,11 +2,12 @@
 
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from deconvnet.errors import UsageError
+from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.networks import (
     AlexNet2012,
     AlexNetOptions,
@@ -102,9 +103,29 @@ def test_what_does_not_exist_is_one_sentence(arguments, sentence):
         project(small(), torch.randn(1, 3, 32, 32), **arguments)
 
 
-def test_an_input_of_another_size_is_one_sentence():
+@pytest.mark.parametrize("shape", [(1, 3, 30, 32), (3, 32, 32), (1, 1, 32, 32)])
+def test_an_input_of_another_shape_is_one_sentence(shape):
     with pytest.raises(UsageError, match=r"takes a tensor of shape \(N, 3, 32, 32\)"):
-        project(small(), torch.randn(1, 3, 30, 32), layer="conv1", unit=0)
+        project(small(), torch.randn(shape), layer="conv1", unit=0)
+
+
+def test_numbers_of_numpy_and_torch_are_numbers():
+    network, x = small(), torch.randn(1, 3, 32, 32)
+    maps = network.activations(x, "conv2")[0].numpy()
+    unit, row, column = np.unravel_index(maps.argmax(), maps.shape)
+    want = project(network, x, layer="conv2", unit=int(unit), position=(int(row), int(column)))
+    assert torch.equal(project(network, x, layer="conv2", unit=unit, position=(row, column)), want)
+    assert torch.equal(project(network, x, layer="conv2", unit=torch.tensor([unit])), want)
+
+
+@pytest.mark.parametrize("smooth", [nn.SiLU, nn.GELU, nn.Mish, nn.Hardswish])
+def test_smoothed_relus_are_refused(smooth):
+    module = nn.Sequential(nn.Conv2d(3, 2, 3), smooth(), nn.Conv2d(2, 2, 3), nn.ReLU())
+    network = Network(module, torchvision_preprocessing(32, 32))
+    x = torch.randn(1, 3, 32, 32)
+    assert network.activations(x, "3").shape == (1, 2, 28, 28)  # it can be mined all the same
+    with pytest.raises(DeconvnetError, match="for which the paper has no rule"):
+        project(network, x, layer="3", unit=0)
 
 
 def state_of(module):

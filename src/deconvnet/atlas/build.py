@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import shutil
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -44,41 +45,53 @@ def build_atlas(
     progress: bool = False,
 ) -> None:
     """Write an atlas to `out`; see `Atlas.build`."""
+    out = out.absolute()
     photos = find_photos(images)
-    names = network.convolutional_layers if layers is None else list(dict.fromkeys(layers))
-    chosen = {name: _units(network, name, units) for name in sorted(names, key=list(network.layers).index)}
+    chosen = _choose(network, network.convolutional_layers if layers is None else layers, units)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists already: choose another --out, or remove it first.")
-    partial = out.with_name(f"{out.name}.partial")
+    digest = photos.digest
+    partial: Path | None = None
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        (partial / "images").mkdir(parents=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
         mined = mine(network, photos, list(chosen), top, batch_size=batch_size, workers=workers, progress=progress)
         write_tables(mined, chosen, partial)
         differences = _draw_units(network, mined, chosen, partial, batch_size, workers, progress)
-        description = _describe(network, mined, chosen, differences)
+        description = _describe(network, mined, digest, chosen, differences)
         if network.filters is not None and next(iter(network.layers)) in chosen:
             np.save(partial / "filters.npy", network.filters.float().cpu().numpy())
             filter_sheet(network.filters, network.full_name).save(partial / "filters.png")
+        if isinstance(description["preprocessing"]["mean"], str):
+            np.save(partial / description["preprocessing"]["mean"], network.preprocessing.mean.numpy())
         for name in chosen:
             layer_figure(partial, description, name).save(partial / f"figure-{name}.png")
         write_page(partial, description, chosen)
         (partial / "atlas.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
+        partial.chmod(0o755)  # mkdtemp makes folders that nobody else may read
         if out.exists():
             out.rmdir()  # empty, or it would have been refused
         partial.rename(out)
     except OSError as error:
         raise DeconvnetError(f"The atlas cannot be written to {out}: {error.strerror or error}.") from error
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)  # whatever was not finished
 
 
-def _units(network: Network, layer: str, units: Sequence[int] | None) -> list[int]:
-    count = network.layer(layer).units
+def _choose(network: Network, layers: Iterable[str], units: Sequence[int] | None) -> dict[str, list[int]]:
+    """The units to show of each layer, layers in the order in which they run."""
+    names = sorted(set(layers), key=lambda name: network.layer(name).index)
+    if not names:
+        raise UsageError(f"No layer was chosen: {network.name} has {', '.join(network.layers)}.")
+    counts = {name: network.layer(name).units for name in names}
     if units is None:
-        return list(range(count))
-    inside = sorted({unit for unit in units if 0 <= unit < count})
-    if not inside:
-        raise UsageError(f"{layer} of {network.name} has units 0–{count - 1}, none of which was asked for.")
-    return inside
+        return {name: list(range(count)) for name, count in counts.items()}
+    unknown = [unit for unit in units if not 0 <= unit < max(counts.values())]
+    if unknown or not units:
+        largest = ", ".join(f"{name} has 0–{count - 1}" for name, count in counts.items())
+        raise UsageError(f"There is no unit {unknown[0] if unknown else 'chosen'}: {largest}.")
+    return {name: sorted({unit for unit in units if unit < count}) for name, count in counts.items()}
 
 
 def _draw_units(
@@ -94,6 +107,7 @@ def _draw_units(
     total = sum(map(len, chosen.values()))
     differences = dict.fromkeys(chosen, 0.0)
     seen: set[int] = set()
+    (folder / "images").mkdir()
     with bar("projecting", total, progress) as advance, _Writers() as writers:
 
         def see_view(image: int, view: np.ndarray) -> None:
@@ -146,7 +160,9 @@ class _Writers:
                 done.result()
 
 
-def _describe(network: Network, mined: Mined, chosen: dict[str, list[int]], differences: dict[str, float]) -> dict[str, Any]:
+def _describe(
+    network: Network, mined: Mined, digest: str, chosen: dict[str, list[int]], differences: dict[str, float]
+) -> dict[str, Any]:
     """What atlas.json says."""
     photos = mined.photos
     layers = []
@@ -174,10 +190,10 @@ def _describe(network: Network, mined: Mined, chosen: dict[str, list[int]], diff
             "digest": network.digest,
             "classifies": network.classifies,
         },
-        "preprocessing": preprocessing_entries(network.preprocessing),
+        "preprocessing": preprocessing_entries(network.preprocessing, "mean.npy"),
         "images": {
             "folder": str(photos.root),
-            "digest": photos.digest,
+            "digest": digest,
             "found": len(photos),
             "read": mined.read,
             "classes": len(photos.classes),

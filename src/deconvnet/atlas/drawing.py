@@ -13,7 +13,7 @@ from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from deconvnet.projection import grey_scale, to_pixels
+from deconvnet.projection import grey_scale, picture, to_pixels
 from deconvnet.projection.picture import MID_GREY, in_rows
 
 _PAPER, _INK, _FAINT = (255, 255, 255), (20, 20, 20), (90, 90, 90)
@@ -92,7 +92,7 @@ def filter_sheet(filters: Tensor, network: str, columns: int = 11) -> Image.Imag
 
 def projection_picture(projection: Tensor, view: np.ndarray, heading: str, network: str) -> Image.Image:
     """One projection (3, H, W) beside the view (H, W, 3) of the photo that it comes from."""
-    tiles = np.stack([to_pixels(projection, grey_scale(projection)), view])
+    tiles = np.stack([np.asarray(picture(projection)), view])
     pair = Image.fromarray(in_rows(tiles.repeat(2, axis=1).repeat(2, axis=2), 2, gap=_MARGIN, background=255))
     return _page(pair, heading, network)
 
@@ -139,10 +139,11 @@ def figure(panels: Sequence[Panel], heading: str, network: str, halves: tuple[st
 
 def _page(content: Image.Image, heading: str, network: str) -> Image.Image:
     """`content` under two lines: what it shows, and the network's full name."""
-    page = Image.new("RGB", (content.width + 2 * _MARGIN, content.height + UnitLayout.HEADER + _MARGIN), _PAPER)
+    width = max(content.width, 480)  # room for the words
+    page = Image.new("RGB", (width + 2 * _MARGIN, content.height + UnitLayout.HEADER + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(page)
-    draw.text((_MARGIN, 8), heading, _INK, font(15))
-    draw.text((_MARGIN, 27), fitting(network, content.width, 11), _FAINT, font(11))
+    draw.text((_MARGIN, 8), fitting(heading, width, 15), _INK, font(15))
+    draw.text((_MARGIN, 27), fitting(network, width, 11), _FAINT, font(11))
     page.paste(content, (_MARGIN, UnitLayout.HEADER))
     return page
 

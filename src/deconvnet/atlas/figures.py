@@ -37,7 +37,7 @@ def layer_figure(
     panels = []
     for unit in chosen:
         with Image.open(folder / layer / f"{unit:04d}.webp") as page:
-            left, right = (page.crop(layout.box(number)).convert("RGB") for number in (0, 1))
+            left, right = (page.crop(layout.box(block)).convert("RGB") for block in (0, 1))
         if filters is not None:
             left = Image.fromarray(filters[unit]).resize(right.size, Image.Resampling.NEAREST)
         panels.append(Panel(f"unit {unit}", left, right))

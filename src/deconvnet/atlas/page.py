@@ -4,6 +4,7 @@ import html
 from pathlib import Path
 from string import Template
 from typing import Any
+from urllib.parse import quote
 
 _PAGE = Template("""\
 <!doctype html>
@@ -30,8 +31,8 @@ $sections
 def write_page(folder: Path, description: dict[str, Any], units: dict[str, list[int]]) -> None:
     """Write index.html into the atlas in `folder`; a unit's address is `#conv5/12`."""
     network, photos = html.escape(description["network"]["full_name"]), description["images"]
-    links = [f'<a href="#{name}">{name}</a>' for name in map(html.escape, units)]
-    sections = [_section(html.escape(name), chosen) for name, chosen in units.items()]
+    links = [f'<a href="#{quote(name)}">{html.escape(name)}</a>' for name in units]
+    sections = [_section(name, chosen) for name, chosen in units.items()]
     if (folder / "filters.png").exists():
         sections.insert(0, '<p><img src="filters.png" alt="All filters of the first layer"></p>')
     page = _PAGE.substitute(
@@ -44,14 +45,15 @@ def write_page(folder: Path, description: dict[str, Any], units: dict[str, list[
     (folder / "index.html").write_text(page, encoding="utf-8", errors="surrogateescape")
 
 
-def _section(name: str, units: list[int]) -> str:
+def _section(layer: str, units: list[int]) -> str:
+    address, name = quote(layer), html.escape(layer)  # a name such as relu#1 has a meaning of its own in addresses
     pictures = "\n".join(
-        f'<a id="{name}/{unit}" href="{name}/{unit:04d}.webp">'
-        f'<img loading="lazy" src="{name}/{unit:04d}.webp" alt="{name} unit {unit}: projections and patches"></a>'
+        f'<a id="{name}/{unit}" href="{address}/{unit:04d}.webp">'
+        f'<img loading="lazy" src="{address}/{unit:04d}.webp" alt="{name} unit {unit}: projections and patches"></a>'
         for unit in units
     )
     return (
         f'<h2 id="{name}">{name}</h2>\n'
-        f'<p><img loading="lazy" src="figure-{name}.png" alt="Random units of {name}"></p>\n'
+        f'<p><img loading="lazy" src="figure-{address}.png" alt="Random units of {name}"></p>\n'
         f'<details open><summary>{len(units)} units</summary><div class="units">\n{pictures}\n</div></details>'
     )

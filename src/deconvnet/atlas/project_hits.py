@@ -17,8 +17,10 @@ from deconvnet.tracing import Layer
 #: Units whose hits are in memory together.
 _AT_ONCE = 32
 
-#: How far a value found again may lie from the one mined, relative to it.
+#: How far a value found again may lie from the one mined, relative to it …
 TOLERANCE = 1e-5
+#: … or, if that is more, to this share of the layer's largest: next to nothing is rounding of much larger sums.
+SMALL = 0.01
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class UnitPieces:
     patches: np.ndarray
     """(hits, h, w, 3) uint8, the same places in the photos."""
     difference: float
-    """The largest difference between a mined value and the one found while projecting, relative to it."""
+    """The largest relative difference (see `SMALL`) between a mined value and the one found while projecting."""
 
 
 def picture_size(network: Network, layer: Layer) -> tuple[int, int]:
@@ -85,12 +87,16 @@ def _project_some(
             raise DeconvnetError(f"{hits.photos.file(image)} could be read while mining, but now it {reason}.")
         part = slice(done, done + len(batch.rows))
         done = part.stop
-        inputs = batch.inputs[batch.rows]
-        found = project_each(network, inputs, layer.name, number[part], positions[part])
-        difference = ((found.values.cpu() - values[part]) / values[part]).abs()
+        # The whole padded batch goes through, as when mining: a batch of another size may round otherwise.
+        padded = torch.zeros(len(batch.inputs), dtype=torch.int64), torch.zeros(len(batch.inputs), 2, dtype=torch.int64)
+        padded[0][batch.rows], padded[1][batch.rows] = number[part], positions[part]
+        found = project_each(network, batch.inputs, layer.name, *padded)
+        size = torch.maximum(values[part], SMALL * strongest.values.max())
+        difference = (found.values.cpu()[batch.rows] - values[part]).abs() / size
         _check(difference, hits, images[part], number[part])
+        inputs = batch.inputs[batch.rows]
         views = network.preprocessing.pixels(inputs)
-        pixels = found.pixels.cpu()
+        pixels = found.pixels.cpu()[batch.rows]
         places = zip(
             which[part].tolist(), ranks[part].tolist(), positions[part].tolist(), images[part].tolist(), strict=True
         )
@@ -108,7 +114,7 @@ def _project_some(
 
 def _check(difference: Tensor, hits: LayerHits, images: Tensor, units: Tensor) -> None:
     worst = int(difference.argmax())
-    if difference[worst] > TOLERANCE:
+    if not difference[worst] <= TOLERANCE:  # NaN is no agreement either
         raise DeconvnetError(
             f"{hits.layer.name} unit {units[worst]} gives another value for {hits.photos.paths[images[worst]]} than when it "
             f"was mined (relative difference {difference[worst]:.1e}): the photo or the network has changed, so mine again."

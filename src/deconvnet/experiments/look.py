@@ -91,7 +91,7 @@ class Look:
         photo.axis("off")
 
         def write(text: str, top: float, **style: Any) -> None:
-            figure.text((side + 0.7) / width, 1 - top / height, text, **style)
+            figure.text((side + 0.7) / width, 1 - top / height, text, parse_math=False, **style)
 
         write(self.photo, 0.45, fontsize=15, fontweight="bold")
         write(self.network, 0.75, fontsize=11, color="0.35")
@@ -107,7 +107,7 @@ class Look:
             return
         bars = figure.add_axes(((side + 3.3) / width, 1 - 2.8 / height, 4.0 / width, 1.85 / height))
         names, probabilities = zip(*reversed(self.classes), strict=True)
-        drawn = bars.barh(names, probabilities, color="#4477aa")
+        drawn = bars.barh([name.replace("$", r"\$") for name in names], probabilities, color="#4477aa")
         bars.bar_label(drawn, [f"{p:.1%}" for p in probabilities], padding=4)
         bars.set_xlim(0, 1.15)
         bars.spines[:].set_visible(False)
@@ -155,25 +155,16 @@ def _strongest(network: Network, x: Tensor, layer: str, maps: Tensor, count: int
     maxima = maps.flatten(1).amax(dim=1)
     chosen = maxima.argsort(descending=True, stable=True)[:count]
     chosen = chosen[maxima[chosen] > 0].cpu()
-    if not len(chosen):
-        return []
-    projected = project_each(network, x.expand(len(chosen), -1, -1, -1), layer, chosen)
-    places = zip(
-        chosen.tolist(), projected.values.tolist(), projected.rows.tolist(), projected.columns.tolist(), strict=True
-    )
     field = network.layer(layer).field
-    return [
-        UnitLook(
-            unit,
-            value,
-            row,
-            column,
-            field.picture_box(row, column),
-            maps[unit].cpu().numpy(),
-            projected.pixels[index].cpu(),
-        )
-        for index, (unit, value, row, column) in enumerate(places)
-    ]
+    looks = []
+    for part in torch.split(chosen, 32):  # a bound on memory, however many units are asked for
+        projected = project_each(network, x.expand(len(part), -1, -1, -1), layer, part)
+        for index, unit in enumerate(part.tolist()):
+            row, column = int(projected.rows[index]), int(projected.columns[index])
+            value, pixels = float(projected.values[index]), projected.pixels[index].float().cpu()
+            box = field.picture_box(row, column)
+            looks.append(UnitLook(unit, value, row, column, box, maps[unit].float().cpu().numpy(), pixels))
+    return looks
 
 
 def _class_name(network: Network, number: int) -> str:

@@ -23,7 +23,7 @@ class Batch:
     rows: Tensor
     """(n,) which rows of `inputs` hold a photo."""
     images: Tensor
-    """(n,) those photos' indices in the set, ascending."""
+    """(n,) those photos' indices in the set."""
     skipped: dict[int, str] = field(default_factory=dict)
     """Indices of the photos that could not be read, with the reason."""
 

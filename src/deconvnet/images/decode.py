@@ -40,5 +40,7 @@ def read_image(path: Path | str) -> Image.Image:
         raise UnreadableImage(f"claims more pixels than the limit of {MAX_PIXELS:,}") from None
     except MemoryError:
         raise
+    except FileNotFoundError:
+        raise UnreadableImage("does not exist") from None
     except Exception as error:  # Pillow's decoders raise many kinds on broken files: OSError, SyntaxError, struct.error …
         raise UnreadableImage(f"cannot be decoded ({str(error) or type(error).__name__})") from None

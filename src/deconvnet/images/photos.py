@@ -80,5 +80,7 @@ def _listed(files: list[Path]) -> Photos:
     files = [file.absolute() for file in files]
     root = files[0].parent
     while not all(file.is_relative_to(root) for file in files):
+        if root == root.parent:
+            raise DeconvnetError("The photos lie on different drives: pass those of one drive at a time.")
         root = root.parent
     return Photos(root, tuple(sorted({file.relative_to(root).as_posix() for file in files})))

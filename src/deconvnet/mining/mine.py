@@ -51,7 +51,8 @@ def mine(
             if len(batch.rows):
 
                 def reduce(name: str, maps: Tensor, rows: Tensor = batch.rows, images: Tensor = batch.images) -> None:
-                    maxima, places = maps[rows.to(maps.device)].flatten(2).max(dim=2)  # the first among equals
+                    maxima, places = maps.flatten(2).max(dim=2)  # the first among equals
+                    maxima, places = maxima[rows.to(maps.device)], places[rows.to(maps.device)]
                     if maxima.isnan().any():
                         raise DeconvnetError(f"{name} of {network.full_name} gives NaN: its weights are damaged.")
                     strongest[name].add(maxima.T, images.to(maps.device), places.T)

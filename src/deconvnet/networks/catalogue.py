@@ -42,7 +42,9 @@ class Architecture:
     """The tensor whose first dimension is the number of classes."""
 
 
-_LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
+def _layer_names(classes: int) -> list[str]:
+    """What the layers of all these networks are called, in the order in which they run."""
+    return ["conv1", "conv2", "conv3", "conv4", "conv5", *(["fc6", "fc7"] if classes else [])]
 
 
 def _torchvision_alexnet(options: TorchvisionOptions) -> nn.Module:
@@ -51,9 +53,17 @@ def _torchvision_alexnet(options: TorchvisionOptions) -> nn.Module:
     module: nn.Module = torchvision.models.alexnet(num_classes=options.classes or 1)
     if not options.classes:
         module.classifier = nn.Identity()
-    module.layer_names = _LAYERS if options.classes else _LAYERS[:5]  # type: ignore[assignment]  # read by Network
     return module
 
+
+_ZFNET = Architecture(
+    "Zeiler & Fergus' change of it (Fig. 3): dense, 7×7 first filters at stride 2",
+    ZFNetOptions(),
+    ZFNet,
+    224,
+    "fc",
+    "fc8.weight",
+)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "alexnet": Architecture(
@@ -72,29 +82,16 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         "fc",
         "fc8.weight",
     ),
-    "zfnet": Architecture(
-        "Zeiler & Fergus' change of it (Fig. 3): dense, 7×7 first filters at stride 2",
-        ZFNetOptions(),
-        ZFNet,
-        224,
-        "fc",
-        "fc8.weight",
+    "zfnet": _ZFNET,
+    "zfnet512": replace(
+        _ZFNET,
+        summary="ZFNet with 512 maps in conv3, conv4 and conv5",
+        options=ZFNetOptions(middle=(512, 512, 512)),
     ),
-    "zfnet512": Architecture(
-        "ZFNet with 512 maps in conv3, conv4 and conv5",
-        ZFNetOptions(middle=(512, 512, 512)),
-        ZFNet,
-        224,
-        "fc",
-        "fc8.weight",
-    ),
-    "zfnet-wide": Architecture(
-        "ZFNet with 512, 1024 and 512 maps in conv3, conv4 and conv5 (Table 3)",
-        ZFNetOptions(middle=(512, 1024, 512)),
-        ZFNet,
-        224,
-        "fc",
-        "fc8.weight",
+    "zfnet-wide": replace(
+        _ZFNET,
+        summary="ZFNet with 512, 1024 and 512 maps in conv3, conv4 and conv5 (Table 3)",
+        options=ZFNetOptions(middle=(512, 1024, 512)),
     ),
 }
 
@@ -132,7 +129,8 @@ def describe_network(name: str) -> dict[str, Any]:
     architecture = ARCHITECTURES[name]
     with torch.device("meta"):
         module = architecture.build(architecture.options)
-    network = Network(module, torchvision_preprocessing(crop=architecture.crop), name=name)
+    names = _layer_names(architecture.options.classes)
+    network = Network(module, torchvision_preprocessing(crop=architecture.crop), name=name, layer_names=names)
     return {
         "summary": architecture.summary,
         "weights": [*(row.keyword for row in PUBLISHED if row.network == name and row.keyword), "PATH", "random"],
@@ -154,6 +152,7 @@ def _untrained(name: str) -> Network:
         torchvision_preprocessing(crop=architecture.crop),
         name=name,
         weights="untrained, seed 0",
+        layer_names=_layer_names(architecture.options.classes),
         classes=imagenet_classes(),
     )
 
@@ -172,19 +171,28 @@ def _from_file(name: str, file: Path, toml: Path | None) -> Network:
             f"{file} does not say what preprocessing its weights expect, and guessing would make every picture wrong: "
             "describe it with --preprocessing FILE.toml (docs/file-formats.md has an example)."
         )
-    if description.network not in ("", name):
+    theirs = ARCHITECTURES.get(description.network)
+    if description.network and (theirs is None or theirs.build is not ARCHITECTURES[name].build):
         raise DeconvnetError(f"{file} holds weights of {description.network}: pass {description.network}:{file}.")
     classes = _class_count(name, state)
     if classes and description.classes and len(description.classes) != classes:
         raise DeconvnetError(f"{file} names {len(description.classes)} classes, but its network has {classes} outputs.")
-    return Network(
+    loaded = Network(
         _module(name, classes, state, description, file),
         description.preprocessing,
         name=name,
         weights=description.weights or file.name,
+        layer_names=_layer_names(classes),
         classes=description.classes if classes else None,
         classifies=classes > 0,
     )
+    try:
+        _ = loaded.layers  # one pass over zeros: does this network take inputs of this size?
+    except RuntimeError as error:
+        size = description.preprocessing.crop
+        reason = str(error).splitlines()[0]
+        raise DeconvnetError(f"{name} cannot be run on {size}×{size} pixels as {file} is described ({reason}).") from None
+    return loaded
 
 
 def _class_count(name: str, state: State) -> int:

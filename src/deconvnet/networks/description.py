@@ -89,14 +89,14 @@ def read_description(file: Path) -> Description:
     return describe(entries, str(file), folder=file.parent)
 
 
-def preprocessing_entries(preprocessing: Preprocessing) -> dict[str, Any]:
-    """The entries of a preprocessing, for `describe` to read; a mean image is said to be in the weights file."""
+def preprocessing_entries(preprocessing: Preprocessing, mean_image: str) -> dict[str, Any]:
+    """The entries of a preprocessing, for `describe` to read; `mean_image` says where a mean image is to be found."""
     return {
         "resize": preprocessing.resize,
         "crop": preprocessing.crop,
         "channels": "RGB",
         "scale": preprocessing.scale,
-        "mean": "in this file" if preprocessing.mean.shape[-1] > 1 else preprocessing.mean.flatten().tolist(),
+        "mean": mean_image if preprocessing.mean.shape[-1] > 1 else preprocessing.mean.flatten().tolist(),
         "std": preprocessing.std.flatten().tolist(),
     }
 
@@ -104,7 +104,7 @@ def preprocessing_entries(preprocessing: Preprocessing) -> dict[str, Any]:
 def check_options(options: Any, entries: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Entries for the options dataclass `options`, lists as tuples.
 
-    Raises `DeconvnetError` for a name that it does not have, and for a value that is not of the kind of its own.
+    Raises `DeconvnetError` for a name that it does not have, and for a value that is negative or not of the kind of its own.
     """
     if not isinstance(entries, Mapping):
         raise DeconvnetError(f"{source} has options {entries!r}: they are a table of names and values.")
@@ -124,7 +124,9 @@ def _alike(value: Any, default: Any) -> bool:
         return isinstance(value, Mapping)
     if isinstance(default, tuple):
         return isinstance(value, tuple) and len(value) == len(default) and all(map(_alike, value, default))
-    return isinstance(value, int | float if isinstance(default, float) else type(default))
+    if not isinstance(value, int | float if isinstance(default, float) else type(default)):
+        return False
+    return isinstance(value, str) or value >= 0
 
 
 def _numbers(value: Any, what: str) -> Tensor:

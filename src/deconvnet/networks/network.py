@@ -11,7 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.networks.alexnet import AlexNet2012
 from deconvnet.networks.preprocessing import Preprocessing
+from deconvnet.networks.zfnet import ZFNet
 from deconvnet.tracing import Layer, Rules, Trace, evaluating, exact_float32, trace, watch
 
 
@@ -33,8 +35,8 @@ class Network:
         classifies: bool = True,
     ) -> None:
         """`weights` says in a few words where they are from; `layer_names` renames the layers in the order in which they
-        run (default: the module's own `layer_names`, or module paths); `classes` are (WordNet id or "", name) of each
-        output; `classifies` is False for a trunk, whose output is no class scores.
+        run (default: conv1, conv2 … for our own modules, module paths for others); `classes` are (WordNet id or "", name)
+        of each output; `classifies` is False for a trunk, whose output is no class scores.
         """
         self.module = module
         self.preprocessing = preprocessing
@@ -42,7 +44,8 @@ class Network:
         self.weights = weights
         self.classes = None if classes is None else tuple(classes)
         self.classifies = classifies
-        self._layer_names = layer_names or getattr(module, "layer_names", None)
+        own = module.layer_names if isinstance(module, AlexNet2012 | ZFNet) else None
+        self._layer_names = layer_names or own
 
     @property
     def full_name(self) -> str:
@@ -65,6 +68,9 @@ class Network:
         if len(names) != len(found) or len(set(names)) != len(names):
             own = ", ".join(layer.name for layer in found)
             raise UsageError(f"{self.name} needs {len(found)} different layer names, one for each of {own}.")
+        unfit = [name for name in names if name in ("images", "classes") or "/" in name]
+        if unfit:
+            raise UsageError(f"A layer cannot be called {unfit[0]!r}, which has a meaning of its own in an atlas.")
         return {name: replace(layer, name=name) for name, layer in zip(names, found, strict=True)}
 
     @property
@@ -128,7 +134,7 @@ class Network:
                 visit(wanted[index], output if output.dim() == 4 else output[:, :, None, None])
             return index == last
 
-        self._check(x)
+        self.check_input(x)
         with exact_float32():
             watch(self.module, self._own(x), pass_by, rules)
 
@@ -146,7 +152,7 @@ class Network:
         """
         if not self.classifies:
             raise DeconvnetError(f"{self.full_name} has no classifier, so it cannot say what is in a photo.")
-        self._check(x)
+        self.check_input(x)
         with torch.no_grad(), evaluating(self.module), exact_float32():
             scores: Tensor = self.module(self._own(x))
         return scores.softmax(dim=1)
@@ -154,7 +160,8 @@ class Network:
     def _own(self, x: Tensor) -> Tensor:
         return x.to(self.device, self.dtype, copy=True)  # a module may work on its input in place
 
-    def _check(self, x: Tensor) -> None:
+    def check_input(self, x: Tensor) -> None:
+        """Raise `UsageError` if `x` is not of the shape (N, 3, crop, crop)."""
         size = self.preprocessing.crop
         if x.dim() != 4 or tuple(x.shape[1:]) != (3, size, size):
             raise UsageError(

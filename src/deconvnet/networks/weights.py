@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,8 +18,10 @@ from torch import Tensor
 
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.files import replacing
+from deconvnet.networks.alexnet import AlexNet2012
 from deconvnet.networks.description import Description, describe, preprocessing_entries
 from deconvnet.networks.network import Network
+from deconvnet.networks.zfnet import ZFNet
 
 State = dict[str, Tensor]
 
@@ -104,19 +105,19 @@ def file_digest(file: Path) -> str:
 
 def save_weights(network: Network, file: Path, dtype: torch.dtype = torch.float32) -> None:
     """Write a network of this project, with all that belongs to its weights, to one safetensors file, atomically."""
-    options: Any = getattr(network.module, "options", None)
-    if options is None:
+    module = network.module
+    if not isinstance(module, AlexNet2012 | ZFNet):
         raise UsageError(f"{network.name} is not a network of this project: save it with torch.save or safetensors.")
     description = {
         "format": _FORMAT,
-        "network": network.name,
+        "network": "zfnet" if isinstance(module, ZFNet) else "alexnet2012",
         "weights": network.weights,
-        "options": asdict(options),
-        **preprocessing_entries(network.preprocessing),
+        "options": asdict(module.options),
+        **preprocessing_entries(network.preprocessing, "in this file"),
     }
     if network.classes is not None:
         description["classes"] = network.classes
-    state = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in network.module.state_dict().items()}
+    state = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in module.state_dict().items()}
     if network.preprocessing.mean.shape[-1] > 1:
         state[_MEAN_IMAGE] = network.preprocessing.mean.contiguous()
     with replacing(file, ".safetensors") as beside:

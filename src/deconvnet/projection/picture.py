@@ -30,7 +30,8 @@ def to_pixels(projections: Tensor, scale: float) -> np.ndarray:
 def picture(projection: Tensor) -> Image.Image:
     """A projection (3, H, W) or (N, 3, H, W) as a PIL picture on mid-grey; several stand in rows, on one scale."""
     several = projection if projection.dim() == 4 else projection[None]
-    tiles = to_pixels(several, grey_scale(several))
+    # Most of an input lies outside the receptive field and is exactly zero: it says nothing of what is bright.
+    tiles = to_pixels(several, grey_scale(several[several != 0]))
     return Image.fromarray(in_rows(tiles, math.ceil(math.sqrt(len(tiles)))))
 
 

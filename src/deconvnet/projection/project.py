@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -24,6 +25,8 @@ class Projection(Tensor):
     """A tensor (N, 3, H, W) that shows itself as a picture in notebooks."""
 
     def _repr_png_(self) -> bytes | None:
+        if self.dim() not in (3, 4) or self.shape[-3] != 3:
+            return None  # something computed from a projection, which is no picture any more
         return picture(self.as_subclass(Tensor))._repr_png_()
 
 
@@ -59,7 +62,8 @@ def project(
 
     Raises `UsageError` for a layer, unit or position that the network does not have, or counts that do not match.
     """
-    units = [unit] if isinstance(unit, int) else list(unit)
+    network.check_input(x)
+    units = [unit] if isinstance(unit, Integral) else [int(number) for number in unit]  # type: ignore[union-attr]
     positions = [None] if position is None else _positions(position)
     count = max(len(x), len(units), len(positions))
     if any(length not in (1, count) for length in (len(x), len(units), len(positions))):
@@ -113,14 +117,15 @@ def project_each(
 
 
 def _positions(position: Position | Sequence[Position]) -> list[Position | None]:
-    if len(position) == 2 and all(isinstance(number, int) for number in position):
-        return [(position[0], position[1])]  # type: ignore[list-item]
-    return list(position)  # type: ignore[arg-type]
+    if len(position) == 2 and all(isinstance(number, Integral) for number in position):
+        position = [position]  # type: ignore[list-item]
+    return [(int(row), int(column)) for row, column in position]  # type: ignore[misc]
 
 
 def _check(network: Network, layer: str, units: Tensor, positions: Tensor | None, start: str) -> None:
     found = network.layer(layer)
     rows, columns = found.map_size
+    units, positions = units.cpu(), None if positions is None else positions.cpu()
     if ((units < 0) | (units >= found.units)).any():
         wrong = units[(units < 0) | (units >= found.units)][0].item()
         raise UsageError(f"{layer} of {network.name} has no unit {wrong}: its units are 0–{found.units - 1}.")

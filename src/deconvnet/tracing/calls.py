@@ -88,6 +88,14 @@ def is_contrast_normalisation(func: Callable[..., Any]) -> bool:
     return func is F.local_response_norm
 
 
+_SMOOTHED_RELUS = frozenset([F.silu, F.gelu, F.mish, F.hardswish])
+
+
+def is_smoothed_relu(func: Callable[..., Any]) -> bool:
+    """Does the function stand where a ReLU would, but is none?"""
+    return func in _SMOOTHED_RELUS
+
+
 class Window(NamedTuple):
     """A sliding window: (rows, columns) of its kernel, stride, padding and dilation."""
 

@@ -55,7 +55,7 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
         raise DeconvnetError(
             "A ScriptModule hides what it computes, so no deconvnet can be attached to it: pass the original nn.Module."
         )
-    if hasattr(module, "_orig_mod"):
+    if any(hasattr(part, "_orig_mod") for part in module.modules()):
         raise DeconvnetError("A module compiled by torch.compile hides what it computes: pass the one that was compiled.")
     x = x.clone()  # a module may work on its input in place
     with torch.no_grad(), evaluating(module), _Tracer(module, x) as tracer, tracer.paths():

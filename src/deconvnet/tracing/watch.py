@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from deconvnet.tracing.calls import Args, Kwargs, is_contrast_normalisation, rectification
+from deconvnet.errors import DeconvnetError
+from deconvnet.tracing.calls import Args, Kwargs, is_contrast_normalisation, is_smoothed_relu, rectification
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Rules:
     """In place of a ReLU: (input, ceiling or None, in place) → output."""
     normalise: Callable[..., Tensor] | None = None
     """In place of `local_response_norm`, with its arguments."""
+    refuse_smooth: bool = False
+    """Refuse activation functions that are smoothed ReLUs, for which there is no rule."""
 
 
 class _Enough(Exception):
@@ -40,6 +43,11 @@ class _Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         relu = rectification(func, args, kwargs)
         if relu is None:
+            if self.rules.refuse_smooth and is_smoothed_relu(func):
+                raise DeconvnetError(
+                    f"This network uses {func.__name__}, for which the paper has no rule: its deconvnet rectifies, and this "
+                    "function lets negative values through."
+                )
             if self.rules.normalise and is_contrast_normalisation(func):
                 return self.rules.normalise(*args, **kwargs)
             return func(*args, **kwargs)
