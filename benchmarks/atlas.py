@@ -75,7 +75,7 @@ def main(
     images: Annotated[Path | None, typer.Option(help="A folder of photos.  [default: scikit-image's views]")] = None,
     photos: Annotated[str, typer.Option(help="How many photos to mine, one run for each number.")] = "150,300,600",
 ) -> None:
-    """Measure, print a table, and write benchmarks/results/atlas.json."""
+    """Measure, print a table, and write the numbers to benchmarks/results."""
     with tempfile.TemporaryDirectory() as folder:
         if images is None:
             write_views(Path(folder))
@@ -92,7 +92,7 @@ def main(
     Console().print(table)
 
     result = {
-        "network": network,
+        "network": load(network).full_name,
         "images": "scikit-image's views" if images is None else images.name,
         "mining": mining,
         "projecting": projecting,
@@ -105,7 +105,8 @@ def main(
         },
     }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "atlas.json").write_text(json.dumps(result, indent=1) + "\n")
+    name = "atlas.json" if images is None else f"atlas-{network.partition(':')[0]}-{images.name}.json"
+    (RESULTS / name).write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Preprocessing:
-    """The evaluation view (shorter side to `resize`, central `crop` × `crop`), then (pixels · scale/255 − mean) / std."""
+    """The evaluation view (shorter side to `resize`, central `crop` × `crop`), then (pixels · scale/255 − mean) / std.
+
+    `per_channel((0.485, 0.456, 0.406))` makes a mean or std of three numbers.
+    """
 
     resize: int
     crop: int
