@@ -17,7 +17,7 @@ from deconvnet.experiments.look import look
 PICTURES = Path(__file__).parent / "pictures"
 
 #: Picked by eye: units whose patches a reader recognises at once.
-CHOSEN = {"conv3": [66, 114, 280, 313]}
+CHOSEN = {"conv3": [66, 189, 280, 313]}
 
 
 def main(network: str, atlas: str = "demo/atlas") -> None:
