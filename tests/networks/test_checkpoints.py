@@ -6,17 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from deconvnet.errors import DeconvnetError
 from deconvnet.networks import load
-
-
-def refusal(*arguments):
-    with pytest.raises(DeconvnetError) as caught:
-        load(*arguments)
-    sentence = str(caught.value)
-    assert sentence.endswith((".", ")."))
-    assert "\n" not in sentence
-    return sentence
+from helpers.loading import refusal
 
 
 def same_weights(network, module):

@@ -24,15 +24,7 @@ from deconvnet.networks import (
     weights,
 )
 from deconvnet.networks.preprocessing import per_channel
-
-
-def refusal(*arguments):
-    with pytest.raises(DeconvnetError) as caught:
-        load(*arguments)
-    sentence = str(caught.value)
-    assert sentence.endswith((".", ")."))
-    assert "\n" not in sentence
-    return sentence
+from helpers.loading import refusal
 
 
 def same_weights(first, second):
