@@ -117,12 +117,13 @@ def test_only_some_layers_units_and_photos(small_network, photo_folder, tmp_path
     assert {row["rank"] for row in book.hits} == {"1", "2"}
     with pytest.raises(UsageError, match="There is no unit 6: conv1 has 0–4, conv2 has 0–5"):
         Atlas.build(small_network, photo_folder, tmp_path / "b", units=[5, 6])
+    assert Atlas.build(small_network, photo_folder, tmp_path / "c", units=[5], top=300).layers == ["conv2"]
     for none in ({"layers": []}, {"units": []}):
         with pytest.raises(UsageError):
             Atlas.build(small_network, photo_folder, tmp_path / "b", **none)
     with pytest.raises(UsageError, match="no layer 'conv9'"):
         Atlas.build(small_network, photo_folder, tmp_path / "b", layers=["conv9"])
-    assert [path.name for path in tmp_path.iterdir() if path.name != "photos"] == ["a"]
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("photos", "c")] == ["a"]
 
 
 def test_a_fully_connected_layer_is_pictured_whole(small_network, photo_folder, tmp_path):

@@ -91,7 +91,8 @@ def _choose(network: Network, layers: Iterable[str], units: Sequence[int] | None
     if unknown or not units:
         largest = ", ".join(f"{name} has 0–{count - 1}" for name, count in counts.items())
         raise UsageError(f"There is no unit {unknown[0] if unknown else 'chosen'}: {largest}.")
-    return {name: sorted({unit for unit in units if unit < count}) for name, count in counts.items()}
+    inside = {name: sorted({unit for unit in units if unit < count}) for name, count in counts.items()}
+    return {name: found for name, found in inside.items() if found}
 
 
 def _draw_units(

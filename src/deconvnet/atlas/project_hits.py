@@ -14,8 +14,8 @@ from deconvnet.networks import Network
 from deconvnet.projection import project_each
 from deconvnet.tracing import Layer
 
-#: Units whose hits are in memory together.
-_AT_ONCE = 32
+#: Hits that are in memory together.
+_AT_ONCE = 288
 
 #: How far a value found again may lie from the one mined, relative to it …
 TOLERANCE = 1e-5
@@ -56,8 +56,9 @@ def project_hits(
     `see_view` is called with every photo's index and its view (crop, crop, 3) uint8 as it is read, perhaps several times.
     Raises `DeconvnetError` if a value cannot be found again to `TOLERANCE`.
     """
-    for first in range(0, len(units), _AT_ONCE):
-        yield from _project_some(network, hits, units[first : first + _AT_ONCE], batch_size, workers, see_view)
+    step = max(1, _AT_ONCE // hits.strongest.top)
+    for first in range(0, len(units), step):
+        yield from _project_some(network, hits, units[first : first + step], batch_size, workers, see_view)
 
 
 def _project_some(
