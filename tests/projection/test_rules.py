@@ -143,4 +143,5 @@ def test_equal_to_captum_on_torchvisions_alexnet(index):
         got = project(network, x, layer=layer, unit=unit, position=(row, column), start="one")
         want = NeuronDeconvolution(module, module.features[index]).attribute(x, (unit, row, column))
         alive = network.activations(x, layer)[0, unit, row, column] > 0
-        assert torch.equal(got.as_subclass(torch.Tensor), want if alive else torch.zeros_like(want))
+        want = want if alive else torch.zeros_like(want)
+        assert (got - want).norm() <= 1e-6 * want.norm()  # a cone may round differently from a whole pass

@@ -225,6 +225,11 @@ WHOLE = {
     "mirror": Steps(lambda x: x.flip(3)),
     "shift": Steps(lambda x: x.roll(1, dims=2)),
     "transpose": Steps(lambda x: x.transpose(2, 3)),
+    "permutation": Steps(lambda x: x.permute(0, 1, 3, 2)),
+    "reshape": Steps(lambda x: x.reshape(1, 3, 5, 20)),
+    "rows picked": Steps(lambda x: x[:, :, 2:]),
+    "images picked": Steps(lambda x: x[0][None]),
+    "reflection": Steps(lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect")),
     "concatenation along rows": Steps(lambda x: torch.cat([x[:, :, :5], x[:, :, 5:]], dim=2)),
     "upsampling": nn.Sequential(nn.Conv2d(3, 4, 1), nn.Upsample(scale_factor=2), nn.ReLU()),
     "transposed convolution": nn.Sequential(nn.ConvTranspose2d(3, 4, 3, padding=1), nn.ReLU()),
@@ -266,6 +271,8 @@ def adaptive(x):
         (nn.Conv2d(3, 4, (4, 5), padding="same"), (4, 5), (1, 1), (1, 2)),
         (nn.Conv2d(3, 4, 3, padding="valid"), (3, 3), (1, 1), (0, 0)),
         (nn.Conv2d(3, 3, 3, stride=2, groups=3), (3, 3), (2, 2), (0, 0)),
+        (nn.ZeroPad2d((1, 2, 3, 4)), (1, 1), (1, 1), (3, 1)),
+        (lambda x: F.pad(x, (-2, 0, 1, 0, 1, 1), value=3), (1, 1), (1, 1), (1, -2)),
         (lambda x: F.conv2d(weight=torch.ones(2, 3, 3, 3), input=x, stride=2), (3, 3), (2, 2), (0, 0)),
     ],
 )
@@ -276,13 +283,17 @@ def test_every_spelling_of_a_window_is_understood(step, kernel, stride, padding)
 
 
 POINTWISE = {
-    "batch normalisation": nn.BatchNorm2d(3),
+    "batch normalisation": nn.BatchNorm2d(3).eval(),
     "contrast normalisation": nn.LocalResponseNorm(5),
     "dropout": nn.Dropout(),
     "scale and shift": lambda x: (2 * x - 1) / 3,
     "in-place sum": lambda x: x.clone().mul_(2).add_(x),
     "concatenation": lambda x: torch.cat((x, x), dim=-3),
     "halves": lambda x: x.chunk(2, dim=1)[1],
+    "one channel after the other": lambda x: torch.cat([x[:, 0].unsqueeze(1) * 2, x[:, 1:]], dim=1),
+    "channel shuffle": lambda x: x.view(1, 1, 3, 6, 6).transpose(1, 2).reshape(1, 3, 6, 6),
+    "channels in another order": lambda x: x.permute(1, 0, 2, 3).permute(1, 0, 2, 3),
+    "quotient": lambda x: x / (1 + x.abs()),
     "maximum of two": lambda x: torch.maximum(x, -x),
     "half precision": lambda x: x.half().float(),
 }

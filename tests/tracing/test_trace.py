@@ -72,6 +72,9 @@ RELUS = {
     "clip": lambda x: x.clip(min=0),
     "torch.clip": lambda x: torch.clip(x, 0),
     "clip in place": as_statement(lambda x: x.clip_(0)),
+    "threshold": lambda x: F.threshold(x, 0, 0),
+    "nn.Threshold": nn.Threshold(0.0, 0.0),
+    "hardtanh in place": as_statement(lambda x: F.hardtanh_(x, 0.0, 6.0)),
 }
 
 
@@ -91,6 +94,7 @@ NO_RELUS = {
     "SiLU": F.silu,
     "GELU": F.gelu,
     "leaky": F.leaky_relu,
+    "threshold elsewhere": lambda x: F.threshold(x, 0.1, 0),
     "clamp elsewhere": lambda x: x.clamp(min=0.1),
     "clamp above": lambda x: x.clamp(max=0),
     "clamp to tensors": lambda x: x.clamp(min=torch.zeros(1)),
@@ -169,6 +173,40 @@ def test_a_relu_on_sequences_is_refused_with_its_name():
     module = Forward(lambda self, x: F.relu(self.first(x).flatten(2)))
     with pytest.raises(DeconvnetError, match=r"The ReLU relu gives a tensor of shape \(1, 4, 100\)"):
         layers(module)
+
+
+def test_statistics_of_the_batch_are_refused():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU())
+    with pytest.raises(DeconvnetError, match="The batch normalisation '1' goes by the photos that happen to be in a batch"):
+        layers(module)
+
+
+GATES = {
+    "a gate": (lambda x: x * x.mean(dim=(2, 3), keepdim=True).sigmoid(), ["mul", "sigmoid"]),
+    "attention": (
+        lambda x: (x.flatten(2).softmax(dim=2) @ x.flatten(2).mT).sum(dim=2)[:, :, None, None],
+        ["matmul", "softmax"],
+    ),
+    "layer normalisation": (lambda x: F.layer_norm(x, x.shape[1:]), ["layer_norm"]),
+    "a quotient": (lambda x: x / (1 + x), ["div"]),
+}
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_what_the_paper_has_no_rule_for_is_listed_for_the_layers_behind_it(name):
+    step, names = GATES[name]
+    found = trace(Forward(lambda self, x: F.relu(step(F.relu(self.first(x))))), torch.rand(1, 3, 12, 12))
+    assert [found.without_rule(index) for index in (0, 1)] == [[], names]
+
+
+@pytest.mark.parametrize(
+    "name", ["alexnet", "vgg11_bn", "resnet18", "googlenet", "densenet121", "mobilenet_v2", "shufflenet_v2_x0_5"]
+)
+def test_usual_networks_have_a_rule_for_everything(name):
+    options = {"aux_logits": False, "init_weights": False, "transform_input": True} if name == "googlenet" else {}
+    with torch.device("meta"):
+        found = trace(getattr(torchvision.models, name)(**options), torch.zeros(1, 3, 64, 64))
+    assert found.without_rule(len(found.layers) - 1) == []
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")  # deprecated, and still met

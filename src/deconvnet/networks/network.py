@@ -14,7 +14,7 @@ from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.networks.alexnet import AlexNet2012
 from deconvnet.networks.preprocessing import Preprocessing
 from deconvnet.networks.zfnet import ZFNet
-from deconvnet.tracing import Layer, Rules, Trace, evaluating, exact_float32, trace, watch
+from deconvnet.tracing import Cone, CutOut, Layer, Rules, Trace, cone, evaluating, exact_float32, trace, watch
 
 
 class Network:
@@ -46,6 +46,7 @@ class Network:
         self.classifies = classifies
         own = module.layer_names if isinstance(module, AlexNet2012 | ZFNet) else None
         self._layer_names = layer_names or own
+        self._cones: dict[str, Cone | None] = {}
 
     @property
     def full_name(self) -> str:
@@ -90,6 +91,16 @@ class Network:
         except KeyError:
             raise UsageError(f"{self.name} has no layer {name!r}; its layers are {', '.join(self.layers)}.") from None
 
+    def cone(self, name: str) -> Cone | None:
+        """What one activation of the layer depends on, or None if that cannot be cut out of the network."""
+        if name not in self._cones:
+            self._cones[name] = cone(self._trace, self.layer(name).index)
+        return self._cones[name]
+
+    def without_rule(self, name: str) -> list[str]:
+        """Functions up to the layer that the paper has no rule for, so that projecting goes by their gradient."""
+        return self._trace.without_rule(self.layer(name).index)
+
     @property
     def device(self) -> torch.device:
         return next(self.module.parameters(), torch.empty(0)).device
@@ -117,12 +128,18 @@ class Network:
         return self.preprocessing(photo)
 
     def observe(
-        self, x: Tensor, layers: Iterable[str], visit: Callable[[str, Tensor], None], rules: Rules | None = None
+        self,
+        x: Tensor,
+        layers: Iterable[str],
+        visit: Callable[[str, Tensor], None],
+        rules: Rules | None = None,
+        cut: CutOut | None = None,
     ) -> None:
         """One forward pass over `x` (N, 3, crop, crop), no further than the last of `layers`.
 
         `visit(name, maps)` is called as each layer goes by, with its output as (N, units, rows, columns); rows = columns = 1
-        for a fully connected layer. Use the maps at once or copy them: the module may overwrite them.
+        for a fully connected layer. Use the maps at once or copy them: the module may overwrite them. With `cut`, `x` are
+        its windows, and the maps of its layer have one place.
         """
         wanted = {self.layer(name).index: name for name in layers}
         if not wanted:
@@ -134,9 +151,10 @@ class Network:
                 visit(wanted[index], output if output.dim() == 4 else output[:, :, None, None])
             return index == last
 
-        self.check_input(x)
+        if cut is None:
+            self.check_input(x)
         with exact_float32():
-            watch(self.module, self._own(x), pass_by, rules)
+            watch(self.module, self._own(x), pass_by, rules, cut)
 
     def activations(self, x: Tensor, layer: str) -> Tensor:
         """The output of a layer for `x` (N, 3, crop, crop): (N, units, rows, columns), or (N, units) if fully connected."""

@@ -12,13 +12,16 @@ from deconvnet.errors import UsageError
 from deconvnet.networks import Network
 from deconvnet.projection.picture import picture
 from deconvnet.projection.rules import DECONVNET
-from deconvnet.tracing import exact_float32
+from deconvnet.tracing import CutOut, UnlikeTrace, exact_float32
 
 Start = Literal["activation", "one"]
 Position = tuple[int, int]
 
 #: Activations projected in one backward pass by `project`; more are done in several.
 _AT_ONCE = 32
+
+#: The share of a whole pass's multiplications below which an activation's cone is cut out of it.
+PAYS = 0.7
 
 
 class Projection(Tensor):
@@ -96,24 +99,47 @@ def project_each(
     which it is the batched core; its memory grows with N.
     """
     _check(network, layer, units, positions, start)
+    network.check_input(x)
+    x, units = x.detach().to(network.device, network.dtype), units.to(network.device)
+    cone = network.cone(layer)
+    if positions is None:
+        positions = _strongest_positions(network, x, layer, units)
+    positions = positions.to(network.device)
+    if cone is not None and cone.share < PAYS:
+        try:
+            cut = CutOut(cone, positions)
+            pixels, values = _down(network, cut.window(x), layer, units, torch.zeros_like(positions), start, cut)
+            return Projected(cut.back(pixels, (x.shape[2], x.shape[3])), values, *positions.unbind(dim=1))
+        except UnlikeTrace:  # a module that does not do the same in every pass
+            pass
+    return Projected(*_down(network, x, layer, units, positions, start), *positions.unbind(dim=1))
+
+
+def _down(
+    network: Network, x: Tensor, layer: str, units: Tensor, positions: Tensor, start: Start, cut: CutOut | None = None
+) -> tuple[Tensor, Tensor]:
+    """One forward and one backward pass: what arrives at the pixels, and the activations."""
     # A leaf of its own: the caller's tensor is neither changed nor given a gradient, and inference mode does not matter.
     with torch.inference_mode(False), torch.enable_grad(), exact_float32():
-        pixels = x.detach().to(network.device, network.dtype, copy=True).requires_grad_()
+        pixels = x.clone().requires_grad_()
         observed: list[Tensor] = []
-        network.observe(pixels, [layer], lambda _, maps: observed.append(maps), DECONVNET)
+        network.observe(pixels, [layer], lambda _, maps: observed.append(maps), DECONVNET, cut)
         maps = observed[0]
-        each = torch.arange(len(x), device=maps.device)
-        units = units.to(maps.device)
-        if positions is None:
-            strongest = maps.detach()[each, units].flatten(1).argmax(dim=1)  # the first among equals, as torch documents
-            rows, columns = strongest // maps.shape[3], strongest % maps.shape[3]
-        else:
-            rows, columns = positions.to(maps.device).unbind(dim=1)
-        values = maps.detach()[each, units, rows, columns]
+        chosen = torch.arange(len(x), device=maps.device), units, *positions.unbind(dim=1)
+        values = maps.detach()[chosen]
         signal = torch.zeros_like(maps)
-        signal[each, units, rows, columns] = values if start == "activation" else (values > 0).to(maps.dtype)
+        signal[chosen] = values if start == "activation" else (values > 0).to(maps.dtype)
         (down,) = torch.autograd.grad(maps, pixels, signal)
-    return Projected(down, values, rows, columns)
+    return down, values
+
+
+def _strongest_positions(network: Network, x: Tensor, layer: str, units: Tensor) -> Tensor:
+    """(N, 2) where units[n] is strongest for x[n]; the first among equals, as torch documents of `argmax`."""
+    maps = network.activations(x, layer)
+    if maps.dim() == 2:
+        return torch.zeros(len(x), 2, dtype=torch.int64, device=maps.device)
+    places = maps[torch.arange(len(x), device=maps.device), units].flatten(1).argmax(dim=1)
+    return torch.stack([places // maps.shape[3], places % maps.shape[3]], dim=1)
 
 
 def _positions(position: Position | Sequence[Position]) -> list[Position | None]:

@@ -53,4 +53,4 @@ def _pass_down(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75
 
 
 #: The paper's rules.
-DECONVNET = Rules(rectify=_rectify, normalise=_pass_down, refuse_smooth=True)
+DECONVNET = Rules(rectify=_rectify, normalise=_pass_down, refuse_relatives=True)

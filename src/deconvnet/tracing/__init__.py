@@ -1,7 +1,23 @@
 """What happens inside a module during one forward pass, seen without touching the module: layers and receptive fields."""
 
+from deconvnet.tracing.cone import Cone, CutOut, UnlikeTrace, cone
+from deconvnet.tracing.evaluating import evaluating, exact_float32
 from deconvnet.tracing.receptive_field import Box, ReceptiveField
 from deconvnet.tracing.trace import Layer, Trace, trace
-from deconvnet.tracing.watch import Rules, evaluating, exact_float32, watch
+from deconvnet.tracing.watch import Rules, watch
 
-__all__ = ["Box", "Layer", "ReceptiveField", "Rules", "Trace", "evaluating", "exact_float32", "trace", "watch"]
+__all__ = [
+    "Box",
+    "Cone",
+    "CutOut",
+    "Layer",
+    "ReceptiveField",
+    "Rules",
+    "Trace",
+    "UnlikeTrace",
+    "cone",
+    "evaluating",
+    "exact_float32",
+    "trace",
+    "watch",
+]

@@ -32,6 +32,12 @@ class Axis:
         """The field of a layer whose activations each see a window of this layer's."""
         return Axis(self.jump * stride, self.size + (kernel - 1) * dilation * self.jump, self.start - padding * self.jump)
 
+    def under_window(self, kernel: int, stride: int, padding: int, dilation: int = 1) -> "Axis":
+        """Which places a window made these places from, in the map below."""
+        return Axis(
+            self.jump * stride, (self.size - 1) * stride + (kernel - 1) * dilation + 1, self.start * stride - padding
+        )
+
     def joined(self, other: "Axis", length: int) -> "Axis":
         """The field of a sum or a concatenation of two maps; everything (`length` pixels) if they are on unlike grids."""
         if self.jump != other.jump:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -15,9 +16,10 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.tracing.calls import Args, Kwargs, is_pointwise, rectification, window
+from deconvnet.tracing.calls import Args, Kwargs, is_contrast_normalisation, normalises_by_batch, rectification
+from deconvnet.tracing.evaluating import evaluating
+from deconvnet.tracing.places import Sliding, Window, can_be_cut, is_constant, is_linear, is_reading, sliding, stays
 from deconvnet.tracing.receptive_field import Axis, ReceptiveField
-from deconvnet.tracing.watch import evaluating
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,27 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Step:
+    """One torch call of the forward pass, as far as it carries signals: tensors that depend on the network's input."""
+
+    func: Callable[..., Any]
+    inputs: tuple[int | None, ...]
+    """For each tensor among its arguments the number of the signal that it is, or None."""
+    outputs: tuple[int, ...]
+    """Numbers of the signals that it makes; that of an input if it works in place."""
+    window: Window | None
+    """The window that it slides over its first input."""
+    cuttable: bool
+    """Can it be run on a cut-out of its inputs alone?"""
+    work: int
+    """Multiplications for each place of its output; counted for convolutions only."""
+    layer: int | None
+    """Which layer it is, if it is a ReLU."""
+    ruled: bool
+    """Does the paper say how to pass it on the way down? If not, its gradient is what is used."""
+
+
+@dataclass(frozen=True)
 class Trace:
     """What one forward pass showed of a module."""
 
@@ -43,6 +66,15 @@ class Trace:
     """In the order in which they run."""
     filters: Tensor | None
     """The weights (units, 3, rows, columns) that turn pixels into the first layer, if a convolution does."""
+    steps: tuple[Step, ...]
+    """Every torch call, in order."""
+    shapes: tuple[torch.Size, ...]
+    """Of the signals; number 0 is the input."""
+
+    def without_rule(self, layer: int) -> list[str]:
+        """Names of the functions up to a layer's ReLU for which the paper has no rule, such as the product in a gate."""
+        end = next(number for number, step in enumerate(self.steps) if step.layer == layer)
+        return sorted({getattr(step.func, "__name__", "?").strip("_") for step in self.steps[:end] if not step.ruled})
 
 
 def trace(module: nn.Module, x: Tensor) -> Trace:
@@ -71,7 +103,7 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
     filters, first = tracer.filters, named[0]
     if filters is not None and tuple(filters.shape) != (first.units, 3, *first.field.size):
         filters = None
-    return Trace(tuple(named), filters)
+    return Trace(tuple(named), filters, tuple(tracer.steps), tuple(tracer.shapes))
 
 
 class _Tracer(TorchFunctionMode):
@@ -83,8 +115,11 @@ class _Tracer(TorchFunctionMode):
         self.filters: Tensor | None = None
         self.height, self.width = x.shape[-2:]
         self.whole = ReceptiveField.whole(self.height, self.width)
+        self.steps: list[Step] = []
+        self.shapes = [x.shape]
+        self.fields = [ReceptiveField(Axis(), Axis(), self.height, self.width)]
         # Keyed by id, so the tensors are held to keep their ids from being used again.
-        self.fields = {id(x): (x, ReceptiveField(Axis(), Axis(), self.height, self.width))}
+        self.signals = {id(x): (x, 0)}
 
     @contextmanager
     def paths(self) -> Iterator[None]:
@@ -103,53 +138,93 @@ class _Tracer(TorchFunctionMode):
     def _path(self) -> str:
         part = self.stack[-1]
         path = self.names.get(part, "")
-        functional = not isinstance(part, nn.ReLU | nn.ReLU6 | nn.Hardtanh)
+        functional = not isinstance(part, nn.ReLU | nn.ReLU6 | nn.Hardtanh | nn.Threshold)
         return f"{path}.relu".lstrip(".") if functional else path
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
         kwargs = kwargs or {}
+        if is_reading(func):
+            return func(*args, **kwargs)
+        if normalises_by_batch(func, args, kwargs):
+            path = self.names.get(self.stack[-1], "")
+            raise DeconvnetError(
+                f"The batch normalisation {path!r} goes by the photos that happen to be in a batch (it tracks no running "
+                "statistics), so what the network makes of one photo depends on the others: it cannot be looked at."
+            )
         # Everything is read before the call: an in-place function changes its input and returns it.
-        inputs = [(tuple(tensor.shape), self._field(tensor)) for tensor in _tensors((args, kwargs))]
+        tensors = list(tensors_in((args, kwargs)))
+        known = [(tensor.shape, self._number(tensor)) for tensor in tensors]
         relu = rectification(func, args, kwargs)
         if func is torch.conv2d and self.filters is None:
             self.filters = args[1] if len(args) > 1 else kwargs["weight"]
         output = func(*args, **kwargs)
-        for tensor in _tensors(output):
-            field = self._field_after(func, args, kwargs, inputs, tensor)
-            if field is not None:
-                self.fields[id(tensor)] = (tensor, field)
+        self._follow(func, args, kwargs, tensors, known, list(tensors_in(output)), relu is not None)
         if relu is not None:
             self._record(output)
         return output
 
-    def _field(self, tensor: Tensor) -> ReceptiveField | None:
-        return self.fields[id(tensor)][1] if id(tensor) in self.fields else None
+    def _number(self, tensor: Tensor) -> int | None:
+        return self.signals[id(tensor)][1] if id(tensor) in self.signals else None
 
-    def _field_after(
+    def _follow(
         self,
         func: Callable[..., Any],
         args: Args,
         kwargs: Kwargs,
-        inputs: list[tuple[tuple[int, ...], ReceptiveField | None]],
-        output: Tensor,
-    ) -> ReceptiveField | None:
-        """The receptive field of an output; None if it does not depend on the network's input."""
-        known = [(shape, field) for shape, field in inputs if field is not None]
-        if not known:
-            return None
-        field = known[0][1]
-        moved = window(func, args, kwargs)
-        if moved is not None:
-            return field.through_window(*moved)
-        same_place = all(len(shape) == 4 and shape[-2:] == output.shape[-2:] for shape, _ in known) and output.dim() == 4
-        if not (same_place and is_pointwise(func, args, kwargs)):
+        tensors: list[Tensor],
+        known: list[tuple[torch.Size, int | None]],
+        outputs: list[Tensor],
+        rectifies: bool,
+    ) -> None:
+        """Note the call as a step, and its outputs as signals with their receptive fields."""
+        signals = [(shape, number) for shape, number in known if number is not None]
+        if not signals or is_constant(func):
+            outputs = []
+        moved = sliding(func, args, kwargs) if outputs else None
+        staying = moved is None and all(
+            stays(func, args, kwargs, shape, output) for shape, _ in signals for output in outputs
+        )
+        if moved is not None and moved.unpadded is not None:
+            cuttable = len(outputs) == 1 and known[0][1] is not None and len(signals) == 1
+        else:
+            constants = [tensor for tensor, (_, number) in zip(tensors, known, strict=True) if number is None]
+            cuttable = staying and all(can_be_cut(func, output, constants) for output in outputs)
+        numbers = []
+        for output in outputs:
+            number = self._number(output)
+            field = self._field_after(moved, staying, [number for _, number in signals])
+            if number is None:
+                number = len(self.fields)
+                self.fields.append(field)
+                self.shapes.append(output.shape)
+                self.signals[id(output)] = (output, number)
+            self.fields[number] = field
+            numbers.append(number)
+        weight = tensors[1].numel() if func is torch.conv2d and outputs else 0
+        ruled = not outputs or rectifies or is_contrast_normalisation(func) or is_linear(func, len(signals))
+        self.steps.append(
+            Step(
+                func,
+                inputs=tuple(number for _, number in known),
+                outputs=tuple(numbers),
+                window=moved.window if moved is not None else None,
+                cuttable=cuttable,
+                work=weight,
+                layer=len(self.layers) if rectifies else None,
+                ruled=ruled,
+            )
+        )
+
+    def _field_after(self, moved: Sliding | None, staying: bool, signals: list[int]) -> ReceptiveField:
+        if moved is not None and len(signals) == 1:
+            return self.fields[signals[0]].through_window(*moved.window)
+        if not staying:
             return self.whole
-        for _, other in known[1:]:
-            field = field.joined(other)
-        return field
+        return reduce(ReceptiveField.joined, (self.fields[number] for number in signals))
 
     def _record(self, output: Tensor) -> None:
-        field = self._field(output) or self.whole
+        number = self._number(output)
+        field = self.whole if number is None else self.fields[number]
         if output.dim() not in (2, 4):
             raise DeconvnetError(
                 f"The ReLU {self._path()} gives a tensor of shape {tuple(output.shape)}: only feature maps (N, C, H, W) and "
@@ -160,11 +235,12 @@ class _Tracer(TorchFunctionMode):
         self.layers.append(Layer(self._path(), len(self.layers), output.shape[1], size, convolutional, field))
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors among nested arguments or results, in order."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, dict):
-        yield from _tensors(tuple(value.values()))
+        yield from tensors_in(tuple(value.values()))

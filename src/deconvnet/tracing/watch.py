@@ -5,17 +5,20 @@ another one. Nothing of the module is changed for that: no hook, no swapped subm
 evaluation while it runs, and put back.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.tracing.calls import Args, Kwargs, is_contrast_normalisation, is_smoothed_relu, rectification
+from deconvnet.tracing.calls import Args, Kwargs, is_contrast_normalisation, is_relative_of_relu, rectification
+from deconvnet.tracing.cone import CutOut
+from deconvnet.tracing.evaluating import evaluating
+from deconvnet.tracing.places import split_dim
+from deconvnet.tracing.trace import tensors_in
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class Rules:
     """In place of a ReLU: (input, ceiling or None, in place) → output."""
     normalise: Callable[..., Tensor] | None = None
     """In place of `local_response_norm`, with its arguments."""
-    refuse_smooth: bool = False
-    """Refuse activation functions that are smoothed ReLUs, for which there is no rule."""
+    refuse_relatives: bool = False
+    """Refuse SiLU, GELU, leaky ReLU and the like, for which there is no rule."""
 
 
 class _Enough(Exception):
@@ -35,69 +38,61 @@ class _Enough(Exception):
 
 
 class _Watch(TorchFunctionMode):
-    def __init__(self, visit: Callable[[int, Tensor], bool], rules: Rules) -> None:
+    def __init__(self, visit: Callable[[int, Tensor], bool], rules: Rules, cut: CutOut | None) -> None:
         super().__init__()
-        self.visit, self.rules, self.count = visit, rules, 0
+        self.visit, self.rules, self.cut, self.count = visit, rules, cut, 0
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
         kwargs = kwargs or {}
-        relu = rectification(func, args, kwargs)
-        if relu is None:
-            if self.rules.refuse_smooth and is_smoothed_relu(func):
-                raise DeconvnetError(
-                    f"This network uses {func.__name__}, for which the paper has no rule: its deconvnet rectifies, and this "
-                    "function lets negative values through."
-                )
-            if self.rules.normalise and is_contrast_normalisation(func):
-                return self.rules.normalise(*args, **kwargs)
-            return func(*args, **kwargs)
-        if self.rules.rectify:
-            output = self.rules.rectify(relu.input, relu.ceiling, relu.inplace)
-        else:
-            output = func(*args, **kwargs)
-        self.count += 1
-        if self.visit(self.count - 1, output):
-            raise _Enough
+        rectifies = rectification(func, args, kwargs) is not None
+        output = self.cut(func, args, kwargs, self._by_rules) if self.cut else self._by_rules(func, args, kwargs)
+        if rectifies:
+            self.count += 1
+            if self.visit(self.count - 1, output):
+                raise _Enough
         return output
 
+    def _by_rules(self, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+        relu = rectification(func, args, kwargs)
+        if relu is not None and self.rules.rectify:
+            return self.rules.rectify(relu.input, relu.ceiling, relu.inplace)
+        if self.rules.refuse_relatives and is_relative_of_relu(func):
+            raise DeconvnetError(
+                f"This network uses {func.__name__.strip('_')}, for which the paper has no rule: its deconvnet rectifies, "
+                "and this function lets negative values through."
+            )
+        if self.rules.normalise and is_contrast_normalisation(func):
+            return self.rules.normalise(*args, **kwargs)
+        return _one_view_each(func(*args, **kwargs), func, args, kwargs)
 
-def watch(module: nn.Module, x: Tensor, visit: Callable[[int, Tensor], bool], rules: Rules | None = None) -> Tensor | None:
+
+def _one_view_each(output: Any, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """The parts of a split as views of which each stands alone: autograd lets only those be changed in place."""
+    dim = split_dim(func, args, kwargs)
+    if dim is None or not output[0].requires_grad:
+        return output
+    whole = next(tensors_in((args, kwargs)))
+    ends = accumulate(part.shape[dim] for part in output)
+    return tuple(whole.narrow(dim, end - part.shape[dim], part.shape[dim]) for part, end in zip(output, ends, strict=True))
+
+
+def watch(
+    module: nn.Module,
+    x: Tensor,
+    visit: Callable[[int, Tensor], bool],
+    rules: Rules | None = None,
+    cut: CutOut | None = None,
+) -> Tensor | None:
     """Run `module` on `x`, in evaluation mode, calling `visit(n, output)` for the n-th ReLU (from 0).
 
     `visit` returns True to end the pass there. What it is given may be overwritten by the module once it has returned:
-    use it at once or copy it. Returns the module's output, or None if the pass was ended.
+    use it at once or copy it. With `cut`, `x` are its windows, and only what its activations depend on is computed. Returns
+    the module's output, or None if the pass was ended.
     """
     with evaluating(module):
         try:
-            with _Watch(visit, rules or Rules()):
+            with _Watch(visit, rules or Rules(), cut):
                 output: Tensor = module(x)
                 return output
         except _Enough:
             return None
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode (no dropout, fixed batch statistics) within; every submodule's own mode again afterwards."""
-    training = [part for part in module.modules() if part.training]
-    for part in training:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
-
-
-@contextmanager
-def exact_float32() -> Iterator[None]:
-    """Full float32 on a GPU within: without this cuDNN may round convolutions' inputs to TF32, about 1e-3."""
-    settings: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
-    before = [setting.fp32_precision for setting in settings]
-    for setting in settings:
-        setting.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        for setting, precision in zip(settings, before, strict=True):
-            setting.fp32_precision = precision

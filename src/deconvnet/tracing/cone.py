@@ -1,0 +1,203 @@
+"""Run a network for one activation per image, computing only what that activation depends on.
+
+An activation of AlexNet's conv5 depends on 3×3 places of conv4, 5×5 of conv3 … and 163×163 pixels: a cone through the
+network. The trace tells each map's part in it, in the places of that map. All activations of a layer have cones of one
+shape, those at borders too, so activations at different positions go through in one batch: places beyond a map's border are
+filled with what the operation that reads them takes for padding, and then no operation pads any more.
+
+This is exact up to rounding, branches, residual sums and dense blocks included. It is possible below the first operation
+that mixes places in another way than by a sliding window (a fully connected layer, global pooling, an attention).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deconvnet.tracing.calls import Args, Kwargs
+from deconvnet.tracing.places import Window, is_reading, sliding
+from deconvnet.tracing.receptive_field import Axis
+from deconvnet.tracing.trace import Trace, tensors_in
+
+Call = Callable[[Callable[..., Any], Args, Kwargs], Any]
+
+
+class Reach(NamedTuple):
+    """The places of a map that an activation depends on, as fields of the activation's own row and column."""
+
+    rows: Axis
+    columns: Axis
+
+    def under(self, window: Window) -> "Reach":
+        """The reach in the map below, from which a window makes this one."""
+        rows, columns = zip(*window, strict=True)
+        return Reach(self.rows.under_window(*rows), self.columns.under_window(*columns))
+
+    def joined(self, other: "Reach | None") -> "Reach":
+        """What holds both; a jump of 0 if they are on unlike grids."""
+        if other is None:
+            return self
+        return Reach(self.rows.joined(other.rows, 0), self.columns.joined(other.columns, 0))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of places."""
+        return self.rows.size, self.columns.size
+
+
+class UnlikeTrace(Exception):
+    """The module does not make the calls that it made when it was traced."""
+
+
+@dataclass(frozen=True)
+class Cone:
+    """What an activation of one layer depends on."""
+
+    trace: Trace
+    reaches: Mapping[int, Reach]
+    """By number of the signal, of those that the activation depends on."""
+    share: float
+    """Of the multiplications that the same pass over whole images takes."""
+
+
+def cone(trace: Trace, layer: int) -> Cone | None:
+    """The cone of layer number `layer`, or None if what it depends on cannot be cut out."""
+    end = next(number for number, step in enumerate(trace.steps) if step.layer == layer)
+    steps, shapes = trace.steps[: end + 1], trace.shapes
+    target = steps[-1].outputs[0]
+    reaches: dict[int, Reach] = {target: Reach(Axis(), Axis())}
+    if len(shapes[target]) != 4:
+        return None
+    for step in reversed(steps):
+        wanted = [reaches[number] for number in step.outputs if number in reaches]
+        if not wanted:
+            continue
+        if not step.cuttable:
+            return None
+        reach = reduce(Reach.joined, wanted)  # several are the parts of a split
+        reaches |= dict.fromkeys(step.outputs, reach)
+        below = reach.under(step.window) if step.window else reach
+        for number in step.inputs:
+            if number is not None:
+                reaches[number] = below.joined(reaches.get(number))
+    if any(axis.jump == 0 for reach in reaches.values() for axis in reach):
+        return None
+    whole = sum(step.work * prod(shapes[step.outputs[0]][-2:]) for step in steps if step.work)
+    cut = sum(step.work * prod(reaches[step.outputs[0]].size) for step in steps if step.work and step.outputs[0] in reaches)
+    return Cone(trace, reaches, cut / whole if whole else 1.0)
+
+
+class CutOut:
+    """One run through a cone, for activations at given positions."""
+
+    def __init__(self, cone: Cone, positions: Tensor) -> None:
+        """`positions` (N, 2) are rows and columns in the layer's maps."""
+        self.cone, self.positions = cone, positions.cpu()
+        self.steps = iter(cone.trace.steps)
+
+    def window(self, x: Tensor) -> Tensor:
+        """The pixels of x (N, 3, H, W) that each activation depends on, (N, 3, h, w); 0 beyond the border."""
+        starts, (height, width) = self._starts(), self.cone.reaches[0].size
+        above, left = (-starts.amin(dim=0)).clamp(min=0).tolist()
+        below = max(0, int(starts[:, 0].max()) + height - x.shape[2])
+        right = max(0, int(starts[:, 1].max()) + width - x.shape[3])
+        padded = F.pad(x, (left, right, above, below))
+        corners = (starts + torch.tensor([above, left])).tolist()
+        each = zip(padded, corners, strict=True)
+        return torch.stack([image[:, row : row + height, column : column + width] for image, (row, column) in each])
+
+    def back(self, windows: Tensor, size: tuple[int, int]) -> Tensor:
+        """The inverse of `window`: (N, 3, h, w) where they belong in (N, 3, *size), zero elsewhere."""
+        pixels = windows.new_zeros(*windows.shape[:2], *size)
+        height, width = windows.shape[2:]
+        for image, window, (row, column) in zip(pixels, windows, self._starts().tolist(), strict=True):
+            top, left = max(row, 0), max(column, 0)
+            bottom, right = min(row + height, size[0]), min(column + width, size[1])
+            if top < bottom and left < right:
+                image[:, top:bottom, left:right] = window[:, top - row : bottom - row, left - column : right - column]
+        return pixels
+
+    def __call__(self, func: Callable[..., Any], args: Args, kwargs: Kwargs, run: Call) -> Any:
+        """Run one call of the module on cut-outs by `run`; what the activations do not depend on is not computed."""
+        if is_reading(func):
+            return run(func, args, kwargs)
+        step = next(self.steps, None)
+        if step is None or step.func != func or len(step.inputs) != sum(1 for _ in tensors_in((args, kwargs))):
+            raise UnlikeTrace
+        if not step.outputs:
+            return run(func, args, kwargs)
+        wanted = self.cone.reaches.get(step.outputs[0])
+        if wanted is None:
+            return self._unneeded(step.outputs, args, kwargs)
+        if step.window is not None:
+            return self._slide(step.inputs[0], step.outputs[0], wanted, func, args, kwargs)
+        numbers = iter(step.inputs)
+
+        def cut(tensor: Tensor) -> Tensor:
+            number = next(numbers)
+            return tensor if number is None else self._cut(tensor, number, wanted)
+
+        args, kwargs = _with_tensors((args, kwargs), cut)
+        return run(func, args, kwargs)
+
+    def _slide(
+        self, input: int | None, output: int, wanted: Reach, func: Callable[..., Any], args: Args, kwargs: Kwargs
+    ) -> Tensor:
+        moved = sliding(func, args, kwargs)
+        if moved is None or moved.unpadded is None or input is None:
+            raise UnlikeTrace
+        needed = wanted.under(moved.window)
+        x = self._cut(next(tensors_in((args, kwargs))), input, needed)
+        y = moved.unpadded(self._filled(x, input, needed, moved.fill))
+        # A window that lies beyond the border altogether would give -inf, which later sums could turn into NaN.
+        return self._filled(y, output, wanted, 0.0) if moved.fill == -torch.inf else y
+
+    def _cut(self, tensor: Tensor, number: int, wanted: Reach) -> Tensor:
+        """The part of a signal's cut-out that a call needs."""
+        have = self.cone.reaches[number]
+        if tensor.shape[-2:] != have.size:
+            raise UnlikeTrace
+        if have == wanted:
+            return tensor
+        rows, columns = (slice(w.start - h.start, w.start - h.start + w.size) for h, w in zip(have, wanted, strict=True))
+        return tensor[..., rows, columns]
+
+    def _filled(self, tensor: Tensor, number: int, reach: Reach, value: float) -> Tensor:
+        """The cut-out with `value` at the places that lie beyond the border of the whole map."""
+        beyond = []
+        for axis, at, length in zip(reach, self.positions.T, self.cone.trace.shapes[number][-2:], strict=True):
+            places = at[:, None] * axis.jump + axis.start + torch.arange(axis.size)
+            beyond.append((places < 0) | (places >= length))
+        rows, columns = beyond
+        if not (rows.any() or columns.any()):
+            return tensor
+        mask = (rows[:, None, :, None] | columns[:, None, None, :]).to(tensor.device)
+        return tensor.masked_fill(mask, value)
+
+    def _unneeded(self, outputs: tuple[int, ...], args: Args, kwargs: Kwargs) -> Any:
+        """Stand-ins of the right shapes that take no memory and no time."""
+        like = next(tensors_in((args, kwargs)))
+        empty = like.new_zeros(())
+        made = tuple(empty.expand(len(self.positions), *self.cone.trace.shapes[number][1:]) for number in outputs)
+        return made if len(made) > 1 else made[0]
+
+    def _starts(self) -> Tensor:
+        """(N, 2) the row and column of the first pixel of each window."""
+        reach = self.cone.reaches[0]
+        return self.positions * torch.tensor([axis.jump for axis in reach]) + torch.tensor([axis.start for axis in reach])
+
+
+def _with_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Nested arguments with every tensor changed, in the order of `tensors_in`."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple | list):
+        return type(value)(_with_tensors(item, change) for item in value)
+    if isinstance(value, dict):
+        return {key: _with_tensors(item, change) for key, item in value.items()}
+    return value
