@@ -17,7 +17,7 @@ from deconvnet.networks import (
     load,
     torchvision_preprocessing,
 )
-from deconvnet.projection import Projection, project, project_each, strongest_unit
+from deconvnet.projection import RULES, Projection, Rules, project, project_each, strongest_unit
 
 
 def small(**options):
@@ -96,6 +96,7 @@ def test_a_fully_connected_unit_needs_no_position():
         ({"layer": "conv2", "unit": 0, "position": (6, 0)}, "are 6×6: a position is 0–5,0–5"),
         ({"layer": "conv2", "unit": [0, 1], "position": [(0, 0)] * 3}, "do not match"),
         ({"layer": "conv2", "unit": 0, "start": "two"}, "start is"),
+        ({"layer": "conv2", "unit": 0, "rules": "guide"}, "no rules 'guide'; there are deconvnet, overwrite, differ"),
     ],
 )
 def test_what_does_not_exist_is_one_sentence(arguments, sentence):
@@ -124,8 +125,33 @@ def test_smoothed_relus_are_refused(smooth):
     network = Network(module, torchvision_preprocessing(32, 32))
     x = torch.randn(1, 3, 32, 32)
     assert network.activations(x, "3").shape == (1, 2, 28, 28)  # it can be mined all the same
-    with pytest.raises(DeconvnetError, match="for which the paper has no rule"):
-        project(network, x, layer="3", unit=0)
+    for rules in set(RULES) - {"gradient"}:
+        with pytest.raises(DeconvnetError, match="for which the paper has no rule"):
+            project(network, x, layer="3", unit=0, rules=rules)
+
+
+def test_the_gradient_needs_no_rule():
+    module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.SiLU(), nn.Conv2d(2, 2, 3), nn.ReLU())
+    network = Network(module, torchvision_preprocessing(32, 32))
+    x = torch.randn(2, 3, 32, 32, requires_grad=True)
+    best = network.activations(x, "3")[:, 1].flatten(1).argmax(dim=1)
+    (want,) = torch.autograd.grad(module(x)[[0, 1], 1, best // 28, best % 28].sum(), x)
+    assert want.abs().sum() > 0
+    torch.testing.assert_close(project(network, x, layer="3", unit=1, start="one", rules="gradient"), want)
+
+
+def test_rules_may_be_your_own():
+    network, x = small(), torch.randn(1, 3, 32, 32)
+    where = {"layer": "fc3", "unit": strongest_unit(network, x, "fc3")}
+    named = project(network, x, rules="guided", **where)
+    assert torch.equal(project(network, x, rules=RULES["guided"], **where), named)
+    assert (project(network, x, **where) - named).norm() > 0.01 * named.norm()
+
+    straight = Rules(rectify=lambda x, ceiling, inplace: x + (x.clamp(min=0) - x).detach())  # the signal as it is
+    maps, leaf = [], x.clone().requires_grad_()
+    network.observe(leaf, ["fc3"], lambda _, found: maps.append(found), straight)
+    (want,) = torch.autograd.grad(maps[0][0, where["unit"]].sum(), leaf)
+    assert torch.equal(project(network, x, rules=straight, start="one", **where).as_subclass(torch.Tensor), want)
 
 
 def state_of(module):
@@ -171,9 +197,10 @@ def test_works_in_inference_mode_and_without_gradients():
         assert torch.equal(project(network, x.clone(), layer="conv2", unit=1), want)
 
 
-def test_a_second_run_gives_the_very_same_bits():
+@pytest.mark.parametrize("rules", RULES)
+def test_a_second_run_gives_the_very_same_bits(rules):
     network, x = small(), torch.randn(8, 3, 32, 32)
-    runs = [project(network, x, layer="conv2", unit=4) for _ in range(2)]
+    runs = [project(network, x, layer="conv2", unit=4, rules=rules) for _ in range(2)]
     assert torch.equal(*runs)
 
 
@@ -209,8 +236,9 @@ def test_a_projection_is_zero_outside_the_receptive_field_and_reaches_its_edges(
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_gives_what_the_cpu_gives():
+@pytest.mark.parametrize("rules", RULES)
+def test_a_gpu_gives_what_the_cpu_gives(rules):
     network, x = small(), torch.randn(8, 3, 32, 32)
-    on_cpu = project(network, x, layer="conv2", unit=4, position=(2, 2))
-    on_gpu = project(network.to("cuda"), x, layer="conv2", unit=4, position=(2, 2)).cpu()
+    on_cpu = project(network, x, layer="conv2", unit=4, position=(2, 2), rules=rules)
+    on_gpu = project(network.to("cuda"), x, layer="conv2", unit=4, position=(2, 2), rules=rules).cpu()
     assert (on_cpu - on_gpu).norm() <= 1e-5 * on_cpu.norm()

@@ -88,6 +88,20 @@ def is_contrast_normalisation(func: Callable[..., Any]) -> bool:
     return func is F.local_response_norm
 
 
+_MAX_POOLINGS: dict[Callable[..., Any], Callable[..., tuple[Tensor, Tensor]]] = {
+    F.max_pool2d: F.max_pool2d_with_indices,
+    F.max_pool2d_with_indices: F.max_pool2d_with_indices,
+    torch.max_pool2d: F.max_pool2d_with_indices,
+    F.adaptive_max_pool2d: F.adaptive_max_pool2d_with_indices,
+    F.adaptive_max_pool2d_with_indices: F.adaptive_max_pool2d_with_indices,
+}
+
+
+def pooling_with_switches(func: Callable[..., Any]) -> Callable[..., tuple[Tensor, Tensor]] | None:
+    """The function that takes a max pooling's arguments and gives its switches too; None for any other function."""
+    return _MAX_POOLINGS.get(func)
+
+
 _SMOOTHED_RELUS = frozenset([F.silu, F.gelu, F.mish, F.hardswish])
 
 

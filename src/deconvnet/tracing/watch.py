@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.tracing.calls import Args, Kwargs, is_contrast_normalisation, is_smoothed_relu, rectification
+from deconvnet.tracing.calls import (
+    Args,
+    Kwargs,
+    is_contrast_normalisation,
+    is_smoothed_relu,
+    pooling_with_switches,
+    rectification,
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,8 @@ class Rules:
     """In place of a ReLU: (input, ceiling or None, in place) → output."""
     normalise: Callable[..., Tensor] | None = None
     """In place of `local_response_norm`, with its arguments."""
+    pool: Callable[..., tuple[Tensor, Tensor]] | None = None
+    """In place of 2-d max pooling: (the pooling that gives its switches too, its arguments) → output, switches."""
     refuse_smooth: bool = False
     """Refuse activation functions that are smoothed ReLUs, for which there is no rule."""
 
@@ -46,10 +55,14 @@ class _Watch(TorchFunctionMode):
             if self.rules.refuse_smooth and is_smoothed_relu(func):
                 raise DeconvnetError(
                     f"This network uses {func.__name__}, for which the paper has no rule: its deconvnet rectifies, and this "
-                    "function lets negative values through."
+                    "function lets negative values through. Its gradient needs no rule: project with the rules gradient."
                 )
             if self.rules.normalise and is_contrast_normalisation(func):
                 return self.rules.normalise(*args, **kwargs)
+            pooling = pooling_with_switches(func)
+            if self.rules.pool and pooling:
+                output, switches = self.rules.pool(pooling, *args, **kwargs)
+                return (output, switches) if func is pooling else output
             return func(*args, **kwargs)
         if self.rules.rectify:
             output = self.rules.rectify(relu.input, relu.ceiling, relu.inplace)
