@@ -1,4 +1,4 @@
-"""Draw the pictures of the README from scikit-image's photos.
+"""Draw the pictures of the README and of docs/paper.md from scikit-image's photos.
 
     python docs/draw_pictures.py alexnet2012:PATH [ATLAS]
 
@@ -8,16 +8,31 @@ ATLAS is an atlas that `deconvnet demo --network alexnet2012:PATH` has made (def
 import sys
 from pathlib import Path
 
-from PIL import Image
+import torch
+from PIL import Image, ImageDraw
 
-from deconvnet import Atlas, load
+from deconvnet import Atlas, Network, load
+from deconvnet.atlas.drawing import font
 from deconvnet.demo import demo_photo
 from deconvnet.experiments.look import look
+from deconvnet.projection import RULES, grey_scale, project_each, to_pixels
 
 PICTURES = Path(__file__).parent / "pictures"
 
 #: Picked by eye: units whose patches a reader recognises at once.
 CHOSEN = {"conv3": [66, 189, 280, 313]}
+
+#: Layer, photo, unit: among the three that the photo drives most, picked by eye.
+COMPARED = [
+    ("conv2", "camera", 200),
+    ("conv2", "chelsea", 77),
+    ("conv3", "astronaut", 351),
+    ("conv3", "coffee", 277),
+    ("conv4", "chelsea", 199),
+    ("conv4", "camera", 34),
+    ("conv5", "astronaut", 228),
+    ("conv5", "camera", 26),
+]
 
 
 def main(network: str, atlas: str = "demo/atlas") -> None:
@@ -31,6 +46,33 @@ def main(network: str, atlas: str = "demo/atlas") -> None:
     with Image.open(drawn) as picture:
         save(picture.convert("RGB"), "alexnet2012-look.webp", 1600)
     drawn.unlink()
+    rules = compare_rules(load(network))
+    save(rules, "alexnet2012-rules.webp", rules.width)
+
+
+def compare_rules(network: Network, side: int = 176, gap: int = 4) -> Image.Image:
+    """A row for each of `COMPARED`: the patch, and its strongest activation of the unit projected by every rule set, each
+    on its own grey scale.
+    """
+    left, header, columns = 118, 30, 1 + len(RULES)
+    size = (left + columns * (side + gap), header + len(COMPARED) * (side + gap))
+    page = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(page)
+    for column, title in enumerate(["patch", *RULES]):
+        draw.text((left + column * (side + gap) + side // 2, header // 2), title, "black", font(16), anchor="mm")
+    for row, (layer, photo, unit) in enumerate(COMPARED):
+        top = header + row * (side + gap)
+        draw.multiline_text((4, top + 4), f"{layer}\nunit {unit}", "black", font(16))
+        x = network.preprocess(demo_photo(photo))[None]
+        found = {name: project_each(network, x, layer, torch.tensor([unit]), rules=rules) for name, rules in RULES.items()}
+        place = int(found["deconvnet"].rows), int(found["deconvnet"].columns)
+        x0, y0, x1, y1 = network.layer(layer).field.picture_box(*place)
+        crops = [projected.pixels[0, :, y0:y1, x0:x1] for projected in found.values()]
+        tiles = [network.preprocessing.pixels(x)[0, y0:y1, x0:x1], *(to_pixels(crop, grey_scale(crop)) for crop in crops)]
+        for column, tile in enumerate(tiles):
+            drawn = Image.fromarray(tile).resize((side, side), Image.Resampling.BICUBIC)
+            page.paste(drawn, (left + column * (side + gap), top))
+    return page
 
 
 def save(picture: Image.Image, name: str, width: int) -> None:

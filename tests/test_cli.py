@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 
 from deconvnet import cli
-from deconvnet.networks import AlexNet2012, AlexNetOptions, Network, Preprocessing, save_weights
+from deconvnet.images import read_image
+from deconvnet.networks import AlexNet2012, AlexNetOptions, Network, Preprocessing, load, save_weights
 from deconvnet.networks.preprocessing import per_channel
+from deconvnet.projection import project
 
 
 @pytest.fixture
@@ -92,6 +94,20 @@ def test_project_writes_values_and_a_picture(run, weights, photo_folder, tmp_pat
     assert sorted(path.name for path in tmp_path.glob("*p.*")) == ["p.npy", "p.png"]
 
 
+def test_project_by_other_rules(run, weights, photo_folder, tmp_path):
+    photo, found = photo_folder / "ant" / "00.png", {}
+    for rules in ("deconvnet", "guided"):
+        words = ("--layer", "conv3", "--rules", rules, "--out", tmp_path / f"{rules}.npy", "--json")
+        code, out, _ = run("project", weights, photo, *words)
+        assert (code, json.loads(out)["rules"]) == (0, rules)
+        found[rules] = np.load(tmp_path / f"{rules}.npy")
+    net = load(weights)
+    x = net.preprocess(read_image(photo))[None]
+    want = project(net, x, layer="conv3", unit=json.loads(out)["unit"], rules="guided")
+    assert np.array_equal(found["guided"], want[0].numpy())
+    assert not np.allclose(found["deconvnet"], found["guided"])
+
+
 def test_atlas_of_a_folder_with_a_broken_photo_and_a_text_file(run, weights, photo_folder, tmp_path):
     out = tmp_path / "atlas"
     code, said, _ = run("atlas", weights, photo_folder, "--out", out, "--layers", "conv1,conv5", "--units", "0-2,40")
@@ -118,6 +134,11 @@ def test_atlas_of_a_folder_with_a_broken_photo_and_a_text_file(run, weights, pho
             ["project", "WEIGHTS", "PHOTO", "--layer", "conv1", "--position", "5", "--out", "o.png"],
             2,
             "--position takes 2 numbers",
+        ),
+        (
+            ["project", "WEIGHTS", "PHOTO", "--layer", "conv1", "--rules", "sum", "--out", "o.png"],
+            2,
+            "There are no rules 'sum'",
         ),
         (["atlas", "WEIGHTS", "nowhere", "--out", "a"], 1, "There is no folder nowhere"),
         (["atlas", "WEIGHTS", "FOLDER", "--out", "a", "--layers", "conv9"], 2, "its layers are conv1"),

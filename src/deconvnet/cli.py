@@ -23,7 +23,7 @@ from deconvnet.experiments.look import look as look_at
 from deconvnet.files import replacing
 from deconvnet.images import UnreadableImage, read_image
 from deconvnet.networks import ARCHITECTURES, Network, describe_network, load
-from deconvnet.projection import project_each, strongest_unit
+from deconvnet.projection import RULES, project_each, rule_set, strongest_unit
 
 app = typer.Typer(
     help=deconvnet.__doc__,
@@ -104,6 +104,7 @@ def look(
     epilog=_example(
         "deconvnet project alexnet:imagenet1k dog.jpg --layer conv5 --out strongest.png",
         "deconvnet project alexnet:imagenet1k dog.jpg --layer conv5 --unit 12 --position 6,7 --out unit-12.npy",
+        "deconvnet project alexnet:imagenet1k dog.jpg --layer conv5 --rules guided --out guided.png",
     )
 )
 def project(
@@ -116,25 +117,37 @@ def project(
         str,
         typer.Option(metavar="ROW,COLUMN", help="Place in its feature map.  [default: its strongest]", show_default=False),
     ] = "",
+    rules: Annotated[str, typer.Option(help=f"What is done on the way down: {', '.join(RULES)}.")] = "deconvnet",
     preprocessing: DescriptionOption = None,
     device: DeviceOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Project one activation of one photo down to pixel space."""
     with replacing(out, ".png", ".npy") as file:
+        way_down = rule_set(rules)  # before the network is loaded
         net = _network(network, preprocessing, device)
         x = net.preprocess(_photo(image))[None]
         if unit is None:
             unit = strongest_unit(net, x, layer)
         at = torch.tensor([_numbers(position, 2, "--position")]) if position else None
-        projected = project_each(net, x, layer, torch.tensor([unit]), at)
+        projected = project_each(net, x, layer, torch.tensor([unit]), at, rules=way_down)
         value, row, column = (found.item() for found in (projected.values, projected.rows, projected.columns))
         if file.suffix == ".npy":
             np.save(file, projected.pixels[0].cpu().numpy())
         else:
             heading = f"{layer} · unit {unit} · position {row},{column} · activation {value:.4g}"
+            if rules != "deconvnet":
+                heading += f" · {rules}"
             projection_picture(projected.pixels[0], net.preprocessing.pixels(x)[0], heading, net.full_name).save(file)
-    result = {"network": net.full_name, "layer": layer, "unit": unit, "row": row, "column": column, "value": value}
+    result = {
+        "network": net.full_name,
+        "layer": layer,
+        "unit": unit,
+        "row": row,
+        "column": column,
+        "value": value,
+        "rules": rules,
+    }
     _say(as_json, result, f"Wrote {out}: {layer} unit {unit} at {row},{column}, activation {value:.4g}.")
 
 

@@ -1,7 +1,8 @@
 """A deconvnet written straight from section 2.1: forward with switches, then unpool, rectify, filter, layer by layer.
 
 Nothing here uses autograd, and nothing is shared with the package. A network is a list of steps, each a small class with
-`up` (forward, remembering what the way down needs) and `down`.
+`up` (forward, remembering what the way down needs) and `down`. Other methods than the paper's have other steps in places
+of some (`CONVENTIONS`).
 """
 
 from dataclasses import dataclass, field
@@ -58,6 +59,24 @@ class Rectify:
         return torch.where(signal > 0, signal, torch.zeros_like(signal))
 
 
+class Mask(Rectify):
+    """Down: the signal passes where the forward pass was active, whatever its sign: the derivative of a ReLU."""
+
+    def up(self, x: Tensor) -> Tensor:
+        self.active = x > 0
+        return super().up(x)
+
+    def down(self, signal: Tensor) -> Tensor:
+        return torch.where(self.active, signal, torch.zeros_like(signal))
+
+
+class Guide(Mask):
+    """Down: the signal passes where the forward pass was active and it is itself positive."""
+
+    def down(self, signal: Tensor) -> Tensor:
+        return super().down(torch.where(signal > 0, signal, torch.zeros_like(signal)))
+
+
 @dataclass
 class Normalise:
     """Contrast normalisation, one map after the other; down: nothing."""
@@ -77,6 +96,28 @@ class Normalise:
 
     def down(self, signal: Tensor) -> Tensor:
         return signal
+
+
+class DifferentiatedNormalise(Normalise):
+    """Down: the transposed Jacobian. With b_i = a_i s_i^-beta and s_i = k + alpha/n sum over the maps near i of a_j^2,
+
+    db_i/da_j = [i = j] s_i^-beta - 2 alpha/n beta a_i a_j s_i^(-beta - 1) [j is near i].
+    """
+
+    def up(self, x: Tensor) -> Tensor:
+        self.input = x
+        return super().up(x)
+
+    def down(self, signal: Tensor) -> Tensor:
+        a, maps, share = self.input, self.input.shape[1], self.alpha / self.n
+        down = torch.zeros_like(signal)
+        for i in range(maps):
+            near = range(max(0, i - self.n // 2), min(maps, i + self.n // 2 + 1))
+            s = self.k + share * sum(a[:, j] ** 2 for j in near)
+            down[:, i] += signal[:, i] * s**-self.beta
+            for j in near:
+                down[:, j] -= signal[:, i] * 2 * share * self.beta * a[:, i] * a[:, j] * s ** (-self.beta - 1)
+        return down
 
 
 @dataclass
@@ -111,6 +152,46 @@ class Pool:
     def down(self, signal: Tensor) -> Tensor:
         flat = signal.new_zeros(*self.size[:2], self.size[2] * self.size[3])
         return flat.scatter_add_(2, self.switches.flatten(2), signal.flatten(2)).view(self.size)
+
+
+class OverwritingPool(Pool):
+    """Down: each value is written to its switch, one window after the other in row-major order, over what stands there."""
+
+    def down(self, signal: Tensor) -> Tensor:
+        return written_one_by_one(self.switches, signal, self.size)
+
+
+def written_one_by_one(switches: Tensor, values: Tensor, size: torch.Size) -> Tensor:
+    """Maps (N, C, H, W) of `size`, zero but where a value was written, the last of several."""
+    flat, switches, values = values.new_zeros(size).flatten(2), switches.flatten(2), values.flatten(2)
+    for window in range(values.shape[2]):
+        one = slice(window, window + 1)
+        flat.scatter_(2, switches[:, :, one], values[:, :, one])
+    return flat.view(size)
+
+
+class TorchUnpool(Pool):
+    """Down: torch's own unpooling, which documents no order among windows that share a switch."""
+
+    def down(self, signal: Tensor) -> Tensor:
+        return F.max_unpool2d(signal, self.switches, self.kernel, self.stride, output_size=self.size)
+
+
+#: What stands in place of which step of the paper's.
+CONVENTIONS = {
+    "deconvnet": {},
+    "overwrite": {Pool: OverwritingPool},
+    "differentiated-norm": {Normalise: DifferentiatedNormalise},
+    "guided": {Rectify: Guide, Normalise: DifferentiatedNormalise},
+    "gradient": {Rectify: Mask, Normalise: DifferentiatedNormalise},
+    "torch's unpooling": {Pool: TorchUnpool},
+}
+
+
+def under(convention: str, steps: list) -> list:
+    """The same network with the steps of another convention."""
+    others = CONVENTIONS[convention]
+    return [others[type(step)](**vars(step)) if type(step) in others else step for step in steps]
 
 
 def forward(steps: list, x: Tensor) -> list[Tensor]:

@@ -1,5 +1,6 @@
 """What `project` promises beside the numbers: shapes, errors, support, and leaving everything as it was."""
 
+import warnings
 from copy import deepcopy
 
 import numpy as np
@@ -17,7 +18,7 @@ from deconvnet.networks import (
     load,
     torchvision_preprocessing,
 )
-from deconvnet.projection import Projection, project, project_each, strongest_unit
+from deconvnet.projection import RULES, Projection, Rules, project, project_each, strongest_unit
 
 
 def small(**options):
@@ -96,6 +97,7 @@ def test_a_fully_connected_unit_needs_no_position():
         ({"layer": "conv2", "unit": 0, "position": (6, 0)}, "are 6×6: a position is 0–5,0–5"),
         ({"layer": "conv2", "unit": [0, 1], "position": [(0, 0)] * 3}, "do not match"),
         ({"layer": "conv2", "unit": 0, "start": "two"}, "start is"),
+        ({"layer": "conv2", "unit": 0, "rules": "guide"}, "no rules 'guide'; there are deconvnet, overwrite, differ"),
     ],
 )
 def test_what_does_not_exist_is_one_sentence(arguments, sentence):
@@ -118,14 +120,63 @@ def test_numbers_of_numpy_and_torch_are_numbers():
     assert torch.equal(project(network, x, layer="conv2", unit=torch.tensor([unit])), want)
 
 
-@pytest.mark.parametrize("smooth", [nn.SiLU, nn.GELU, nn.Mish, nn.Hardswish])
+@pytest.mark.parametrize("smooth", [nn.SiLU, nn.GELU, nn.Mish, nn.Hardswish, nn.LeakyReLU, nn.ELU, nn.PReLU])
 def test_smoothed_relus_are_refused(smooth):
     module = nn.Sequential(nn.Conv2d(3, 2, 3), smooth(), nn.Conv2d(2, 2, 3), nn.ReLU())
     network = Network(module, torchvision_preprocessing(32, 32))
     x = torch.randn(1, 3, 32, 32)
     assert network.activations(x, "3").shape == (1, 2, 28, 28)  # it can be mined all the same
-    with pytest.raises(DeconvnetError, match="for which the paper has no rule"):
-        project(network, x, layer="3", unit=0)
+    for rules in set(RULES) - {"gradient"}:
+        with pytest.raises(DeconvnetError, match="for which the paper has no rule"):
+            project(network, x, layer="3", unit=0, rules=rules)
+
+
+class Gated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 2, 3), nn.Conv2d(2, 2, 3)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        return (self.second(x) * x.mean(dim=(2, 3), keepdim=True).sigmoid()).relu()
+
+
+def test_gates_keep_their_gradient_with_one_warning():
+    network, x = Network(Gated(), torchvision_preprocessing(32, 32)), torch.randn(1, 3, 32, 32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        project(network, x, layer="relu#1", unit=0)  # it lies before the gate
+        project(network, x, layer="relu#2", unit=0, rules="gradient")  # needs no rule
+    with pytest.warns(
+        UserWarning, match=r"passes gates or the like \(mul, sigmoid\), for which the paper has no rule"
+    ) as found:
+        project(network, x, layer="relu#2", unit=0)
+        project(network, x, layer="relu#2", unit=1)
+    assert len(found) == 1
+
+
+def test_the_gradient_needs_no_rule():
+    module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.SiLU(), nn.Conv2d(2, 2, 3), nn.ReLU())
+    network = Network(module, torchvision_preprocessing(32, 32))
+    x = torch.randn(2, 3, 32, 32, requires_grad=True)
+    best = network.activations(x, "3")[:, 1].flatten(1).argmax(dim=1)
+    (want,) = torch.autograd.grad(module(x)[[0, 1], 1, best // 28, best % 28].sum(), x)
+    assert want.abs().sum() > 0
+    torch.testing.assert_close(project(network, x, layer="3", unit=1, start="one", rules="gradient"), want)
+
+
+def test_rules_may_be_your_own():
+    network, x = small(), torch.randn(1, 3, 32, 32)
+    where = {"layer": "fc3", "unit": strongest_unit(network, x, "fc3")}
+    named = project(network, x, rules="guided", **where)
+    assert torch.equal(project(network, x, rules=RULES["guided"], **where), named)
+    assert (project(network, x, **where) - named).norm() > 0.01 * named.norm()
+
+    straight = Rules(rectify=lambda x, ceiling, inplace: x + (x.clamp(min=0) - x).detach())  # the signal as it is
+    maps, leaf = [], x.clone().requires_grad_()
+    network.observe(leaf, ["fc3"], lambda _, found: maps.append(found), straight)
+    (want,) = torch.autograd.grad(maps[0][0, where["unit"]].sum(), leaf)
+    assert torch.equal(project(network, x, rules=straight, start="one", **where).as_subclass(torch.Tensor), want)
 
 
 def state_of(module):
@@ -171,9 +222,10 @@ def test_works_in_inference_mode_and_without_gradients():
         assert torch.equal(project(network, x.clone(), layer="conv2", unit=1), want)
 
 
-def test_a_second_run_gives_the_very_same_bits():
+@pytest.mark.parametrize("rules", RULES)
+def test_a_second_run_gives_the_very_same_bits(rules):
     network, x = small(), torch.randn(8, 3, 32, 32)
-    runs = [project(network, x, layer="conv2", unit=4) for _ in range(2)]
+    runs = [project(network, x, layer="conv2", unit=4, rules=rules) for _ in range(2)]
     assert torch.equal(*runs)
 
 
@@ -209,8 +261,9 @@ def test_a_projection_is_zero_outside_the_receptive_field_and_reaches_its_edges(
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_gives_what_the_cpu_gives():
+@pytest.mark.parametrize("rules", RULES)
+def test_a_gpu_gives_what_the_cpu_gives(rules):
     network, x = small(), torch.randn(8, 3, 32, 32)
-    on_cpu = project(network, x, layer="conv2", unit=4, position=(2, 2))
-    on_gpu = project(network.to("cuda"), x, layer="conv2", unit=4, position=(2, 2)).cpu()
+    on_cpu = project(network, x, layer="conv2", unit=4, position=(2, 2), rules=rules)
+    on_gpu = project(network.to("cuda"), x, layer="conv2", unit=4, position=(2, 2), rules=rules).cpu()
     assert (on_cpu - on_gpu).norm() <= 1e-5 * on_cpu.norm()

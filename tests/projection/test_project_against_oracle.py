@@ -1,4 +1,7 @@
-"""The projection equals the plain deconvnet of `oracles` at every layer of every network, in float32 and float64."""
+"""The projection equals the plain deconvnet of `oracles` at every layer of every network, in float32 and float64.
+
+Under the paper's rules on networks of full size; under all rules on small ones.
+"""
 
 from copy import deepcopy
 from pathlib import Path
@@ -6,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from torch import nn
 
 from deconvnet.images import find_photos, read_image
 from deconvnet.networks import (
@@ -18,7 +22,7 @@ from deconvnet.networks import (
     load,
     torchvision_preprocessing,
 )
-from deconvnet.projection import project_each
+from deconvnet.projection import RULES, project_each
 from oracles import plain_deconvnet as plain
 
 LAYERS = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"]
@@ -63,7 +67,7 @@ def places(rows, columns):
     )
 
 
-def check_all_layers(network, steps, x, tolerance):
+def check_all_layers(network, steps, x, tolerance, rules="deconvnet"):
     layers = plain.forward(steps, x)
     for index, (name, layer) in enumerate(network.layers.items()):
         maps = layers[index]
@@ -71,7 +75,9 @@ def check_all_layers(network, steps, x, tolerance):
         assert (found - maps).norm() <= tolerance * maps.norm()
         where = places(*layer.map_size)
         units = [int(maps[0, :, row, column].argmax()) for row, column in where]  # one that is active there
-        got = project_each(network, x.expand(len(where), -1, -1, -1), name, torch.tensor(units), torch.tensor(where))
+        got = project_each(
+            network, x.expand(len(where), -1, -1, -1), name, torch.tensor(units), torch.tensor(where), rules=rules
+        )
         for number, (unit, (row, column)) in enumerate(zip(units, where, strict=True)):
             assert maps[0, unit, row, column] > 0
             want = plain.project(steps, layers, index, unit, row, column)[0]
@@ -90,6 +96,34 @@ def test_random_networks(name, dtype):
     )
 
 
+def small_network(pool_first):
+    """Overlapping pools, groups and a strong normalisation on 39×39 pixels, with its plain steps."""
+    convolutions = [nn.Conv2d(3, 8, 5, stride=2), nn.Conv2d(8, 12, 3, padding=1, groups=2), nn.Conv2d(12, 10, 3, padding=1)]
+    parts, steps = [], []
+    for convolution in convolutions:
+        norm, pool = nn.LocalResponseNorm(5, 0.5, 0.75, 1.0), nn.MaxPool2d(3, 2, ceil_mode=True)
+        parts += [convolution, nn.ReLU(), *((pool, norm) if pool_first else (norm, pool))]
+        after = [plain.Pool(3, 2), plain.Normalise(5, 0.5, 0.75, 1.0)]
+        steps += [plain.Convolve(convolution), plain.Rectify(), *(after if pool_first else reversed(after))]
+    return livelier(nn.Sequential(*parts)).double(), steps
+
+
+# "torch's unpooling" shows that it writes in row-major order on a CPU, as `overwrite` promises.
+@pytest.mark.parametrize("convention", plain.CONVENTIONS)
+@pytest.mark.parametrize("pool_first", [True, False], ids=["pool first", "norm first"])
+@torch.no_grad()
+def test_all_rules_on_small_networks(convention, pool_first):
+    module, steps = small_network(pool_first)
+    network = Network(module, torchvision_preprocessing(39, 39), layer_names=["conv1", "conv2", "conv3"])
+    rules = "overwrite" if convention == "torch's unpooling" else convention
+    x = torch.randn(1, 3, 39, 39, dtype=torch.float64)
+    check_all_layers(network, plain.under(convention, steps), x, 1e-10, rules)
+
+
+def test_every_rule_set_has_an_oracle():
+    assert set(RULES) < set(plain.CONVENTIONS)
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @torch.no_grad()
@@ -101,3 +135,15 @@ def test_trained_alexnet_on_real_photos(data: Path, dtype):
     for index in (0, 2000):
         x = network.preprocess(read_image(photos.file(index)))[None].to(dtype)
         check_all_layers(network, steps, x, TOLERANCE[dtype])
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("rules", RULES)
+@torch.no_grad()
+def test_all_rules_on_trained_alexnet(data: Path, rules):
+    network = load("alexnet2012", data / "bvlc_alexnet_trunk.safetensors")
+    network = Network(deepcopy(network.module).double(), network.preprocessing)
+    steps = plain.under(rules, plain.alexnet2012_steps(network.module, 5, 1e-4, 0.75, 1.0))
+    photos = find_photos(data / "imagenette" / "val")
+    x = network.preprocess(read_image(photos.file(1000)))[None].double()
+    check_all_layers(network, steps, x, 1e-10, rules)

@@ -1,38 +1,40 @@
-"""The two changed rules, and what autograd's pooling already does as the paper says."""
+"""Each rule by itself: the paper's two, what autograd's pooling already does as the paper says, and other methods' rules."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from captum.attr import NeuronDeconvolution
+from captum.attr import NeuronDeconvolution, NeuronGradient, NeuronGuidedBackprop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from deconvnet.networks import Network, torchvision_preprocessing
-from deconvnet.projection import DECONVNET, project
+from deconvnet.projection import RULES, project
 from deconvnet.tracing import watch
-from oracles.plain_deconvnet import Pool
+from oracles.plain_deconvnet import OverwritingPool, Pool, written_one_by_one
 
 
 def network_of(module, crop=16):
     return Network(module, torchvision_preprocessing(crop, crop))
 
 
-def pulled_down(module, x, signal):
+def pulled_down(module, x, signal, rules="deconvnet"):
     """What arrives at x when `signal` is sent down from the module's last ReLU."""
     x = x.clone().requires_grad_()
     seen = []
-    watch(module, x.clone(), lambda index, output: seen.append(output) or False, DECONVNET)
+    watch(module, x.clone(), lambda index, output: seen.append(output) or False, RULES[rules])
     return torch.autograd.grad(seen[-1], x, signal)[0]
 
 
-def test_overlapping_windows_that_share_a_switch_add_up():
+@pytest.mark.parametrize(("rules", "arrives"), [("deconvnet", 10.0), ("overwrite", 4.0)])
+def test_overlapping_windows_that_share_a_switch_add_up_unless_overwritten(rules, arrives):
     x = torch.zeros(1, 1, 5, 5)
     x[0, 0, 2, 2] = 1.0  # the maximum of all four 3×3 windows
-    down = pulled_down(nn.Sequential(nn.MaxPool2d(3, 2), nn.ReLU()), x, torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]))
+    signal = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    down = pulled_down(nn.Sequential(nn.MaxPool2d(3, 2), nn.ReLU()), x, signal, rules)
     expected = torch.zeros(1, 1, 5, 5)
-    expected[0, 0, 2, 2] = 10.0  # an overwriting unpooling gives 4
+    expected[0, 0, 2, 2] = arrives
     assert torch.equal(down, expected)
 
 
@@ -62,6 +64,57 @@ def test_unpooling_is_the_adjoint_of_pooling(height, width, kernel_and_stride, c
     torch.testing.assert_close((down * v).sum(), (y * picked).sum())
     torch.testing.assert_close(down, pool.down(y))  # ties go to the first in row-major order
 
+    # Overwriting is no adjoint as soon as windows share a switch.
+    over = pulled_down(nn.Sequential(nn.MaxPool2d(kernel, stride, ceil_mode=ceil), nn.ReLU()), x, y, "overwrite")
+    assert torch.equal(over, OverwritingPool(**vars(pool)).down(y))
+    shared = any(len(set(of)) < len(of) for of in pool.switches.flatten(2).flatten(0, 1).tolist())
+    assert torch.isclose((over * v).sum(), (y * picked).sum(), rtol=1e-9) == (not shared)
+
+
+#: Ways to pool, each with the arguments of the `_with_indices` function that does the same.
+POOLINGS = {
+    "padding": (lambda x: F.max_pool2d(x, 3, 2, padding=1), (3, 2, 1)),
+    "dilation": (lambda x: F.max_pool2d(x, 3, 1, dilation=2), (3, 1, 0, 2)),
+    "ceil": (lambda x: nn.MaxPool2d(3, 2, ceil_mode=True)(x), (3, 2, 0, 1, True)),
+    "oblong": (lambda x: nn.MaxPool2d((2, 4), (1, 2), (1, 0))(x), ((2, 4), (1, 2), (1, 0))),
+    "torch.max_pool2d": (lambda x: torch.max_pool2d(x, 3, 2), (3, 2)),
+    "keywords": (lambda x: torch.max_pool2d(input=x, kernel_size=3, stride=2), (3, 2)),
+    "switches kept": (lambda x: nn.MaxPool2d(3, 2, return_indices=True)(x), (3, 2)),
+    "with_indices": (lambda x: F.max_pool2d_with_indices(x, 3, 2), (3, 2)),
+    "adaptive": (lambda x: F.adaptive_max_pool2d(x, (4, 5)), ((4, 5),)),  # windows of unlike sizes overlap
+    "adaptive, switches kept": (lambda x: nn.AdaptiveMaxPool2d((4, None), return_indices=True)(x), ((4, 14),)),
+}
+
+
+class Pooling(nn.Module):
+    def __init__(self, pool):
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, x):
+        self.found = self.pool(x)
+        return F.relu(self.found[0] if isinstance(self.found, tuple) else self.found)
+
+
+@pytest.mark.parametrize("spelling", POOLINGS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_all_spellings_of_max_pooling_are_overwritten(spelling, dtype):
+    pool, arguments = POOLINGS[spelling]
+    with_switches = F.adaptive_max_pool2d_with_indices if "adaptive" in spelling else F.max_pool2d_with_indices
+    x = torch.rand(2, 3, 11, 14, dtype=dtype)
+    output, switches = with_switches(x, *arguments)
+    signal = torch.rand_like(output)
+    want = written_one_by_one(switches, signal, x.shape)
+    module = Pooling(pool)
+    assert not torch.allclose(pulled_down(module, x, signal), want)  # some windows share a switch
+    assert torch.equal(pulled_down(module, x, signal, "overwrite"), want)
+    if "switches kept" in spelling or spelling == "with_indices":
+        found, kept = module.found
+        assert torch.equal(kept, switches)
+    else:
+        found = module.found
+    assert torch.equal(found, output)
+
 
 def test_the_signal_is_rectified_whatever_the_forward_relu_did():
     module = nn.Sequential(nn.ReLU(), nn.Conv2d(2, 1, 1, bias=False), nn.ReLU())
@@ -71,10 +124,32 @@ def test_the_signal_is_rectified_whatever_the_forward_relu_did():
     assert down.flatten().tolist() == [1.0, 0.0]  # a masked (guided) signal would be [0, 0], a gradient [0, 0]
 
 
-def test_normalisation_lets_the_signal_pass_unchanged():
+@pytest.mark.parametrize(
+    ("rules", "arrives"),
+    [("deconvnet", [5.0, 0.0, 7.0, 0.0]), ("guided", [5.0, 0.0, 0.0, 0.0]), ("gradient", [5.0, -6.0, 0.0, 0.0])],
+)
+@pytest.mark.parametrize("relu", [nn.ReLU(), nn.ReLU6()])
+def test_what_passes_a_relu(rules, arrives, relu):
+    """The signal where it is positive, where the ReLU was active, or both."""
+    x = torch.tensor([2.0, 2.0, -2.0, -2.0]).view(1, 4, 1, 1)
+
+    class Turned(nn.Module):
+        """Turns the sign of every other signal that comes down."""
+
+        def forward(self, x):
+            return F.relu(relu(x) * torch.tensor([1.0, -1.0, 1.0, -1.0]).view(1, 4, 1, 1) + 9)
+
+    assert pulled_down(Turned(), x, torch.tensor([5.0, 6.0, 7.0, 8.0]).view(1, 4, 1, 1), rules).flatten().tolist() == arrives
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_normalisation_lets_the_signal_pass_unchanged_or_is_differentiated(rules):
     norm = nn.LocalResponseNorm(3, alpha=1.0, k=1.0)
     x, signal = torch.rand(1, 4, 2, 2), torch.rand(1, 4, 2, 2)
-    assert torch.equal(pulled_down(nn.Sequential(norm, nn.ReLU()), x, signal), signal)
+    leaf = x.clone().requires_grad_()
+    (derivative,) = torch.autograd.grad(norm(leaf), leaf, signal)
+    want = signal if rules in ("deconvnet", "overwrite") else derivative
+    assert torch.equal(pulled_down(nn.Sequential(norm, nn.ReLU()), x, signal, rules), want)
 
 
 def test_pixels_are_not_rectified():
@@ -110,7 +185,8 @@ class TwoLayers(nn.Module):
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_all_spellings_of_relu_project_alike(spelling):
+@pytest.mark.parametrize("rules", RULES)
+def test_all_spellings_of_relu_project_alike(spelling, rules):
     torch.manual_seed(1)
     plain = TwoLayers(F.relu).eval()
     other = TwoLayers(SPELLINGS[spelling]).eval()
@@ -118,30 +194,54 @@ def test_all_spellings_of_relu_project_alike(spelling):
     x = torch.randn(1, 3, 16, 16)
     names = list(network_of(plain).layers), list(network_of(other).layers)
     for mine, theirs in zip(*names, strict=True):
-        want = project(network_of(plain), x, layer=mine, unit=[0, 1, 2, 3])
+        want = project(network_of(plain), x, layer=mine, unit=[0, 1, 2, 3], rules=rules)
         assert want.abs().sum() > 0
-        assert torch.equal(project(network_of(other), x, layer=theirs, unit=[0, 1, 2, 3]), want)
+        assert torch.equal(project(network_of(other), x, layer=theirs, unit=[0, 1, 2, 3], rules=rules), want)
 
 
-def test_relu6_passes_signals_above_its_ceiling():
+@pytest.mark.parametrize(("rules", "arrives"), [("deconvnet", 9.0), ("guided", 0.0), ("gradient", 0.0)])
+def test_relu6_passes_signals_above_its_ceiling_unless_masked(rules, arrives):
     module = nn.Sequential(nn.ReLU6(), nn.ReLU())
     x = torch.full((1, 1, 1, 1), 50.0)
-    assert pulled_down(module, x, torch.full((1, 1, 1, 1), 9.0)).item() == 9.0
+    assert pulled_down(module, x, torch.full((1, 1, 1, 1), 9.0), rules).item() == arrives
+
+
+def without_in_place(module):
+    """The module as captum's hooks can see it."""
+    for part in module.modules():
+        if isinstance(part, nn.ReLU):
+            part.inplace = False
+    return module.eval()
 
 
 @pytest.mark.filterwarnings("ignore:Setting", "ignore:Input Tensor 0 did not already require gradients")
+@pytest.mark.parametrize(
+    ("rules", "captums"),
+    [("deconvnet", NeuronDeconvolution), ("guided", NeuronGuidedBackprop), ("gradient", NeuronGradient)],
+)
 @pytest.mark.parametrize("index", [1, 4, 7, 9, 11])
-def test_equal_to_captum_on_torchvisions_alexnet(index):
-    module = torchvision.models.alexnet(weights=None).eval()
-    for part in module.modules():
-        if isinstance(part, nn.ReLU):
-            part.inplace = False  # captum's hooks cannot see in-place ones
+def test_equal_to_captum_on_torchvisions_alexnet(index, rules, captums):
+    module = without_in_place(torchvision.models.alexnet(weights=None))
     network = Network(module, torchvision_preprocessing())
     layer = f"features.{index}"
     x = torch.randn(1, 3, 224, 224)
     for unit, (row, column) in ((0, (0, 0)), (5, (3, 12)), (11, (12, 6))):
-        got = project(network, x, layer=layer, unit=unit, position=(row, column), start="one")
-        want = NeuronDeconvolution(module, module.features[index]).attribute(x, (unit, row, column))
+        got = project(network, x, layer=layer, unit=unit, position=(row, column), start="one", rules=rules)
+        want = captums(module, module.features[index]).attribute(x, (unit, row, column))
         alive = network.activations(x, layer)[0, unit, row, column] > 0
         want = want if alive else torch.zeros_like(want)
         assert (got - want).norm() <= 1e-6 * want.norm()  # a cone may round differently from a whole pass
+
+
+@pytest.mark.filterwarnings("ignore:Setting", "ignore:Input Tensor 0 did not already require gradients")
+def test_captums_deconvolution_differentiates_normalisation():
+    norm, pool = nn.LocalResponseNorm(5, alpha=1.0), nn.MaxPool2d(3, 2)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), norm, pool, nn.Conv2d(8, 4, 3), nn.ReLU())
+    x = torch.randn(1, 3, 16, 16)
+    unit = int(module(x)[0, :, 2, 2].argmax())
+    want = NeuronDeconvolution(module, module[5]).attribute(x, (unit, 2, 2))
+    where = {"layer": "5", "unit": unit, "position": (2, 2), "start": "one"}
+    got = {name: project(network_of(module), x, rules=name, **where).as_subclass(torch.Tensor) for name in RULES}
+    assert want.abs().sum() > 0
+    assert torch.allclose(got["differentiated-norm"], want, rtol=1e-6, atol=1e-6 * float(want.abs().max()))
+    assert not torch.allclose(got["deconvnet"], want)

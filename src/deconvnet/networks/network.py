@@ -1,6 +1,7 @@
 """A convnet ready to be looked at."""
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -47,6 +48,7 @@ class Network:
         own = module.layer_names if isinstance(module, AlexNet2012 | ZFNet) else None
         self._layer_names = layer_names or own
         self._cones: dict[str, Cone | None] = {}
+        self._warned = False
 
     @property
     def full_name(self) -> str:
@@ -97,9 +99,16 @@ class Network:
             self._cones[name] = cone(self._trace, self.layer(name).index)
         return self._cones[name]
 
-    def without_rule(self, name: str) -> list[str]:
-        """Functions up to the layer that the paper has no rule for, so that projecting goes by their gradient."""
-        return self._trace.without_rule(self.layer(name).index)
+    def warn_without_rule(self, name: str) -> None:
+        """Warn, once, if the way down from the layer passes functions that the paper has no rule for."""
+        functions = self._trace.without_rule(self.layer(name).index)
+        if functions and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"The way down from {name} of {self.full_name} passes gates or the like ({', '.join(functions)}), for which "
+                "the paper has no rule: their gradient is used.",
+                stacklevel=3,
+            )
 
     @property
     def device(self) -> torch.device:

@@ -11,8 +11,8 @@ from torch import Tensor
 from deconvnet.errors import UsageError
 from deconvnet.networks import Network
 from deconvnet.projection.picture import picture
-from deconvnet.projection.rules import DECONVNET
-from deconvnet.tracing import CutOut, UnlikeTrace, exact_float32
+from deconvnet.projection.rules import DECONVNET, rule_set
+from deconvnet.tracing import CutOut, Rules, UnlikeTrace, exact_float32
 
 Start = Literal["activation", "one"]
 Position = tuple[int, int]
@@ -55,15 +55,18 @@ def project(
     unit: int | Sequence[int],
     position: Position | Sequence[Position] | None = None,
     start: Start = "activation",
+    rules: str | Rules = "deconvnet",
 ) -> Projection:
     """Project one activation of each input in `x` (N, 3, H, W) down to pixels: (N, 3, H, W), signed, zero = grey.
 
     `unit` and `position` (row, column) are one for all inputs or one for each; with several units or positions and one
     input, that input serves for all. `position` None takes each unit's strongest (the first in row-major order among
     equals). The signal that goes down is the activation's own value, or 1 with `start="one"`; every other activation of the
-    layer is zero, and an activation of 0 projects to zeros.
+    layer is zero, and an activation of 0 projects to zeros. `rules` are the paper's or, by name, those of another method
+    (see `RULES`).
 
-    Raises `UsageError` for a layer, unit or position that the network does not have, or counts that do not match.
+    Raises `UsageError` for a layer, unit or position that the network does not have, counts that do not match, or rules
+    of no known name.
     """
     network.check_input(x)
     units = [unit] if isinstance(unit, Integral) else [int(number) for number in unit]  # type: ignore[union-attr]
@@ -80,7 +83,7 @@ def project(
         part = slice(first, first + _AT_ONCE)
         places = [place for place in positions[part] if place is not None]
         at = torch.tensor(places) if places else None
-        parts.append(project_each(network, x[part], layer, torch.tensor(units[part]), at, start).pixels)
+        parts.append(project_each(network, x[part], layer, torch.tensor(units[part]), at, start, rules).pixels)
     return torch.cat(parts).as_subclass(Projection)
 
 
@@ -91,7 +94,13 @@ def strongest_unit(network: Network, x: Tensor, layer: str) -> int:
 
 
 def project_each(
-    network: Network, x: Tensor, layer: str, units: Tensor, positions: Tensor | None = None, start: Start = "activation"
+    network: Network,
+    x: Tensor,
+    layer: str,
+    units: Tensor,
+    positions: Tensor | None = None,
+    start: Start = "activation",
+    rules: str | Rules = DECONVNET,
 ) -> Projected:
     """Project activation (units[n], positions[n]) of `layer` for each x[n], in one forward and one backward pass.
 
@@ -100,30 +109,41 @@ def project_each(
     """
     _check(network, layer, units, positions, start)
     network.check_input(x)
+    rules = rule_set(rules)
+    if rules.refuse_relatives:
+        network.warn_without_rule(layer)
     x, units = x.detach().to(network.device, network.dtype), units.to(network.device)
     cone = network.cone(layer)
     if positions is None:
         positions = _strongest_positions(network, x, layer, units)
     positions = positions.to(network.device)
-    if cone is not None and cone.share < PAYS:
+    # Overwriting depends on the windows outside a cone as well: they write their zeros.
+    if cone is not None and cone.share < PAYS and rules.pool is None:
         try:
             cut = CutOut(cone, positions)
-            pixels, values = _down(network, cut.window(x), layer, units, torch.zeros_like(positions), start, cut)
+            pixels, values = _down(network, cut.window(x), layer, units, torch.zeros_like(positions), start, rules, cut)
             return Projected(cut.back(pixels, (x.shape[2], x.shape[3])), values, *positions.unbind(dim=1))
         except UnlikeTrace:  # a module that does not do the same in every pass
             pass
-    return Projected(*_down(network, x, layer, units, positions, start), *positions.unbind(dim=1))
+    return Projected(*_down(network, x, layer, units, positions, start, rules), *positions.unbind(dim=1))
 
 
 def _down(
-    network: Network, x: Tensor, layer: str, units: Tensor, positions: Tensor, start: Start, cut: CutOut | None = None
+    network: Network,
+    x: Tensor,
+    layer: str,
+    units: Tensor,
+    positions: Tensor,
+    start: Start,
+    rules: Rules,
+    cut: CutOut | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One forward and one backward pass: what arrives at the pixels, and the activations."""
     # A leaf of its own: the caller's tensor is neither changed nor given a gradient, and inference mode does not matter.
     with torch.inference_mode(False), torch.enable_grad(), exact_float32():
         pixels = x.clone().requires_grad_()
         observed: list[Tensor] = []
-        network.observe(pixels, [layer], lambda _, maps: observed.append(maps), DECONVNET, cut)
+        network.observe(pixels, [layer], lambda _, maps: observed.append(maps), rules, cut)
         maps = observed[0]
         chosen = torch.arange(len(x), device=maps.device), units, *positions.unbind(dim=1)
         values = maps.detach()[chosen]

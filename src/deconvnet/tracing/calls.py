@@ -103,6 +103,20 @@ def normalises_by_batch(func: Callable[..., Any], args: Args, kwargs: Kwargs) ->
     return bool(args[5] if len(args) > 5 else kwargs.get("training", False))
 
 
+_MAX_POOLINGS: dict[Callable[..., Any], Callable[..., tuple[Tensor, Tensor]]] = {
+    F.max_pool2d: F.max_pool2d_with_indices,
+    F.max_pool2d_with_indices: F.max_pool2d_with_indices,
+    torch.max_pool2d: F.max_pool2d_with_indices,
+    F.adaptive_max_pool2d: F.adaptive_max_pool2d_with_indices,
+    F.adaptive_max_pool2d_with_indices: F.adaptive_max_pool2d_with_indices,
+}
+
+
+def pooling_with_switches(func: Callable[..., Any]) -> Callable[..., tuple[Tensor, Tensor]] | None:
+    """The function that takes a max pooling's arguments and gives its switches too; None for any other function."""
+    return _MAX_POOLINGS.get(func)
+
+
 _RELATIVES = frozenset(
     [
         *(F.silu, F.gelu, F.mish, F.hardswish, F.leaky_relu, F.leaky_relu_, F.rrelu, F.rrelu_, torch.prelu),

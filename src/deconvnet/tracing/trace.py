@@ -16,7 +16,14 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.tracing.calls import Args, Kwargs, is_contrast_normalisation, normalises_by_batch, rectification
+from deconvnet.tracing.calls import (
+    Args,
+    Kwargs,
+    is_contrast_normalisation,
+    is_relative_of_relu,
+    normalises_by_batch,
+    rectification,
+)
 from deconvnet.tracing.evaluating import evaluating
 from deconvnet.tracing.places import Sliding, Window, can_be_cut, is_constant, is_linear, is_reading, sliding, stays
 from deconvnet.tracing.receptive_field import Axis, ReceptiveField
@@ -201,7 +208,8 @@ class _Tracer(TorchFunctionMode):
             self.fields[number] = field
             numbers.append(number)
         weight = tensors[1].numel() if func is torch.conv2d and outputs else 0
-        ruled = not outputs or rectifies or is_contrast_normalisation(func) or is_linear(func, len(signals))
+        known_to_rules = rectifies or is_relative_of_relu(func) or is_contrast_normalisation(func)
+        ruled = not outputs or known_to_rules or is_linear(func, len(signals))
         self.steps.append(
             Step(
                 func,

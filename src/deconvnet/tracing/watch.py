@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.tracing.calls import Args, Kwargs, is_contrast_normalisation, is_relative_of_relu, rectification
+from deconvnet.tracing.calls import (
+    Args,
+    Kwargs,
+    is_contrast_normalisation,
+    is_relative_of_relu,
+    pooling_with_switches,
+    rectification,
+)
 from deconvnet.tracing.cone import CutOut
 from deconvnet.tracing.evaluating import evaluating
 from deconvnet.tracing.places import split_dim
@@ -29,6 +36,8 @@ class Rules:
     """In place of a ReLU: (input, ceiling or None, in place) → output."""
     normalise: Callable[..., Tensor] | None = None
     """In place of `local_response_norm`, with its arguments."""
+    pool: Callable[..., tuple[Tensor, Tensor]] | None = None
+    """In place of 2-d max pooling: (the pooling that gives its switches too, its arguments) → output, switches."""
     refuse_relatives: bool = False
     """Refuse SiLU, GELU, leaky ReLU and the like, for which there is no rule."""
 
@@ -57,12 +66,17 @@ class _Watch(TorchFunctionMode):
         if relu is not None and self.rules.rectify:
             return self.rules.rectify(relu.input, relu.ceiling, relu.inplace)
         if self.rules.refuse_relatives and is_relative_of_relu(func):
+            name = func.__name__.strip("_")
             raise DeconvnetError(
-                f"This network uses {func.__name__.strip('_')}, for which the paper has no rule: its deconvnet rectifies, "
-                "and this function lets negative values through."
+                f"This network uses {name}, for which the paper has no rule: its deconvnet rectifies, and this function lets "
+                "negative values through. Its gradient needs no rule: project with the rules gradient."
             )
         if self.rules.normalise and is_contrast_normalisation(func):
             return self.rules.normalise(*args, **kwargs)
+        pooling = pooling_with_switches(func)
+        if self.rules.pool and pooling:
+            output, switches = self.rules.pool(pooling, *args, **kwargs)
+            return (output, switches) if func is pooling else output
         return _one_view_each(func(*args, **kwargs), func, args, kwargs)
 
 
