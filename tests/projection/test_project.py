@@ -147,12 +147,11 @@ def test_gates_keep_their_gradient_with_one_warning():
         warnings.simplefilter("error")
         project(network, x, layer="relu#1", unit=0)  # it lies before the gate
         project(network, x, layer="relu#2", unit=0, rules="gradient")  # needs no rule
-    with pytest.warns(
-        UserWarning, match=r"passes gates or the like \(mul, sigmoid\), for which the paper has no rule"
-    ) as found:
+    with pytest.warns(UserWarning, match=r"passes gates or the like \(mul, sigmoid\), for which the paper has no rule"):
         project(network, x, layer="relu#2", unit=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         project(network, x, layer="relu#2", unit=1)
-    assert len(found) == 1
 
 
 def test_the_gradient_needs_no_rule():

@@ -68,8 +68,8 @@ class _Watch(TorchFunctionMode):
         if self.rules.refuse_relatives and is_relative_of_relu(func):
             name = func.__name__.strip("_")
             raise DeconvnetError(
-                f"This network uses {name}, for which the paper has no rule: its deconvnet rectifies, and this function lets "
-                "negative values through. Its gradient needs no rule: project with the rules gradient."
+                f"This network uses {name}, for which the paper has no rule: its deconvnet rectifies, and this function "
+                "lets negative values through. Its gradient needs no rule: project with the rules gradient."
             )
         if self.rules.normalise and is_contrast_normalisation(func):
             return self.rules.normalise(*args, **kwargs)
