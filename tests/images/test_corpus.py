@@ -98,9 +98,8 @@ def test_mining_names_what_it_skips_and_finds_in_the_rest_what_it_finds_there_al
 def test_the_command_line_makes_an_atlas_of_them(corpus, small_network, tmp_path, monkeypatch, capsys):
     (corpus / "notes\x1b[1m\n.txt").write_text("no photo")
     monkeypatch.setattr(cli, "load", lambda *_, **__: small_network)
-    monkeypatch.setattr(
-        sys, "argv", ["deconvnet", "atlas", "small", str(corpus), "--out", str(tmp_path / "a"), "--device", "cpu"]
-    )
+    words = "atlas", "small", str(corpus), "--out", str(tmp_path / "a"), "--device", "cpu", "--units", "0-1"
+    monkeypatch.setattr(sys, "argv", ["deconvnet", *words])
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 0
