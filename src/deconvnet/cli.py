@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.look import look as look_at
 from deconvnet.files import replacing
 from deconvnet.images import UnreadableImage, read_image
+from deconvnet.names import printable
 from deconvnet.networks import ARCHITECTURES, Network, describe_network, load
 from deconvnet.projection import RULES, project_each, rule_set, strongest_unit
 
@@ -58,7 +59,7 @@ def main() -> None:
 
 
 def _fail(message: object, code: int) -> None:
-    print(f"deconvnet: {message}", file=sys.stderr)
+    _print(f"deconvnet: {message}", sys.stderr)
     sys.exit(code)
 
 
@@ -256,12 +257,22 @@ def _say_atlas(as_json: bool, book: Atlas) -> None:
     if images["skipped"]:
         lines.append(f"{len(images['skipped'])} photos could not be read and were skipped:")
         lines += [f"  {skipped['path']} {skipped['reason']}" for skipped in images["skipped"]]
-    _say(as_json, {"atlas": str(book.folder), **book.description}, "\n".join(lines))
+    _say(as_json, {"atlas": str(book.folder), **book.description}, *lines)
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _say(as_json: bool, result: dict[str, Any], text: str) -> None:
-    print(json.dumps(result, indent=1) if as_json else text)
+def _say(as_json: bool, result: dict[str, Any], *lines: str) -> None:
+    if as_json:
+        print(json.dumps(result, indent=1))
+        return
+    for line in lines:
+        _print(line, sys.stdout)
+
+
+def _print(line: str, to: TextIO) -> None:
+    """Print one line that may name files, to a terminal that may not know all their letters."""
+    encoding = to.encoding or "utf-8"
+    print(printable(line).encode(encoding, "backslashreplace").decode(encoding), file=to)

@@ -61,7 +61,7 @@ def test_a_photo_does_not_depend_on_batch_size_or_workers(photos, batch_size, wo
 def test_unreadable_photos_are_skipped_with_their_reason(photos):
     spoil(photos, 1, 6)
     first, *_, last = batches(photos, pixels, batch_size=3)
-    assert first.skipped == {1: "is not a JPEG, PNG, WebP or BMP image"}
+    assert first.skipped == {1: "is not a JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF image, or it is damaged"}
     assert first.rows.tolist() == [0, 2]
     assert first.images.tolist() == [0, 2]
     assert (first.inputs[1] == 0).all()

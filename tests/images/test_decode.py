@@ -101,7 +101,21 @@ def test_an_orientation_that_does_not_exist_is_passed_over(tmp_path):
     assert (pixels(read_image(save(tmp_path / "a.png", NOISE, "PNG", exif=exif))) == NOISE).all()
 
 
-@pytest.mark.parametrize("junk", [b"Exif\0\0", b"Exif\0\0nonsense", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"])
+ONE_TAG = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01"  # the orientation, but for its type, count and value
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"Exif\0\0",
+        b"Exif\0\0nonsense",
+        b"Exif\0\0II*\0\x08\0\0\0\xff\xff",
+        ONE_TAG + struct.pack("<HI4sI", 2, 2, b"6", 0),
+        ONE_TAG + struct.pack("<HIII", 5, 1, 10_000_000, 0),
+        ONE_TAG + struct.pack("<HIII", 4, 2**32 - 1, 8, 8),
+        ONE_TAG + struct.pack("<HIII", 77, 1, 6, 0),
+    ],
+)
 def test_broken_exif_does_not_cost_the_photo(tmp_path, junk):
     assert read_image(save(tmp_path / "a.jpg", NOISE, "JPEG", exif=junk)).size == (47, 31)
 
@@ -116,6 +130,21 @@ def test_a_truncated_file_is_unreadable(tmp_path, format, part):
         read_image(file)
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}, {"subsampling": 0}, {"quality": 5}]
+)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_that_ends_in_grey_is_not_taken_for_a_cut_one(tmp_path, mode, options):
+    """What libjpeg puts in the place of missing data may be the photo's own."""
+    grey = np.tile(NOISE, (2, 2, 1))
+    grey[16:, 16:] = 128
+    Image.fromarray(grey).convert(mode).save(tmp_path / "a.jpg", **options)
+    if mode != "CMYK":
+        assert abs(pixels(read_image(tmp_path / "a.jpg"))[-1, -1] - 128).max() <= 1
+    else:
+        assert read_image(tmp_path / "a.jpg").size == (94, 62)
+
+
 @pytest.mark.parametrize("contents", [b"", b"This is no photo.\n", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
 def test_what_is_no_image_is_unreadable(tmp_path, contents):
     file = tmp_path / "a.jpg"
@@ -127,7 +156,7 @@ def test_what_is_no_image_is_unreadable(tmp_path, contents):
 def test_the_reason_does_not_name_the_file(tmp_path):
     file = tmp_path / "holiday.jpg"
     file.write_text("This is no photo.")
-    with pytest.raises(UnreadableImage, match=r"^is not a JPEG, PNG, WebP or BMP image$"):
+    with pytest.raises(UnreadableImage, match=r"^is not a JPEG, .* or AVIF image, or it is damaged$"):
         read_image(file)
 
 
@@ -136,9 +165,23 @@ def test_a_missing_file_is_unreadable(tmp_path):
         read_image(tmp_path / "a.jpg")
 
 
-@pytest.mark.parametrize("format", ["GIF", "TIFF", "PPM", "TGA"])
+def test_a_file_that_may_not_be_opened_is_unreadable(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(decode, "open", refuse, raising=False)  # root may open everything
+    with pytest.raises(UnreadableImage, match=r"^cannot be opened \(Permission denied\)$"):
+        read_image(save(tmp_path / "a.png", NOISE, "PNG"))
+
+
+def test_a_folder_is_unreadable(tmp_path):
+    with pytest.raises(UnreadableImage, match="is a folder"):
+        read_image(tmp_path)
+
+
+@pytest.mark.parametrize("format", ["PPM", "TGA", "ICO", "JPEG2000"])
 def test_other_formats_are_refused_whatever_they_are_called(tmp_path, format):
-    with pytest.raises(UnreadableImage, match="is not a JPEG, PNG, WebP or BMP image"):
+    with pytest.raises(UnreadableImage, match="is not a JPEG"):
         read_image(save(tmp_path / "a.png", NOISE, format))
 
 

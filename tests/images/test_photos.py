@@ -1,5 +1,6 @@
 """Folders of photos: what is found in them, in which order, and what is said where nothing is."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -62,12 +63,12 @@ def test_hidden_files_and_folders_are_passed_over(folder):
 
 
 def test_other_files_are_listed_as_ignored(folder):
-    photos = find_photos(folder("cat/a.jpg", "notes.txt", "cat/labels.csv", "cat/film.gif", "README"))
+    photos = find_photos(folder("cat/a.jpg", "notes.txt", "cat/labels.csv", "cat/film.mp4", "README"))
     assert photos.paths == ("cat/a.jpg",)
-    assert photos.ignored == ("README", "cat/film.gif", "cat/labels.csv", "notes.txt")
+    assert photos.ignored == ("README", "cat/film.mp4", "cat/labels.csv", "notes.txt")
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp"])
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "avif"])
 def test_suffixes_count_in_any_case(folder, suffix):
     root = folder(f"a.{suffix}", f"b.{suffix.upper()}", f"c.{suffix.title()}")
     assert len(find_photos(root)) == 3
@@ -99,9 +100,69 @@ def test_a_missing_folder_says_which(tmp_path):
     assert f"There is no folder {tmp_path / 'nowhere'}" in refusal(tmp_path / "nowhere")
 
 
-def test_a_file_instead_of_a_folder_says_what_to_pass(folder):
-    file = folder("a.jpg") / "a.jpg"
-    assert f"{file} is a file, not a folder" in refusal(file)
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("a.jpg", "is one photo: pass the folder that it lies in."),
+        ("a.txt", "is a file, not a folder: pass the folder that the photos lie in."),
+        *(
+            (f"val{suffix}", "is an archive: unpack it and pass")
+            for suffix in (".zip", ".tar", ".tar.gz", ".TGZ", ".7z", ".rar")
+        ),
+    ],
+)
+def test_a_file_instead_of_a_folder_says_what_to_pass(folder, name, sentence):
+    file = folder(name) / name
+    assert refusal(file).startswith(f"{file} {sentence}")
+
+
+@pytest.mark.parametrize(
+    ("names", "hint"),
+    [
+        (["n01440764.tar", "cat/b.zip", "notes.txt"], "(unpack cat/b.zip and 1 more and pass the folder that comes out)"),
+        (["IMG_1.HEIC", "IMG_2.MOV"], "(convert IMG_1.HEIC to JPEG)"),
+        (["cat/IMG_1.HEIC", "DSC_1.NEF"], "(convert DSC_1.NEF and 1 more to JPEG)"),
+        (["a/b/c.jpg", "a.zip"], "a)"),
+        ([".a.jpg", "cat/.b.jpg", ".c/d/e.jpg", "cat/.dog/f.jpg"], "(it takes .avif, .bmp, "),
+    ],
+)
+def test_a_folder_without_photos_says_what_could_become_some(folder, names, hint):
+    assert hint in refusal(folder(*names))
+
+
+def test_pipes_and_links_that_lead_nowhere_are_kept_to_be_named(folder):
+    root = folder("a.jpg", "cat/b.jpg")
+    (root / "cat" / "nothing.jpg").symlink_to("nowhere")
+    (root / "circle.jpg").symlink_to("circle.jpg")
+    (root / "circle").symlink_to("circle")
+    os.mkfifo(root / "pipe.jpg")
+    photos = find_photos(root)
+    assert photos.paths == ("a.jpg", "cat/b.jpg", "cat/nothing.jpg", "circle.jpg", "pipe.jpg")
+    assert photos.ignored == ("circle",)
+    assert len(photos.digest) == 64
+
+
+def test_links_are_followed_one_level_deep(folder, tmp_path):
+    root = folder("a.jpg")
+    (root / "again").symlink_to(root)
+    (root / "same.jpg").symlink_to("a.jpg")
+    assert find_photos(root).paths == ("a.jpg", "again/a.jpg", "again/same.jpg", "same.jpg")
+
+
+def test_a_folder_that_may_not_be_opened_is_named(folder, monkeypatch):
+    root = folder("a.jpg", "lost+found/b.jpg")
+    listing = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # root may open everything
+    photos = find_photos(root)
+    assert (photos.paths, photos.ignored) == (("a.jpg",), ("lost+found/",))
+    with pytest.raises(DeconvnetError, match=r"^The folder .*lost\+found cannot be opened \(Permission denied\)\.$"):
+        find_photos(root / "lost+found")
 
 
 def test_an_empty_folder_says_which_files_would_do(folder):
@@ -112,7 +173,7 @@ def test_an_empty_folder_says_which_files_would_do(folder):
 
 
 def test_a_folder_of_other_files_only_counts_as_empty(folder):
-    assert "There is no photo" in refusal(folder("notes.txt", "cat/film.gif"))
+    assert "There is no photo" in refusal(folder("notes.txt", "cat/film.mp4"))
 
 
 def test_photos_too_deep_say_which_folder_to_pass(folder):

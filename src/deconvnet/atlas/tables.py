@@ -4,6 +4,7 @@ import csv
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,10 @@ def _unit_rows(mined: Mined, units: dict[str, list[int]]) -> Iterable[Sequence[A
 
 def _write(file: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as opened:
-        writer = csv.writer(opened, lineterminator="\n")
+        # Before Python 3.13, csv quotes a carriage return only if it is a part of the line's end. So end lines with one, and
+        # cut it off.
+        lines = SimpleNamespace(write=lambda line: opened.write(line.removesuffix("\r\n") + "\n"))
+        writer = csv.writer(lines, lineterminator="\r\n")
         writer.writerow(columns)
         writer.writerows(rows)
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from deconvnet.names import printable
 from deconvnet.networks import Network
 from deconvnet.projection import grey_scale, project_each, to_pixels
 from deconvnet.tracing import Box
@@ -93,7 +94,7 @@ class Look:
         def write(text: str, top: float, **style: Any) -> None:
             figure.text((side + 0.7) / width, 1 - top / height, text, parse_math=False, **style)
 
-        write(self.photo, 0.45, fontsize=15, fontweight="bold")
+        write(printable(self.photo), 0.45, fontsize=15, fontweight="bold")
         write(self.network, 0.75, fontsize=11, color="0.35")
         explanation = (
             "Each layer's most driven units: feature map, projection of its strongest activation down to pixels, "

@@ -1,0 +1,21 @@
+"""Names of files as people are shown them: a name can hold anything but a slash and a zero."""
+
+import re
+
+# Control characters, line and paragraph ends, marks that turn the direction of writing, bytes that are not UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""`text` on one line that does nothing to a terminal: what would is written as in Python (`\n`, `\x1b`, `\u202e`).
+
+    A byte of a name that is not UTF-8 is written as that byte (`\xff`).
+    """
+    return _UNPRINTABLE.sub(_written, text)
+
+
+def _written(match: re.Match[str]) -> str:
+    number = ord(match[0])
+    if 0xDC80 <= number <= 0xDCFF:  # how Python keeps such a byte
+        return f"\\x{number - 0xDC00:02x}"
+    return match[0].encode("unicode_escape").decode()
