@@ -13,6 +13,7 @@ from deconvnet.images import read_image
 from deconvnet.networks import AlexNet2012, AlexNetOptions, Network, Preprocessing, load, save_weights
 from deconvnet.networks.preprocessing import per_channel
 from deconvnet.projection import project
+from helpers.killing import files
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def weights(tmp_path):
 
 
 def test_help_has_an_example_for_every_command(run):
-    for command in ("networks", "look", "project", "atlas", "demo"):
+    for command in ("networks", "look", "project", "atlas", "mine", "merge", "demo"):
         code, out, _ = run(command, "--help")
         assert code == 0
         assert "Example" in out
@@ -119,9 +120,28 @@ def test_atlas_of_a_folder_with_a_broken_photo_and_a_text_file(run, weights, pho
     assert run("atlas", weights, photo_folder, "--out", out)[0] == 2  # it exists already
 
 
+def test_parts_that_were_mined_apart_make_the_same_atlas(run, weights, photo_folder, tmp_path):
+    layers, units = ("--layers", "conv1,conv5"), ("--units", "0-2")
+    assert run("atlas", weights, photo_folder, "--out", tmp_path / "whole", *layers, *units)[0] == 0
+    parts = [tmp_path / "1.safetensors", tmp_path / "2.safetensors"]
+    for number, file in enumerate(parts, start=1):
+        code, said, _ = run("mine", weights, photo_folder, *layers, "--part", f"{number}/2", "--out", file)
+        assert (code, said) == (0, f"Wrote {file}: {(18, 0)[number - 1]} of 19 photos.\n")  # fewer than a part's grain
+    assert run("merge", weights, photo_folder, *parts, *units, "--out", tmp_path / "merged")[0] == 0
+    assert files(tmp_path / "merged") == files(tmp_path / "whole")
+    code, _, said = run("merge", weights, photo_folder, parts[1], "--out", tmp_path / "other")
+    assert code == 1
+    assert "The parts lack 19 of 19 photos" in said
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
+        (["mine", "WEIGHTS", "FOLDER", "--out", "a.pt"], 2, "a.pt should end in .safetensors"),
+        (["mine", "WEIGHTS", "FOLDER", "--out", "a.safetensors", "--part", "3/2"], 2, "There is no part 3 of 2"),
+        (["mine", "WEIGHTS", "FOLDER", "--out", "a.safetensors", "--part", "half"], 2, "--part takes 2 numbers with '/'"),
+        (["merge", "WEIGHTS", "FOLDER", "gone.safetensors", "--out", "a"], 1, "There is no file gone.safetensors"),
+        (["merge", "WEIGHTS", "FOLDER", "PHOTO", "--out", "a"], 1, "is not a whole state file"),
         (["look", "vgg", "x.jpg", "--out", "o.png"], 2, "There is no network 'vgg'"),
         (["look", "zfnet", "x.jpg", "--out", "o.png"], 2, "zfnet has no weights of its own yet"),
         (["look", "zfnet:gone.pth", "x.jpg", "--out", "o.png"], 1, "There is no file gone.pth"),

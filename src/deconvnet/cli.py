@@ -1,10 +1,13 @@
 """The command line: parses, calls, prints; no logic of its own."""
 
 import json
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, TextIO
 
 import numpy as np
@@ -16,12 +19,14 @@ from rich.table import Table
 
 import deconvnet
 from deconvnet.atlas import Atlas
+from deconvnet.atlas.build import build_atlas, merge_atlas
 from deconvnet.atlas.drawing import projection_picture
 from deconvnet.demo import write_views
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.look import look as look_at
 from deconvnet.files import replacing
-from deconvnet.images import UnreadableImage, read_image
+from deconvnet.images import UnreadableImage, find_photos, read_image
+from deconvnet.mining import Processes, mine_part
 from deconvnet.names import printable
 from deconvnet.networks import ARCHITECTURES, Network, describe_network, load
 from deconvnet.projection import RULES, project_each, rule_set, strongest_unit
@@ -42,24 +47,53 @@ DeviceOption = Annotated[
 DescriptionOption = Annotated[
     Path | None, typer.Option("--preprocessing", help="A TOML file that describes weights which do not describe themselves.")
 ]
+ImagesArgument = Annotated[
+    Path, typer.Argument(metavar="IMAGES", help="A folder of photos, flat or with one folder per class.")
+]
+OutOption = Annotated[Path, typer.Option(help="The new folder for the atlas.")]
+LayersOption = Annotated[str, typer.Option(help="Layers, like conv1,conv5, or all.  [default: the convolutional layers]")]
+UnitsOption = Annotated[str, typer.Option(help="Units of each layer, like 0-15,40.  [default: all]")]
+TopOption = Annotated[int, typer.Option(min=1, help="Photos shown of each unit.")]
+BatchSizeOption = Annotated[int, typer.Option(min=1, help="Photos that go through the network at once.")]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Threads that decode photos.  [default: one per core]")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
+class _Stopped(BaseException):
+    """Ctrl-C, or the end that another program asks for. (Of a KeyboardInterrupt click would make its own "Aborted!".)"""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("Stopped.")
+        self.code = 128 + number
+
+
 def main() -> None:
-    """Run the command line; exit code 0 done, 1 failed, 2 wrong use."""
+    """Run the command line; exit code 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C, 143 by SIGTERM."""
     warnings.filterwarnings("ignore", module=r"PIL\.")  # odd photos are named at the end
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         app()
     except UsageError as error:
         _fail(error, 2)
     except DeconvnetError as error:
         _fail(error, 1)
+    except _Stopped as stopped:
+        _fail(stopped, stopped.code)
     except torch.cuda.OutOfMemoryError:
         _fail("The device has too little memory for this: pass --device cpu (or, to atlas, a smaller --batch-size).", 1)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _Stopped(number)
 
 
 def _fail(message: object, code: int) -> None:
-    _print(f"deconvnet: {message}", sys.stderr)
+    if not isinstance(message, _Stopped) or Processes.here().first:  # all processes are stopped together; one says so
+        notes = getattr(message, "__notes__", [])  # what an error leaves behind, and what to do with it
+        _print(" ".join(["deconvnet:", str(message), *notes]), sys.stderr)
     sys.exit(code)
 
 
@@ -156,35 +190,116 @@ def project(
     epilog=_example(
         "deconvnet atlas alexnet:imagenet1k photos/ --out atlas/",
         "deconvnet atlas alexnet2012:weights.safetensors photos/ --out atlas/ --layers conv1,conv5 --units 0-15",
+        "torchrun --nproc-per-node 4 -m deconvnet atlas alexnet:imagenet1k photos/ --out atlas/",
     )
 )
 def atlas(
     network: NetworkArgument,
-    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder of photos, flat or with one folder per class.")],
-    out: Annotated[Path, typer.Option(help="The new folder for the atlas.")],
-    layers: Annotated[str, typer.Option(help="Layers, like conv1,conv5, or all.  [default: the convolutional layers]")] = "",
-    units: Annotated[str, typer.Option(help="Units of each layer, like 0-15,40.  [default: all]")] = "",
-    top: Annotated[int, typer.Option(min=1, help="Photos shown of each unit.")] = 9,
-    batch_size: Annotated[int, typer.Option(min=1, help="Photos that go through the network at once.")] = 32,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads that decode photos.  [default: one per core]")] = None,
+    images: ImagesArgument,
+    out: OutOption,
+    layers: LayersOption = "",
+    units: UnitsOption = "",
+    top: TopOption = 9,
+    batch_size: BatchSizeOption = 32,
+    workers: WorkersOption = None,
     preprocessing: DescriptionOption = None,
     device: DeviceOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Find what every unit responds to: its strongest activations over a folder of photos, each with its projection."""
-    net = _network(network, preprocessing, device)
-    book = Atlas.build(
+    """Find what every unit responds to: its strongest activations over a folder of photos, each with its projection.
+
+    If it is stopped, or killed, the same command goes on where it was.
+    """
+    net, processes = _network(network, preprocessing, device), Processes.here()
+    build_atlas(
         net,
         images,
         out,
-        list(net.layers) if layers == "all" else [name.strip() for name in layers.split(",")] if layers else None,
+        _layers(layers, net),
         _ranges(units) if units else None,
         top,
+        processes,
+        batch_size=batch_size,
+        workers=workers,
+        progress=processes.first,
+    )
+    if processes.first:
+        _say_atlas(as_json, Atlas(out))
+
+
+@app.command(
+    epilog=_example(
+        "deconvnet mine alexnet:imagenet1k photos/ --part 1/2 --out half-1.safetensors",
+        "deconvnet merge alexnet:imagenet1k photos/ half-1.safetensors half-2.safetensors --out atlas/",
+    )
+)
+def mine(
+    network: NetworkArgument,
+    images: ImagesArgument,
+    out: Annotated[Path, typer.Option(help="The file for what is found (.safetensors).")],
+    part: Annotated[str, typer.Option(metavar="K/N", help="Which of N parts of the photos.")] = "1/1",
+    layers: LayersOption = "",
+    top: TopOption = 9,
+    batch_size: BatchSizeOption = 32,
+    workers: WorkersOption = None,
+    preprocessing: DescriptionOption = None,
+    device: DeviceOption = "",
+) -> None:
+    """Mine one part of a folder of photos, for `deconvnet merge` to make the atlas of all parts.
+
+    Each machine may mine a part, with its own copy of the photos. If it is stopped, or killed, the same command goes on
+    where it was.
+    """
+    if out.suffix != ".safetensors":
+        raise UsageError(f"{out} should end in .safetensors.")
+    number, of = _numbers(part, 2, "--part", "/")
+    net, processes, photos = _network(network, preprocessing, device), Processes.here(), find_photos(images)
+    state = mine_part(
+        net,
+        photos,
+        out.absolute(),
+        (number, of),
+        _layers(layers, net),
+        top,
+        processes,
+        batch_size=batch_size,
+        workers=workers,
+        progress=processes.first,
+    )
+    if processes.first:
+        print(f"Wrote {out}: {state.read:,} of {len(photos):,} photos.")
+
+
+@app.command(
+    epilog=_example("deconvnet merge alexnet:imagenet1k photos/ half-1.safetensors half-2.safetensors --out atlas/")
+)
+def merge(
+    network: NetworkArgument,
+    images: ImagesArgument,
+    parts: Annotated[list[Path], typer.Argument(metavar="PART…", help="What `deconvnet mine` wrote: all parts.")],
+    out: OutOption,
+    units: UnitsOption = "",
+    batch_size: BatchSizeOption = 32,
+    workers: WorkersOption = None,
+    preprocessing: DescriptionOption = None,
+    device: DeviceOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make the atlas of photos that were mined in parts: the same that one `deconvnet atlas` over all of them makes.
+
+    If it is stopped, or killed, the same command goes on where it was.
+    """
+    merge_atlas(
+        _network(network, preprocessing, device),
+        images,
+        parts,
+        out,
+        _ranges(units) if units else None,
         batch_size=batch_size,
         workers=workers,
         progress=True,
     )
-    _say_atlas(as_json, book)
+    _say_atlas(as_json, Atlas(out))
 
 
 @app.command(
@@ -212,6 +327,8 @@ def demo(
 def _network(name: str, preprocessing: Path | None, device: str) -> Network:
     if not device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and Processes.here().count > 1:  # one for each of the processes on this machine
+        device = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % max(1, torch.cuda.device_count())}"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -226,14 +343,20 @@ def _photo(file: Path) -> Image.Image:
         raise DeconvnetError(f"{file} {error}.") from None
 
 
-def _numbers(text: str, count: int, option: str) -> list[int]:
+def _numbers(text: str, count: int, option: str, between: str = ",") -> list[int]:
     try:
-        numbers = [int(number) for number in text.split(",")]
+        numbers = [int(number) for number in text.split(between)]
     except ValueError:
         numbers = []
     if len(numbers) != count:
-        raise UsageError(f"{option} takes {count} numbers with commas between them, not {text!r}.")
+        raise UsageError(f"{option} takes {count} numbers with {between!r} between them, not {text!r}.")
     return numbers
+
+
+def _layers(text: str, network: Network) -> list[str] | None:
+    if text == "all":
+        return list(network.layers)
+    return [name.strip() for name in text.split(",")] if text else None
 
 
 def _ranges(text: str) -> list[int]:

@@ -1,9 +1,11 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and locks that die with the process that holds them."""
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from deconvnet.errors import DeconvnetError, UsageError
 
@@ -24,4 +26,32 @@ def replacing(file: Path, *suffixes: str) -> Iterator[Path]:
     except OSError as error:
         raise DeconvnetError(f"{file} cannot be written: {error.strerror or error}.") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # whatever is wrong with the place has been said
+            beside.unlink(missing_ok=True)
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Put `content` in place of what `file` held, on the disk before the old content goes. Raises as `replacing` does."""
+    with replacing(file) as beside, beside.open("wb") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+@contextmanager
+def locked(file: Path, refusal: str) -> Iterator[None]:
+    """Hold the lock `file`, which ends with this process however it ends; `refusal` is said where another holds it."""
+    lock = FileLock(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise DeconvnetError(refusal) from None
+    except OSError as error:
+        raise DeconvnetError(f"{file.parent} cannot be written to: {error.strerror or error}.") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+        lock.release()

@@ -1,5 +1,6 @@
 """Progress bars with rate and time left, on standard error so that standard output stays clean for results."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,12 +19,21 @@ class _Rate(TextColumn):
 
 
 @contextmanager
-def bar(description: str, total: int, show: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar for `total` steps; yields the function to call with the number of steps just done."""
+def bar(description: str, total: int, show: bool, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """A progress bar for `total` steps, `done` of which were made in an earlier run.
+
+    Yields the function to call with the number of steps just done.
+    """
     if not show:
         yield lambda steps: None
         return
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()]
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(description, total=total)
+        task = progress.add_task(description, total=total, completed=done)
         yield lambda steps: progress.advance(task, steps)
+
+
+def say(sentence: str, show: bool) -> None:
+    """A sentence on standard error, among the bars."""
+    if show:
+        print(sentence, file=sys.stderr, flush=True)

@@ -169,7 +169,7 @@ def test_a_photo_that_changed_is_noticed_and_leaves_no_atlas(small_network, phot
     monkeypatch.setattr(project_hits_module, "project_each", changed)
     with pytest.raises(DeconvnetError, match="gives another value for"):
         Atlas.build(small_network, photo_folder, tmp_path / "atlas")
-    assert list(tmp_path.iterdir()) == [photo_folder]  # neither an atlas nor the beginnings of one
+    assert not (tmp_path / "atlas").exists()
 
 
 def test_a_photo_that_vanished_is_one_sentence(small_network, photo_folder, tmp_path, monkeypatch):

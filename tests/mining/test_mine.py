@@ -105,10 +105,11 @@ def test_flat_folders_have_no_classes(small_network, photo_folder):
     assert mined["conv1"].statistics.selectivity.isnan().all()
 
 
-def test_nan_is_not_passed_on(small_network, photo_folder):
+@pytest.mark.parametrize(("value", "said"), [(torch.nan, "NaN"), (torch.inf, "inf"), (1e30, r"1e\+30")])
+def test_nan_and_the_like_are_not_passed_on(small_network, photo_folder, value, said):
     with torch.no_grad():
-        small_network.module[4].weight[0, 0, 0, 0] = torch.nan
-    with pytest.raises(DeconvnetError, match=r"conv2 of .* gives NaN"):
+        small_network.module[4].bias[0] = value
+    with pytest.raises(DeconvnetError, match=rf"conv2 of .* gives {said}: "):
         mine(small_network, photo_folder)
 
 

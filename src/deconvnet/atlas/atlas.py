@@ -46,9 +46,11 @@ class Atlas:
         """Mine `images` with `network` and write the atlas to the new folder `out`, which appears only when it is complete.
 
         `layers` are names (default: the convolutional layers), `units` numbers that are taken in each of them (default:
-        all), `top` how many photos to show of each unit.
+        all), `top` how many photos to show of each unit. Work that was interrupted is kept in a hidden folder beside `out`,
+        and the same call goes on with it.
 
-        Raises `UsageError` if `out` exists already or a layer does not, and what `mine` and `project_hits` raise.
+        Raises `UsageError` if `out` exists already or a layer does not, `DeconvnetError` if `out` cannot be written, another
+        process is making it, or unfinished work of another kind lies in its place, and what `mine` and `project_hits` raise.
         """
         build_atlas(
             network, images, Path(out), layers, units, top, batch_size=batch_size, workers=workers, progress=progress

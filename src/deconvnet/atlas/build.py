@@ -1,33 +1,29 @@
 """Make an atlas: mine, project, draw, write; in a folder beside the final one, which appears only when all is done."""
 
+import hashlib
 import json
-import os
 import platform
-import shutil
-import tempfile
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from deconvnet.atlas.drawing import UnitLayout, filter_sheet, unit_picture
+from deconvnet.atlas.draw_units import draw_units, save_picture
+from deconvnet.atlas.drawing import filter_sheet
 from deconvnet.atlas.figures import layer_figure
 from deconvnet.atlas.page import write_page
-from deconvnet.atlas.project_hits import UnitPieces, picture_size, project_hits
+from deconvnet.atlas.project_hits import picture_size
 from deconvnet.atlas.tables import write_tables
+from deconvnet.atlas.unfinished import Unfinished, refuse_existing, unfinished
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.images import Photos, find_photos
-from deconvnet.mining import HISTOGRAM_EDGES, Mined, mine
+from deconvnet.mining import HISTOGRAM_EDGES, Key, Mined, Processes, State, merge_parts, mine_together, mined
 from deconvnet.networks import Network
 from deconvnet.networks.description import preprocessing_entries
-from deconvnet.progress import bar
 
 FORMAT = 1
 
@@ -39,44 +35,85 @@ def build_atlas(
     layers: Sequence[str] | None = None,
     units: Sequence[int] | None = None,
     top: int = 9,
+    processes: Processes | None = None,
     *,
     batch_size: int = 32,
     workers: int | None = None,
     progress: bool = False,
 ) -> None:
-    """Write an atlas to `out`; see `Atlas.build`."""
+    """Write an atlas to `out`; see `Atlas.build`.
+
+    `processes` mine together, and all have to call this; only the first draws, and the others return before it has.
+    """
     out = out.absolute()
+    processes = processes or Processes()
+    options = {"batch_size": batch_size, "workers": workers, "progress": progress}
     photos = find_photos(images)
     chosen = _choose(network, network.convolutional_layers if layers is None else layers, units)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} exists already: choose another --out, or remove it first.")
-    digest = photos.digest
-    partial: Path | None = None
+    key = Key.of(network, photos, chosen, top)
+    if not processes.first:
+        mine_together(network, photos, key, Unfinished(out).state, processes, **options)  # type: ignore[arg-type]
+        return
+    with unfinished(out, key, chosen) as work:
+        state = mine_together(network, photos, key, work.state, processes, **options)  # type: ignore[arg-type]
+        _draw(network, photos, state, chosen, work, options)
+
+
+def merge_atlas(
+    network: Network,
+    images: Path | str | Iterable[Path | str] | Photos,
+    parts: Sequence[Path],
+    out: Path,
+    units: Sequence[int] | None = None,
+    *,
+    batch_size: int = 32,
+    workers: int | None = None,
+    progress: bool = False,
+) -> None:
+    """Write the atlas of photos that were mined in `parts` (see `mine_part`) to `out`; the parts say which layers.
+
+    Raises what `merge_parts` and `Atlas.build` raise.
+    """
+    out = out.absolute()
+    refuse_existing(out)
+    photos = find_photos(images)
+    state = merge_parts(network, photos, parts)
+    chosen = _choose(network, state.key.layers, units)
+    with unfinished(out, state.key, chosen) as work:
+        _draw(network, photos, state, chosen, work, {"batch_size": batch_size, "workers": workers, "progress": progress})
+
+
+def _draw(
+    network: Network, photos: Photos, state: State, chosen: dict[str, list[int]], work: Unfinished, options: dict[str, Any]
+) -> None:
+    """All that comes after mining."""
+    if not state.read:
+        work.state.unlink(missing_ok=True)  # nothing in it is worth keeping
+    found, folder = mined(state, network, photos), work.atlas
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        mined = mine(network, photos, list(chosen), top, batch_size=batch_size, workers=workers, progress=progress)
-        write_tables(mined, chosen, partial)
-        differences = _draw_units(network, mined, chosen, partial, batch_size, workers, progress)
-        description = _describe(network, mined, digest, chosen, differences)
+        folder.mkdir(exist_ok=True)
+        write_tables(found, chosen, folder)
+        work.go_on_drawing(hashlib.sha256((folder / "hits.csv").read_bytes()).hexdigest())
+        draw_units(network, found, chosen, work, **options)
+        description = _describe(network, found, state.key.photos, chosen, work.drawn)
         if network.filters is not None and next(iter(network.layers)) in chosen:
-            np.save(partial / "filters.npy", network.filters.float().cpu().numpy())
-            filter_sheet(network.filters, network.full_name).save(partial / "filters.png")
+            _save_array(folder / "filters.npy", network.filters.float().cpu().numpy())
+            save_picture(filter_sheet(network.filters, network.full_name), folder / "filters.png")
         if isinstance(description["preprocessing"]["mean"], str):
-            np.save(partial / description["preprocessing"]["mean"], network.preprocessing.mean.numpy())
+            _save_array(folder / description["preprocessing"]["mean"], network.preprocessing.mean.numpy())
         for name in chosen:
-            layer_figure(partial, description, name).save(partial / f"figure-{name}.png")
-        write_page(partial, description, chosen)
-        (partial / "atlas.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
-        partial.chmod(0o755)  # mkdtemp makes folders that nobody else may read
-        if out.exists():
-            out.rmdir()  # empty, or it would have been refused
-        partial.rename(out)
+            save_picture(layer_figure(folder, description, name), folder / f"figure-{name}.png")
+        write_page(folder, description, chosen)
+        (folder / "atlas.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
+        work.finish()
     except OSError as error:
-        raise DeconvnetError(f"The atlas cannot be written to {out}: {error.strerror or error}.") from error
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)  # whatever was not finished
+        raise DeconvnetError(f"The atlas cannot be written to {work.out}: {error.strerror or error}.") from error
+
+
+def _save_array(file: Path, array: np.ndarray) -> None:
+    encoded = BytesIO()  # numpy's own errors while it writes to a file hide that the disk is full
+    np.save(encoded, array)
+    file.write_bytes(encoded.getbuffer())
 
 
 def _choose(network: Network, layers: Iterable[str], units: Sequence[int] | None) -> dict[str, list[int]]:
@@ -95,74 +132,8 @@ def _choose(network: Network, layers: Iterable[str], units: Sequence[int] | None
     return {name: found for name, found in inside.items() if found}
 
 
-def _draw_units(
-    network: Network,
-    mined: Mined,
-    chosen: dict[str, list[int]],
-    folder: Path,
-    batch_size: int,
-    workers: int | None,
-    progress: bool,
-) -> dict[str, float]:
-    """Project and draw every chosen unit; returns each layer's largest difference between mined and found values."""
-    total = sum(map(len, chosen.values()))
-    differences = dict.fromkeys(chosen, 0.0)
-    seen: set[int] = set()
-    (folder / "images").mkdir()
-    with bar("projecting", total, progress) as advance, _Writers() as writers:
-
-        def see_view(image: int, view: np.ndarray) -> None:
-            if image not in seen:
-                seen.add(image)
-                writers.submit(_save, Image.fromarray(view), folder / "images" / f"{image:05d}.webp", lossless=False)
-
-        for name, units in chosen.items():
-            (folder / name).mkdir()
-            layout = UnitLayout(picture_size(network, network.layer(name)), mined.top)
-            for pieces in project_hits(
-                network, mined[name], units, batch_size=batch_size, workers=workers, see_view=see_view
-            ):
-                writers.submit(_save_unit, pieces, layout, name, network.full_name, folder)
-                differences[name] = max(differences[name], pieces.difference)
-                advance(1)
-    return differences
-
-
-def _save_unit(pieces: UnitPieces, layout: UnitLayout, layer: str, network: str, folder: Path) -> None:
-    heading = f"{layer} · unit {pieces.unit}"
-    picture = unit_picture(pieces.projections, pieces.patches, layout, heading, network)
-    # Enlarged patches are squares of one colour, which compress well and would blur.
-    _save(picture, folder / layer / f"{pieces.unit:04d}.webp", lossless=layout.zoom > 1)
-
-
-def _save(picture: Image.Image, file: Path, lossless: bool) -> None:
-    picture.save(file, lossless=lossless, quality=50 if lossless else 90, method=2 if lossless else 4)
-
-
-class _Writers:
-    """Threads that draw and encode pictures beside the projecting, never far behind it."""
-
-    def __init__(self) -> None:
-        self.pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-        self.waiting: deque[Future[None]] = deque()
-
-    def submit(self, work: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-        self.waiting.append(self.pool.submit(work, *args, **kwargs))
-        while len(self.waiting) > 16:
-            self.waiting.popleft().result()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.pool.shutdown(cancel_futures=kind is not None)
-        if kind is None:
-            for done in self.waiting:
-                done.result()
-
-
 def _describe(
-    network: Network, mined: Mined, digest: str, chosen: dict[str, list[int]], differences: dict[str, float]
+    network: Network, mined: Mined, digest: str, chosen: dict[str, list[int]], differences: dict[str, dict[int, float]]
 ) -> dict[str, Any]:
     """What atlas.json says."""
     photos = mined.photos
@@ -179,7 +150,7 @@ def _describe(
                 "columns": layer.map_size[1],
                 "field": {"rows": asdict(field.rows), "columns": asdict(field.columns)},
                 "picture": {"height": height, "width": width},
-                "largest_difference": differences[name],
+                "largest_difference": max(differences[name].values()),
             }
         )
     return {

@@ -1,8 +1,26 @@
 """Section 4: the strongest activations of every unit over a set of photos, found in one pass."""
 
 from deconvnet.mining.hits import Hit, LayerHits, Mined
-from deconvnet.mining.mine import mine
+from deconvnet.mining.mine import mine, mined
+from deconvnet.mining.processes import Processes
+from deconvnet.mining.shared import merge_parts, mine_part, mine_together
+from deconvnet.mining.state import Key, State
 from deconvnet.mining.statistics import HISTOGRAM_EDGES, Statistics
 from deconvnet.mining.strongest import Strongest
 
-__all__ = ["HISTOGRAM_EDGES", "Hit", "LayerHits", "Mined", "Statistics", "Strongest", "mine"]
+__all__ = [
+    "HISTOGRAM_EDGES",
+    "Hit",
+    "Key",
+    "LayerHits",
+    "Mined",
+    "Processes",
+    "State",
+    "Statistics",
+    "Strongest",
+    "merge_parts",
+    "mine",
+    "mine_part",
+    "mine_together",
+    "mined",
+]

@@ -1,18 +1,24 @@
 """One pass over a set of photos that fills all layers (section 4)."""
 
+import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.files import locked
 from deconvnet.images import Photos, batches, find_photos
 from deconvnet.mining.hits import LayerHits, Mined
-from deconvnet.mining.statistics import Statistics
-from deconvnet.mining.strongest import Strongest
+from deconvnet.mining.state import Key, State
+from deconvnet.mining.statistics import LARGEST
 from deconvnet.networks import Network
 from deconvnet.progress import bar
+
+#: Seconds of mining between two savings; as many times more as a saving takes seconds.
+SAVE_EVERY = 30.0
 
 
 def mine(
@@ -21,6 +27,7 @@ def mine(
     layers: Sequence[str] | None = None,
     top: int = 9,
     *,
+    state: Path | str | None = None,
     batch_size: int = 32,
     workers: int | None = None,
     progress: bool = False,
@@ -32,45 +39,94 @@ def mine(
     each photo a unit's strongest activation is taken, the first in row-major order among equals. Memory does not grow with
     the number of photos, and neither `batch_size` nor `workers` (threads that decode) changes the answer beyond rounding.
 
-    Raises `UsageError` for an unknown layer or a senseless number, `DeconvnetError` if no photo can be read or the network
-    gives NaN.
+    `state` names a file in which the work is kept: saved every half a minute, at the end, and when something stops it. If it
+    is there already, mining goes on where it was, and finds what it would have found undisturbed.
+
+    Raises `UsageError` for an unknown layer or a senseless number, `DeconvnetError` if no photo can be read, the network
+    gives NaN or the like, or `state` cannot be written, is of another search, or is in use.
     """
-    if top < 1 or batch_size < 1:
-        raise UsageError(f"top = {top} and batch_size = {batch_size}: both must be 1 or more.")
     photos = find_photos(images)
-    found = [network.layer(name) for name in (network.convolutional_layers if layers is None else layers)]
-    strongest = {layer.name: Strongest(layer.units, top, network.device) for layer in found}
-    statistics = {layer.name: Statistics(layer.units, len(photos.classes)) for layer in found}
+    key = Key.of(network, photos, network.convolutional_layers if layers is None else layers, top)
+    file = None if state is None else Path(state)
+    with nullcontext() if file is None else only_process(file):
+        found = State.load(file, key) if file is not None and file.exists() else State(key)
+        mine_into(found, network, photos, found.left, file, batch_size=batch_size, workers=workers, progress=progress)
+    return mined(found, network, photos)
+
+
+def mine_into(
+    state: State,
+    network: Network,
+    photos: Photos,
+    left: Tensor,
+    file: Path | None = None,
+    *,
+    batch_size: int = 32,
+    workers: int | None = None,
+    progress: bool = False,
+) -> None:
+    """Mine the photos `left` (n,), none of which is done, into `state`, and save that in `file` now and then.
+
+    A photo's values are the same to the bit as in one pass over all photos if whole batches are left: photos from a multiple
+    of `batch_size` up to the next.
+    """
+    if batch_size < 1:
+        raise UsageError(f"batch_size = {batch_size}: it must be 1 or more.")
     numbers = {name: number for number, name in enumerate(photos.classes)}
     labels = torch.tensor([numbers.get(label, -1) for label in photos.labels])
-    skipped: dict[int, str] = {}
+    state.to(network.device)
+    due = time.monotonic() + SAVE_EVERY
+    try:
+        with bar("mining", len(left), progress and len(left) > 0) as advance, torch.inference_mode():
+            for batch in batches(photos, network.preprocess, batch_size, workers, left.tolist()):
+                found: dict[str, tuple[Tensor, Tensor]] = {}
+                if len(batch.rows):
 
-    with bar("mining", len(photos), progress) as advance, torch.inference_mode():
-        for batch in batches(photos, network.preprocess, batch_size, workers):
-            skipped |= batch.skipped
-            if len(batch.rows):
+                    def reduce(name: str, maps: Tensor, rows: Tensor = batch.rows, found: dict = found) -> None:  # type: ignore[type-arg]
+                        maxima, places = maps.flatten(2).max(dim=2)  # the first among equals
+                        rows = rows.to(maps.device)
+                        found[name] = maxima[rows], places[rows]
+                        _check(found[name][0], name, network)
 
-                def reduce(name: str, maps: Tensor, rows: Tensor = batch.rows, images: Tensor = batch.images) -> None:
-                    maxima, places = maps.flatten(2).max(dim=2)  # the first among equals
-                    maxima, places = maxima[rows.to(maps.device)], places[rows.to(maps.device)]
-                    if maxima.isnan().any():
-                        raise DeconvnetError(f"{name} of {network.full_name} gives NaN: its weights are damaged.")
-                    strongest[name].add(maxima.T, images.to(maps.device), places.T)
-                    statistics[name].add(maxima.cpu(), labels[images])
+                    network.observe(batch.inputs, state.key.layers, reduce)
+                state.add(batch.images, found, labels[batch.images], batch.skipped)
+                advance(len(batch.rows) + len(batch.skipped))
+                if file is not None and time.monotonic() > due:
+                    start = time.monotonic()
+                    state.save(file)
+                    due = time.monotonic() + SAVE_EVERY * max(1.0, time.monotonic() - start)
+    except BaseException:
+        if file is not None and state.read:
+            with suppress(DeconvnetError):  # what stopped the mining is the thing to say
+                state.save(file)
+        raise
+    if file is not None:
+        state.save(file)
 
-                network.observe(batch.inputs, strongest, reduce)
-            advance(len(batch.rows) + len(batch.skipped))
 
-    if len(skipped) == len(photos):
-        index, reason = next(iter(skipped.items()))
+def mined(state: State, network: Network, photos: Photos) -> Mined:
+    """What a finished state says. Raises `DeconvnetError` if no photo could be read."""
+    if not state.read:
+        index, reason = next(iter(state.skipped.items()))
         raise DeconvnetError(
             f"None of the {len(photos)} photos in {photos.root} can be read: {photos.paths[index]} {reason}."
         )
-    for kept in strongest.values():
-        kept.values, kept.images, kept.places = kept.values.cpu(), kept.images.cpu(), kept.places.cpu()
-    return Mined(
-        photos,
-        {layer.name: LayerHits(layer, photos, strongest[layer.name], statistics[layer.name]) for layer in found},
-        top,
-        skipped,
-    )
+    state.to("cpu")
+    layers = {
+        name: LayerHits(network.layer(name), photos, state.strongest[name], state.statistics[name])
+        for name in state.key.layers
+    }
+    return Mined(photos, layers, state.key.top, dict(sorted(state.skipped.items())))
+
+
+def only_process(file: Path) -> AbstractContextManager[None]:
+    """Holds the lock of a state file. Raises `DeconvnetError` if another process does."""
+    return locked(file.with_name(f".{file.name}.lock"), f"Another process is mining into {file}: wait until it is done.")
+
+
+def _check(maxima: Tensor, layer: str, network: Network) -> None:
+    """Raise `DeconvnetError` for a value that no sound network gives."""
+    wrong = maxima[~(maxima.abs() < LARGEST)]  # NaN is not below it either
+    if len(wrong):
+        value = "NaN" if wrong[0].isnan() else f"{wrong[0].item():.3g}"
+        raise DeconvnetError(f"{layer} of {network.full_name} gives {value}: its weights are damaged.")

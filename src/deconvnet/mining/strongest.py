@@ -28,6 +28,10 @@ class Strongest:
         """Take in the entries of another, over other images."""
         self._keep_best(other.values, other.images, other.places)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """All that it holds, by name."""
+        return {"values": self.values, "images": self.images, "places": self.places}
+
     def _keep_best(self, values: Tensor, images: Tensor, places: Tensor) -> None:
         values = torch.cat([self.values, values.to(self.values.dtype)], dim=1)
         images, places = torch.cat([self.images, images], dim=1), torch.cat([self.places, places], dim=1)

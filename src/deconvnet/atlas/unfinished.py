@@ -1,0 +1,124 @@
+"""The hidden folder in which an atlas grows: it survives errors and kills, and the same command goes on with it."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.files import locked, write_whole
+from deconvnet.mining import Key
+
+_FORMAT = 1
+
+
+@dataclass
+class Unfinished:
+    """An atlas that is being made for `out`."""
+
+    out: Path
+    drawn: dict[str, dict[int, float]] = field(default_factory=dict)
+    """By layer and unit, those whose pictures are on the disk, with the largest difference found while projecting."""
+    _hits: str = ""
+
+    @property
+    def folder(self) -> Path:
+        return self.out.with_name(f".{self.out.name}.partial")
+
+    @property
+    def atlas(self) -> Path:
+        """What becomes `out` in the end."""
+        return self.folder / "atlas"
+
+    @property
+    def state(self) -> Path:
+        """The state file of the mining."""
+        return self.folder / "mined.safetensors"
+
+    @property
+    def _record(self) -> Path:
+        return self.folder / "drawn.json"
+
+    def go_on_drawing(self, hits: str) -> None:
+        """Fill `drawn` with what an earlier run drew of the same hits, `hits` being their digest."""
+        self._hits = hits
+        found = _read_json(self._record)
+        if found.get("hits") == hits:
+            self.drawn = {name: {int(unit): units[unit] for unit in units} for name, units in found["drawn"].items()}
+
+    def record(self, layer: str, differences: dict[int, float]) -> None:
+        """Note that the pictures of these units of `layer`, and all views that they need, are on the disk."""
+        self.drawn.setdefault(layer, {}).update(differences)
+        write_whole(self._record, json.dumps({"hits": self._hits, "drawn": self.drawn}).encode())
+
+    def finish(self) -> None:
+        """Put the finished atlas in its place."""
+        if self.out.exists():
+            self.out.rmdir()  # empty, or it would have been refused
+        self.atlas.rename(self.out)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def check(self, key: Key, chosen: dict[str, list[int]]) -> None:
+        """Begin, or see that what was begun is the same. Raises `DeconvnetError`, which says what differs, if not."""
+        file = self.folder / "work.json"
+        if not file.exists():
+            write_whole(file, json.dumps({"format": _FORMAT, "key": asdict(key), "units": chosen}).encode())
+            return
+        found = _read_json(file)
+        try:
+            different = key.differences(Key(**found["key"])) if found["format"] == _FORMAT else "another format"
+            different = different or ("other units" if found["units"] != chosen else "")
+        except (KeyError, TypeError):
+            different = "a damaged work.json"
+        if different:
+            raise DeconvnetError(
+                f"{self.folder} holds an unfinished atlas with {different}: finish it with the command that began it, or "
+                "remove that folder."
+            )
+
+    def remove_if_empty(self) -> bool:
+        """Remove the folder if there is no work in it; returns whether."""
+        if empty := not (any(self.folder.glob("*mined*.safetensors")) or self._record.exists()):
+            shutil.rmtree(self.folder, ignore_errors=True)
+        return empty
+
+
+@contextmanager
+def unfinished(out: Path, key: Key, chosen: dict[str, list[int]]) -> Iterator[Unfinished]:
+    """The place to make the atlas `out` of `chosen` units in, locked against other processes.
+
+    An error that leaves work behind says so in a note. Raises `UsageError` if `out` exists, `DeconvnetError` if another
+    process is making it, if other work lies in its place, or if something cannot be written.
+    """
+    work = Unfinished(out)
+    refuse_existing(out)
+    with locked(work.folder / "lock", f"Another process is making {out}: wait for it, or choose another --out."):
+        refuse_existing(out)  # that process may just have finished it
+        fits = False
+        try:
+            work.check(key, chosen)
+            fits = True
+            yield work
+        except BaseException as error:
+            if not work.remove_if_empty() and fits:
+                error.add_note(
+                    f"What is done so far is kept in {work.folder}: the same command goes on with it, or begins anew if you "
+                    "remove that folder."
+                )
+            raise
+
+
+def refuse_existing(out: Path) -> None:
+    """Raise `UsageError` if there is something at `out` that an atlas would overwrite."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} exists already: choose another --out, or remove it first.")
+
+
+def _read_json(file: Path) -> dict:  # type: ignore[type-arg]
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

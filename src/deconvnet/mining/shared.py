@@ -1,0 +1,179 @@
+"""Mining divided: among processes that work at the same time, and into parts that are mined apart and merged."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.images import Photos
+from deconvnet.mining.mine import mine_into, only_process
+from deconvnet.mining.processes import Processes
+from deconvnet.mining.state import Key, State, share
+from deconvnet.networks import Network
+from deconvnet.progress import say
+
+#: Parts are cut at multiples of this many photos, whatever the batch size, so that they fit together. As it is the default
+#: batch size, merged parts then give what one pass gives, to the bit.
+GRAIN = 32
+
+
+def mine_together(
+    network: Network,
+    photos: Photos,
+    key: Key,
+    file: Path,
+    processes: Processes,
+    own: Tensor | None = None,
+    *,
+    batch_size: int = 32,
+    workers: int | None = None,
+    progress: bool = False,
+) -> State:
+    """Mine those of the photos `own` (n,) (default: all) that `file` does not hold yet, a share in each process.
+
+    Every process must call it, and returns the whole state. The first keeps its work in `file`, where the whole is in the
+    end; the others keep theirs beside it. Whatever is left of an earlier run, of however many processes, is gone on from.
+    """
+    own = torch.arange(len(photos)) if own is None else own
+    state = State(key)
+    mine_at = _beside(file, processes.rank)
+    if processes.first:
+        state = _gather(file, key)
+        before = int(state.done[own].sum())
+        if not state.done.sum() == before:
+            raise DeconvnetError(f"{file} holds another part of the photos: choose another --out, or remove it.")
+        if before:
+            say(f"Going on: {before:,} of {len(own):,} photos were mined.", progress)
+    left = own[~state.done[own]]
+    if processes.count > 1:
+        said = processes.tell(json.dumps([asdict(key), left.tolist()]).encode())
+        first_key, remaining = json.loads(said)
+        if different := key.differences(Key(**first_key)):
+            raise DeconvnetError(
+                f"The first process has {different} than process {processes.rank}: start all with the same command, on the "
+                "same photos."
+            )
+        left = torch.tensor(remaining, dtype=torch.int64)
+        if not processes.first and mine_at.exists():
+            State.load(mine_at, key)  # left on this machine's own disk by an earlier run; not lost to another search
+    mine_into(
+        state,
+        network,
+        photos,
+        share(left, processes.rank, processes.count, batch_size),
+        mine_at,
+        batch_size=batch_size,
+        workers=workers,
+        progress=progress and processes.first,
+    )
+    if processes.count > 1:
+        state = _exchange(state, processes, file)
+        if not processes.first:
+            mine_at.unlink(missing_ok=True)
+    return state
+
+
+def _exchange(state: State, processes: Processes, file: Path) -> State:
+    """All processes' states, merged, in all of them; the first has saved it in `file` by then."""
+    state.to("cpu")
+    if processes.first:
+        for rank in range(1, processes.count):
+            state.merge(State.from_bytes(processes.receive(rank), f"What process {rank} sends"))
+        state.save(file)
+        processes.tell(state.to_bytes())
+        return state
+    processes.send(state.to_bytes())
+    return State.from_bytes(processes.tell(), "What the first process sends")
+
+
+def _beside(file: Path, rank: int) -> Path:
+    """Where a process keeps its state."""
+    return file if rank == 0 else file.with_name(f".{file.stem}-process-{rank}{file.suffix}")
+
+
+def _gather(file: Path, key: Key) -> State:
+    """What an earlier run has left in `file` and beside it, all of it in `file`."""
+    others = sorted(file.parent.glob(f".{file.stem}-process-*{file.suffix}"))
+    state = State.load(file, key) if file.exists() else State(key)
+    for other in others:
+        found = State.load(other, key)
+        if not (found.done & ~state.done).any():
+            continue  # it was merged already, and the run was killed before this file was removed
+        state.merge(found)
+    if others:
+        state.save(file)
+        for other in others:
+            other.unlink()
+    return state
+
+
+def mine_part(
+    network: Network,
+    photos: Photos,
+    file: Path,
+    part: tuple[int, int],
+    layers: Sequence[str] | None = None,
+    top: int = 9,
+    processes: Processes | None = None,
+    *,
+    batch_size: int = 32,
+    workers: int | None = None,
+    progress: bool = False,
+) -> State:
+    """Mine part `part[0]`, from 1, of `part[1]` parts of the photos into the state file `file`, for `merge_parts`.
+
+    Raises `UsageError` for a part that there is not, and what `mine` raises.
+    """
+    number, of = part
+    if not 1 <= number <= of:
+        raise UsageError(f"There is no part {number} of {of}: parts go from 1/{of} to {of}/{of}.")
+    processes = processes or Processes()
+    key = Key.of(network, photos, network.convolutional_layers if layers is None else layers, top)
+    own = share(torch.arange(len(photos)), number - 1, of, GRAIN)
+
+    def run() -> State:
+        options = {"batch_size": batch_size, "workers": workers, "progress": progress}
+        return mine_together(network, photos, key, file, processes, own, **options)  # type: ignore[arg-type]
+
+    if not processes.first:
+        return run()
+    with only_process(file):
+        return run()
+
+
+def merge_parts(network: Network, photos: Photos, files: Sequence[Path]) -> State:
+    """The whole state, of parts of the photos that were mined apart.
+
+    Raises `DeconvnetError`, which names the part or the photos, if a part is of another network, of other photos or
+    otherwise of another search, if parts overlap, or if photos are missing.
+    """
+    whole: State | None = None
+    before: list[tuple[Path, Tensor]] = []
+    for file in files:
+        state = State.load(file)
+        known = [name for name in state.key.layers if name in network.layers]
+        if different := Key.of(network, photos, known, state.key.top).differences(state.key):
+            raise DeconvnetError(f"{file} was mined with {different}, so it is no part of this.")
+        if whole is not None and (different := whole.key.differences(state.key)):
+            raise DeconvnetError(f"{file} was mined with {different} than {files[0]}, so they do not fit together.")
+        for other, done in before:
+            if twice := int((done & state.done).sum()):
+                raise DeconvnetError(f"{other} and {file} both hold {twice:,} photos: merge parts that have none in common.")
+        before.append((file, state.done.clone()))
+        if whole is None:
+            whole = state
+        else:
+            whole.merge(state)
+    if whole is None:
+        raise UsageError("There is nothing to merge: pass the files that `deconvnet mine` wrote.")
+    if len(whole.left):
+        first, last = photos.paths[int(whole.left[0])], photos.paths[int(whole.left[-1])]
+        raise DeconvnetError(
+            f"The parts lack {len(whole.left):,} of {len(photos):,} photos (the first is {first}, the last {last}): "
+            "a part is missing, or is not finished."
+        )
+    return whole

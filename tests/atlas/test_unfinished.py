@@ -1,0 +1,243 @@
+"""An atlas that was killed, stopped, mined by several processes or in parts is the same, to the byte, as one undisturbed."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+from PIL import Image
+
+from deconvnet import Atlas, DeconvnetError
+from deconvnet.atlas import build, draw_units
+from deconvnet.atlas.build import merge_atlas
+from deconvnet.images import find_photos
+from deconvnet.mining import State, mine_part
+from helpers import killing
+from helpers.killing import files
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _groups_of_three():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draw_units, "_HITS_IN_GROUP", 27)
+        yield
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hundred") / "photos"
+    killing.write_photos(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network():
+    return killing.network()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(network, photos):
+    return files(Atlas.build(network, photos, photos.parent / "undisturbed").folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_killed_ten_times_and_made_by_one_to_three_processes(tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, killing.__file__, tmp_path, "1"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found["kills"]) == 10
+    assert found["finished"] >= 4
+    assert {kill["drawn"] for kill in found["kills"]} == {True, False}  # some while mining, some while drawing
+    assert max(kill["states"] for kill in found["kills"]) > 1  # some with the states of several processes
+    assert {kill["count"] for kill in found["kills"]} == {1, 2, 3}
+
+
+@pytest.mark.parametrize("parts", [[(1, 2), (2, 2)], [(3, 4), (1, 2), (4, 4)]])
+def test_merged_parts(network, photos, undisturbed, tmp_path, parts):
+    states = []
+    for part in parts:
+        states.append(tmp_path / f"{part[0]}-{part[1]}.safetensors")
+        mine_part(network, find_photos(photos), states[-1], part)
+    merge_atlas(network, photos, states, tmp_path / "atlas")
+    assert files(tmp_path / "atlas") == undisturbed
+
+
+@contextmanager
+def stopped_at(owner, name, call, error):
+    """The `call`-th call of a function raises `error`."""
+    calls, original = [], getattr(owner, name)
+
+    def stopping(*arguments, **options):
+        calls.append(1)
+        if len(calls) == call:
+            raise error
+        return original(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, stopping)
+        yield
+
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call", "kept"),
+    [
+        (os, "fsync", 1, False),  # work.json
+        (os, "fsync", 2, False),  # the state
+        (build, "write_tables", 1, True),
+        (os, "fsync", 3, True),  # drawn.json
+        (os, "fsync", 4, True),
+        (draw_units, "save_picture", 1, True),
+        (draw_units, "save_picture", 40, True),
+        (build, "save_picture", 1, True),
+        (build, "write_page", 1, True),
+        (Path, "rename", 1, True),
+    ],
+)
+def test_a_full_disk_leaves_what_was_done(network, photos, undisturbed, tmp_path, monkeypatch, owner, name, call, kept):
+    out = tmp_path / "atlas"
+    full = pytest.raises(DeconvnetError, match=r"written.*: No space left on device")
+    with stopped_at(owner, name, call, FULL), full as caught:
+        Atlas.build(network, photos, out)
+    assert [path.name for path in tmp_path.iterdir()] == ([".atlas.partial"] if kept else [])
+    assert [str(tmp_path / ".atlas.partial") in note for note in getattr(caught.value, "__notes__", [])] == [True] * kept
+    with monkeypatch.context() as patch:
+        if kept:
+            patch.setattr(State, "add", None)  # nothing is mined again
+        Atlas.build(network, photos, out)
+    assert files(out) == undisturbed
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_drawing_goes_on_after_the_last_finished_group(network, photos, undisturbed, tmp_path, monkeypatch, capsys):
+    with stopped_at(draw_units, "project_hits", 3, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
+        Atlas.build(network, photos, tmp_path / "atlas")
+    record = json.loads((tmp_path / ".atlas.partial" / "drawn.json").read_text())
+    drawn = record["drawn"]
+    drawn["conv1"]["1"] = 0.5  # a difference that is remembered
+    (tmp_path / ".atlas.partial" / "drawn.json").write_text(json.dumps(record))
+    capsys.readouterr()
+    groups, original = [], draw_units.project_hits
+    monkeypatch.setattr(
+        draw_units, "project_hits", lambda n, h, units, **o: groups.append(units) or original(n, h, units, **o)
+    )
+    book = Atlas.build(network, photos, tmp_path / "atlas", progress=True)
+    before = sum(map(len, drawn.values()))
+    assert 3 <= before < 11
+    assert sum(map(len, groups)) == 11 - before
+    said = capsys.readouterr().err
+    assert "Going on: 100 of 100 photos were mined.\n" in said
+    assert f"Going on: {before} of 11 units were drawn.\n" in said
+    assert book.description["layers"][0]["largest_difference"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"layers": ["conv2"]}, r"other layers \(conv1, conv2\)"),
+        ({"units": [0, 1]}, "other units"),
+        ({"top": 4}, "top = 9"),
+        ({"images": "a"}, "other photos"),
+        ({"network": 7}, "another network"),
+    ],
+)
+def test_unfinished_work_of_another_kind_is_refused_and_kept(network, photos, tmp_path, monkeypatch, change, said):
+    with stopped_at(build, "write_page", 1, FULL), pytest.raises(DeconvnetError):
+        Atlas.build(network, photos, tmp_path / "atlas")
+    before = files(tmp_path)
+    if change.pop("network", None):
+        network = killing.network()
+        with torch.no_grad():
+            network.module[3].bias[0] += 1
+    images = photos / change.pop("images", "")
+    with pytest.raises(
+        DeconvnetError, match=rf"\.atlas\.partial holds an unfinished atlas with {said}: .*remove that folder"
+    ):
+        Atlas.build(network, images, tmp_path / "atlas", **change)
+    assert files(tmp_path) == before
+
+
+def test_pictures_of_other_hits_are_drawn_again(network, photos, undisturbed, tmp_path, monkeypatch):
+    """Parts that were mined elsewhere may differ by rounding from what was drawn here."""
+    with stopped_at(build, "write_page", 1, FULL), pytest.raises(DeconvnetError):
+        Atlas.build(network, photos, tmp_path / "atlas")
+    record = tmp_path / ".atlas.partial" / "drawn.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"hits": "others"}))
+    Image.new("RGB", (9, 9)).save(tmp_path / ".atlas.partial" / "atlas" / "conv1" / "0000.webp")
+    assert files(Atlas.build(network, photos, tmp_path / "atlas").folder) == undisturbed
+
+
+def test_two_at_a_time_are_refused(network, photos, tmp_path):
+    (tmp_path / ".atlas.partial").mkdir()
+    with FileLock(tmp_path / ".atlas.partial" / "lock"), pytest.raises(DeconvnetError, match="Another process is making"):
+        Atlas.build(network, photos, tmp_path / "atlas")
+
+
+def test_an_atlas_that_appears_meanwhile_is_not_overwritten(network, photos, tmp_path, monkeypatch):
+    out = tmp_path / "atlas"
+
+    def other(*arguments):
+        out.mkdir()
+        (out / "atlas.json").write_text("{}")
+
+    monkeypatch.setattr(build, "write_page", other)
+    with pytest.raises(DeconvnetError, match="cannot be written to"):
+        Atlas.build(network, photos, out)
+    assert files(out) == {"atlas.json": b"{}"}
+
+
+@pytest.mark.parametrize("place", ["file/atlas", "/proc/atlas"])
+def test_a_place_that_cannot_be_written_is_one_sentence(network, photos, tmp_path, place):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DeconvnetError, match=r"cannot be written to: \w.*\.$"):
+        Atlas.build(network, photos, tmp_path / place)
+
+
+def test_photos_none_of_which_can_be_read_leave_nothing(network, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"")
+    with pytest.raises(DeconvnetError, match="None of the 1 photos"):
+        Atlas.build(network, tmp_path / "photos", tmp_path / "atlas")
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_signals_end_it_with_a_sentence(photos, tmp_path, monkeypatch, capsys, name, code):
+    from deconvnet import cli
+
+    network = killing.network()
+    monkeypatch.setattr(cli, "load", lambda *_, **__: network)
+    monkeypatch.setattr(sys, "argv", f"deconvnet atlas any {photos} --out {tmp_path / 'atlas'} --batch-size 8".split())
+    seen, observe = [], network.observe
+
+    def signalled(*arguments):
+        seen.append(1)
+        if len(seen) == 4:
+            signal.raise_signal(getattr(signal, name))
+        observe(*arguments)
+
+    monkeypatch.setattr(network, "observe", signalled)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    printed = capsys.readouterr()
+    assert stop.value.code == code
+    assert printed.out == ""
+    sentence = printed.err.strip().splitlines()[-1]
+    assert sentence.startswith(f"deconvnet: Stopped. What is done so far is kept in {tmp_path / '.atlas.partial'}: the same")
+    assert "Traceback" not in printed.err
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 0
+    assert "Going on: 24 of 100 photos were mined." in capsys.readouterr().err

@@ -1,0 +1,139 @@
+"""Makes one atlas again and again, as one to three processes, each time killed at a random moment, and compares the files.
+
+A program of its own, `python killing.py FOLDER SEED`: its children are forks that have torch imported already, which is safe
+only where no thread was ever started. Prints JSON: what was there when each kill came, and how many atlases were finished.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.fx.experimental.symbolic_shapes
+from PIL import Image
+from torch import nn
+
+from deconvnet.atlas import draw_units
+from deconvnet.atlas.build import build_atlas
+from deconvnet.mining import Processes
+from deconvnet.networks import Network, torchvision_preprocessing
+
+PHOTOS, KILLS = 100, 10
+
+
+def write_photos(folder: Path) -> None:
+    """Small photos in two classes, one of them broken."""
+    numbers = np.random.default_rng(0)
+    for number in range(PHOTOS):
+        file = folder / "ab"[number % 2] / f"{number:03d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(numbers.integers(0, 256, (6, 7, 3), dtype=np.uint8)).resize((40, 35)).save(file)
+    (folder / "a" / "050.png").write_bytes(b"broken")
+
+
+def network() -> Network:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 5, 3), nn.ReLU()).eval()
+    return Network(module, torchvision_preprocessing(32, 32), layer_names=["conv1", "conv2"])
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def child(folder: Path, out: Path, moment: int) -> int:
+    """Make the atlas; die just before the `moment`-th time that a file of `folder` is opened, renamed or removed."""
+    events = 0
+
+    def see(event: str, arguments: tuple) -> None:
+        nonlocal events
+        if event in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir") and str(folder) in str(arguments[0]):
+            events += 1
+            if events == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(see)
+    build_atlas(network(), folder / "photos", out, processes=Processes.here(), batch_size=8, workers=2)
+    return events
+
+
+def run(folder: Path, out: Path, count: int, victim: int = 0, moment: int = -1) -> int:
+    """Make the atlas with `count` processes; returns how many events process `victim` saw, or 0 if it was killed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    seen = folder / "seen"
+    pids = []
+    for rank in range(count):
+        pids.append(os.fork())
+        if not pids[-1]:
+            code = 1
+            try:
+                os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_PORT": str(port)}
+                events = child(folder, out, moment if rank == victim else -1)
+                if rank == victim:
+                    seen.write_text(str(events))
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+    _, status = os.waitpid(pids.pop(victim), 0)
+    killed = os.WIFSIGNALED(status)
+    for pid in pids:
+        if killed:
+            os.kill(pid, signal.SIGKILL)
+        other = os.waitpid(pid, 0)[1]
+        assert killed or other == 0, other
+    assert killed or status == 0, status
+    return 0 if killed else int(seen.read_text())
+
+
+def main(folder: Path, seed: int) -> None:
+    torch.set_num_threads(1)
+    os.environ["MASTER_ADDR"] = "127.0.0.1"
+    sys.modules["deconvnet.mining.mine"].SAVE_EVERY = -1  # after every batch
+    draw_units._HITS_IN_GROUP = 27  # units of three
+    write_photos(folder / "photos")
+    chance = random.Random(seed)
+    events = run(folder, folder / "undisturbed", 1)
+    wanted = files(folder / "undisturbed")
+    assert len(wanted) > 30, len(wanted)
+    out, partial = folder / "atlas", folder / ".atlas.partial"
+
+    found, finished = [], 0
+
+    def check() -> None:
+        nonlocal finished
+        got = files(out)
+        assert got.keys() == wanted.keys(), got.keys() ^ wanted.keys()
+        assert not (different := [name for name in wanted if got[name] != wanted[name]]), different
+        assert not partial.exists()
+        shutil.rmtree(out)
+        finished += 1
+
+    for count in (1, 2, 3):
+        run(folder, out, count)
+        check()
+    while len(found) < KILLS:
+        count = chance.randint(1, 3)
+        victim = chance.randrange(count)
+        if run(folder, out, count, victim, chance.randint(1, events if victim == 0 else PHOTOS // count)):
+            check()
+        else:
+            states = len(list(partial.glob("*mined*.safetensors")))
+            found.append({"count": count, "victim": victim, "states": states, "drawn": (partial / "drawn.json").exists()})
+    run(folder, out, chance.randint(1, 3))
+    check()
+    print(json.dumps({"events": events, "finished": finished, "kills": found}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,166 @@
+"""Mining that is stopped goes on where it was, and parts make the whole."""
+
+import errno
+import os
+import sys
+from contextlib import contextmanager
+
+import pytest
+import torch
+from filelock import FileLock
+
+from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.images import find_photos
+from deconvnet.mining import Key, Processes, State, Statistics, merge_parts, mine, mine_part, mine_together
+
+mine_module = sys.modules["deconvnet.mining.mine"]
+
+
+@pytest.fixture
+def state_of(small_network, photo_folder, tmp_path):
+    """Mine everything into a state file; returns its bytes."""
+
+    def made(name="whole.safetensors", **options):
+        mine(small_network, photo_folder, state=tmp_path / name, **{"batch_size": 4} | options)
+        return (tmp_path / name).read_bytes()
+
+    return made
+
+
+@contextmanager
+def stopped_after(network, calls, error=None):
+    """The network sees `calls` batches, then raises `error`; gives the list of what it has seen."""
+    seen, observe = [], network.observe
+
+    def counted(x, *rest):
+        if len(seen) == calls:
+            raise error
+        seen.append(len(x))
+        return observe(x, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "observe", counted)
+        yield seen
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), DeconvnetError("x"), RuntimeError("x")])
+def test_mining_goes_on_after_whatever_stopped_it(small_network, photo_folder, tmp_path, monkeypatch, state_of, error):
+    wanted, file = state_of(), tmp_path / "state.safetensors"
+    with stopped_after(small_network, 2, error), pytest.raises(type(error)):
+        state_of(file.name)
+    assert State.load(file).done.tolist() == [True] * 8 + [False] * 11
+    with stopped_after(small_network, 99) as seen:
+        assert state_of(file.name) == wanted
+        assert len(seen) == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "whole.safetensors", file.name}
+
+
+def test_another_batch_size_goes_on_too(small_network, photo_folder, tmp_path, monkeypatch, state_of):
+    state_of()
+    with stopped_after(small_network, 2, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
+        state_of("other.safetensors", batch_size=3)
+    state_of("other.safetensors", batch_size=5)
+    whole, other = (State.load(tmp_path / name) for name in ("whole.safetensors", "other.safetensors"))
+    for name, kept in whole.strongest.items():
+        assert torch.equal(kept.images, other.strongest[name].images)
+        torch.testing.assert_close(kept.values, other.strongest[name].values, rtol=1e-5, atol=1e-6)
+
+
+def test_the_state_is_saved_now_and_then(photo_folder, tmp_path, monkeypatch, state_of):
+    saved = []
+    monkeypatch.setattr(State, "save", lambda self, file: saved.append(int(self.done.sum())))
+    with pytest.raises(FileNotFoundError):
+        state_of()
+    assert saved == [19]
+    monkeypatch.setattr(mine_module, "SAVE_EVERY", -1)
+    with pytest.raises(FileNotFoundError):
+        state_of()
+    assert saved == [19, 4, 8, 12, 16, 19, 19]
+
+
+def test_a_state_torn_by_an_interruption_is_not_saved(tmp_path, monkeypatch, state_of):
+    calls, add = [], Statistics.add
+
+    def torn(self, *arguments):
+        calls.append(1)
+        if len(calls) == 6:  # conv1 has the batch, conv2 has not
+            raise KeyboardInterrupt
+        add(self, *arguments)
+
+    monkeypatch.setattr(mine_module, "SAVE_EVERY", -1)
+    monkeypatch.setattr(Statistics, "add", torn)
+    with pytest.raises(KeyboardInterrupt):
+        state_of("state.safetensors")
+    assert State.load(tmp_path / "state.safetensors").done.sum() == 8
+    assert state_of("state.safetensors") == state_of()
+
+
+def test_a_full_disk_leaves_what_was_saved(small_network, tmp_path, monkeypatch, state_of):
+    file = tmp_path / "state.safetensors"
+    with stopped_after(small_network, 2, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
+        state_of(file.name)
+    before = file.read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(DeconvnetError, match=r"state.*written: No space left on device\.$"):
+            state_of(file.name)
+    assert file.read_bytes() == before
+    assert state_of(file.name) == state_of()
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("place", ["file/state.safetensors", "/proc/nowhere/state.safetensors"])
+def test_a_place_that_cannot_be_written_is_one_sentence(small_network, photo_folder, tmp_path, place):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DeconvnetError, match="cannot be written"):
+        mine(small_network, photo_folder, state=tmp_path / place)
+
+
+def test_two_at_a_time_are_refused(small_network, photo_folder, tmp_path):
+    with FileLock(tmp_path / ".s.safetensors.lock"), pytest.raises(DeconvnetError, match="Another process is mining into"):
+        mine(small_network, photo_folder, state=tmp_path / "s.safetensors")
+
+
+def test_what_earlier_processes_left_is_gone_on_from(small_network, photo_folder, tmp_path, state_of):
+    """The files of two processes, one of them merged already when the run was killed."""
+    wanted, photos = state_of(), find_photos(photo_folder)
+    key, file = Key.of(small_network, photos, small_network.convolutional_layers, 9), tmp_path / "s.safetensors"
+    for indices, name in (((0, 8), "s"), ((4, 8), ".s-process-1"), ((12, 16), ".s-process-2")):
+        state = State(key)
+        mine_module.mine_into(
+            state, small_network, photos, torch.arange(*indices), tmp_path / f"{name}.safetensors", batch_size=4
+        )
+    mine_together(small_network, photos, key, file, Processes(), batch_size=4)
+    assert file.read_bytes() == wanted
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_parts_are_refused_that_do_not_make_the_whole(small_network, photo_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["deconvnet.mining.shared"], "GRAIN", 4)
+    photos = find_photos(photo_folder)
+    files = [tmp_path / f"{part}.safetensors" for part in (1, 2, 3)]
+    for number, file in enumerate(files, start=1):
+        mine_part(small_network, photos, file, (number, 3), batch_size=4)
+
+    def refusal(*parts, photos=photos):
+        with pytest.raises(DeconvnetError) as caught:
+            merge_parts(small_network, photos, parts)
+        return str(caught.value)
+
+    assert merge_parts(small_network, photos, files[::-1]).done.all()
+    assert "The parts lack 8 of 19 photos (the first is bee/07.png, the last cat/08.png)" in refusal(files[0], files[2])
+    assert f"{files[1]} and {files[1]} both hold 8 photos" in refusal(files[0], files[1], files[1])
+    mine_part(small_network, photos, tmp_path / "top.safetensors", (2, 3), top=2)
+    assert "top.safetensors was mined with top = 2 than" in refusal(files[0], tmp_path / "top.safetensors")
+    assert "other photos, so it is no part" in refusal(*files, photos=find_photos(photo_folder / "ant"))
+    small_network.module[2].k = 2.0  # the same weights
+    assert "1.safetensors was mined with another network" in refusal(*files)
+    with pytest.raises(UsageError, match="There is no part 4 of 3"):
+        mine_part(small_network, photos, files[0], (4, 3))
+    small_network.module[2].k = 1.0
+    with pytest.raises(DeconvnetError, match="holds another part of the photos"):
+        mine_part(small_network, photos, files[0], (2, 3))
