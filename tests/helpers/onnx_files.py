@@ -32,7 +32,12 @@ def chain(module, geometry, contrast, norm_first=True):
     kernels, ends, convolutions = geometry
     ops = []
     for number, (stride, pad, groups) in enumerate(convolutions):
-        attributes = {"kernel_shape": layers[number][0].shape[2:], "strides": [stride] * 2, "pads": [pad] * 4, "group": groups}
+        attributes = {
+            "kernel_shape": layers[number][0].shape[2:],
+            "strides": [stride] * 2,
+            "pads": [pad] * 4,
+            "group": groups,
+        }
         ops += [Op("Conv", attributes, list(layers[number])), Op("Relu")]
         if number in (0, 1, 4):
             which = min(number, 2)

@@ -83,7 +83,7 @@ class _Reader:
             raise DeconvnetError(f"{self.source} has {len(inputs)} inputs: a network that takes one photo is needed.")
         here = inputs[0]
         for node in self.graph.node:
-            self.at = f"{node.op_type} {node.name or node.output[0]}"
+            self.at = f"{node.op_type} {node.name or node.output[0]!r}"
             if node.op_type == "Constant":
                 self.constants[node.output[0]] = _attributes(node).get("value")
                 continue
@@ -105,7 +105,7 @@ class _Reader:
                 weight = self._tensor(node.input[1])
                 self._name("conv", weight, node.input[2:])
                 window = _window({**attributes, "kernel_shape": weight.shape[2:]})
-                self.steps.append(Step(steps.CONVOLUTION, self.layer, window, attributes.get("group", 1)))
+                self.steps.append(Step(steps.CONVOLUTION, self.layer, window, int(attributes.get("group", 1))))
             case "Gemm" if attributes.get("alpha", 1) == attributes.get("beta", 1) == 1 and not attributes.get("transA", 0):
                 weight = self._tensor(node.input[1])
                 self._name("fc", weight if attributes.get("transB", 0) else weight.T.contiguous(), node.input[2:])
@@ -119,9 +119,8 @@ class _Reader:
             case "Relu":
                 self.steps.append(Step(steps.RELU, self.layer))
             case "LRN":
-                n = attributes["size"]
-                given = {name: attributes.get(theirs, default) for name, theirs, default in _CONTRAST}
-                constants = ContrastConstants(n, **given)
+                n = int(attributes["size"])
+                constants = ContrastConstants(n, *(float(attributes.get(name, default)) for name, default in _CONTRAST))
                 # Of an even number of maps, ONNX takes the odd one after, torch before.
                 self.steps.append(Step(steps.CONTRAST, self.layer, contrast=constants, maps_before=(n - 1) // 2))
             case "MaxPool":
@@ -131,7 +130,7 @@ class _Reader:
             case "Dropout" | "Identity":
                 pass
             case other:
-                self.steps.append(Step(other, self.layer))
+                self.steps.append(Step(other if other.isidentifier() else repr(other), self.layer))
 
     def _lacks_bias(self) -> bool:
         return bool(self.steps) and self.steps[-1].kind == steps.CONNECTION and f"{self.layer}.bias" not in self.state
@@ -154,8 +153,8 @@ class _Reader:
         return torch.from_numpy(numpy_helper.to_array(tensor).copy())
 
 
-_CONTRAST = (("alpha", "alpha", 1e-4), ("beta", "beta", 0.75), ("k", "bias", 1.0))
-"""Ours, ONNX's, and its default."""
+_CONTRAST = (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0))
+"""ONNX's names of our alpha, beta and k, and what it takes for them if nothing is said."""
 
 
 def _attributes(node: "NodeProto") -> dict[str, Any]:
@@ -165,7 +164,7 @@ def _attributes(node: "NodeProto") -> dict[str, Any]:
 
 
 def _window(attributes: Mapping[str, Any]) -> Window:
-    top, left, bottom, right = attributes.get("pads") or (0, 0, 0, 0)
+    top, left, bottom, right = map(int, attributes.get("pads") or (0, 0, 0, 0))
     automatic = attributes.get("auto_pad", b"NOTSET").decode()
     padded = automatic == "NOTSET"
     return Window(
@@ -180,5 +179,5 @@ def _window(attributes: Mapping[str, Any]) -> Window:
 
 
 def _pair(values: Any) -> Pair:
-    rows, columns = values
+    rows, columns = map(int, values)
     return rows, columns

@@ -147,7 +147,7 @@ def _numbers(their: Step, own: Step, size: Pair) -> Iterator[tuple[str, object, 
         yield "dilation", their.window.dilation, own.window.dilation
         (their_padding, their_count), (own_padding, own_count) = their.window.placed(size), own.window.placed(size)
         yield "padding", their_padding, own_padding
-        yield f"windows on {_text(size)}", their_count, own_count
+        yield "output", their_count, own_count
     yield "groups", their.groups, own.groups
     if their.contrast and own.contrast:
         for name in ("n", "alpha", "beta", "k"):
