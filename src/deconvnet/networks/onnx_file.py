@@ -100,7 +100,7 @@ class _Reader:
             self.steps.pop()  # a network gives the scores before it
 
     def _follow(self, node: "NodeProto", attributes: Mapping[str, Any]) -> None:
-        match node.op_type:
+        match node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}":
             case "Conv":
                 weight = self._tensor(node.input[1])
                 self._name("conv", weight, node.input[2:])

@@ -16,6 +16,13 @@ from deconvnet.networks.contrast import ContrastConstants, ContrastNorm
 
 Pair = tuple[int, int]
 
+CONVOLUTION = "convolution"
+CONNECTION = "full connection"
+RELU = "ReLU"
+CONTRAST = "contrast normalisation"
+POOLING = "max pooling"
+FLATTENING = "flattening"
+
 
 @dataclass(frozen=True)
 class Window:
@@ -57,6 +64,7 @@ class Step:
     """One operation of a network."""
 
     kind: str
+    """One of the above, or what the file calls an operation that no network of ours has."""
     layer: str
     """The layer with weights that it is, or that it follows."""
     window: Window | None = None
@@ -69,14 +77,6 @@ class Step:
         if self.kind in (CONVOLUTION, CONNECTION):
             return f"the {self.kind} {self.layer}"
         return f"the {self.kind} after {self.layer}" if self.layer else f"a {self.kind} at the start"
-
-
-CONVOLUTION = "convolution"
-CONNECTION = "full connection"
-RELU = "ReLU"
-CONTRAST = "contrast normalisation"
-POOLING = "max pooling"
-FLATTENING = "flattening"
 
 
 class _Tracer(fx.Tracer):
