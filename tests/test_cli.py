@@ -107,7 +107,7 @@ def test_atlas_of_a_folder_with_a_broken_photo_and_a_text_file(run, weights, pho
     ("words", "code", "sentence"),
     [
         (["look", "vgg", "x.jpg", "--out", "o.png"], 2, "There is no network 'vgg'"),
-        (["look", "zfnet", "x.jpg", "--out", "o.png"], 2, "zfnet has no weights of its own yet"),
+        (["look", "zfnet512", "x.jpg", "--out", "o.png"], 2, "zfnet512 has no weights of its own yet"),
         (["look", "zfnet:gone.pth", "x.jpg", "--out", "o.png"], 1, "There is no file gone.pth"),
         (["look", "WEIGHTS", "gone.jpg", "--out", "o.png"], 1, "gone.jpg"),
         (["look", "WEIGHTS", "PHOTO", "--out", "o.txt"], 2, "should end in .png"),
