@@ -143,7 +143,7 @@ def test_parts_that_were_mined_apart_make_the_same_atlas(run, weights, photo_fol
         (["merge", "WEIGHTS", "FOLDER", "gone.safetensors", "--out", "a"], 1, "There is no file gone.safetensors"),
         (["merge", "WEIGHTS", "FOLDER", "PHOTO", "--out", "a"], 1, "is not a whole state file"),
         (["look", "vgg", "x.jpg", "--out", "o.png"], 2, "There is no network 'vgg'"),
-        (["look", "zfnet", "x.jpg", "--out", "o.png"], 2, "zfnet has no weights of its own yet"),
+        (["look", "zfnet512", "x.jpg", "--out", "o.png"], 2, "zfnet512 has no weights of its own yet"),
         (["look", "zfnet:gone.pth", "x.jpg", "--out", "o.png"], 1, "There is no file gone.pth"),
         (["look", "WEIGHTS", "gone.jpg", "--out", "o.png"], 1, "gone.jpg"),
         (["look", "WEIGHTS", "PHOTO", "--out", "o.txt"], 2, "should end in .png"),

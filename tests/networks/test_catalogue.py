@@ -81,6 +81,13 @@ def test_a_network_without_weights_of_its_own_says_what_to_pass():
         load("zfnet512")
 
 
+def test_weights_that_do_not_exist_list_those_there_are():
+    with pytest.raises(DeconvnetError) as caught:
+        load("alexnet:imagenet21k")
+    sentence = "alexnet has no weights 'imagenet21k', and there is no file of that name: there are imagenet1k, PATH, random."
+    assert str(caught.value) == sentence
+
+
 def test_weights_may_stand_in_the_name(trunk, tmp_path):
     file = tmp_path / "a:b.safetensors"
     save_weights(trunk, file)

@@ -87,6 +87,13 @@ def test_a_broken_checkpoint_is_refused(described, tmp_path, contents):
     assert "is not a PyTorch checkpoint" in refusal("zfnet", tmp_path / "a.pth", described)
 
 
+def test_a_text_file_is_told_from_a_checkpoint(described, tmp_path):
+    (tmp_path / "a.pth").write_text("import torch\n")
+    assert "a.pth is not a PyTorch checkpoint, by its first bytes: it is neither a zip archive nor a pickle" in refusal(
+        "zfnet", tmp_path / "a.pth", described
+    )
+
+
 def test_a_truncated_checkpoint_is_refused(trunk, described, tmp_path):
     torch.save(trunk.module.state_dict(), tmp_path / "a.pth")
     whole = (tmp_path / "a.pth").read_bytes()

@@ -2,6 +2,7 @@
 
 import hashlib
 import socket
+import zipfile
 
 import pytest
 import torch
@@ -27,8 +28,8 @@ def cache(tmp_path):
 def publish(monkeypatch):
     """A function that makes a file (or an address) the published weights `zfnet:theirs`."""
 
-    def make(url, sha256):
-        row = Published("zfnet", "theirs.safetensors", sha256, ENTRIES, "theirs", url)
+    def make(url, sha256, sha1=""):
+        row = Published("zfnet", "theirs.safetensors", sha256, ENTRIES, "theirs", url, sha1)
         for module in (published, catalogue):
             monkeypatch.setattr(module, "PUBLISHED", (row,))
 
@@ -120,13 +121,80 @@ def test_a_description_given_apart_wins_over_the_row(theirs, publish, described)
     assert found.preprocessing.mean.flatten().tolist() == pytest.approx([0.5, 0.4, 0.3])
 
 
+# Downloads in an archive
+
+
+@pytest.fixture
+def zipped(theirs):
+    """The file in an archive, beside others that nobody asked for."""
+    archive = theirs.with_suffix(".zip")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("../above", "nothing good")
+        opened.write(theirs, theirs.name)
+    return archive
+
+
+def test_an_archive_is_unpacked_and_its_file_checked(theirs, zipped, cache, publish, trunk):
+    publish(zipped.as_uri(), "", hashlib.sha1(theirs.read_bytes()).hexdigest())
+    assert torch.equal(load("zfnet:theirs").module.conv3.weight, trunk.module.conv3.weight)
+    assert [file.name for file in cache.iterdir()] == ["theirs.safetensors"]
+    assert not (cache.parent / "above").exists()
+    zipped.unlink()
+    assert load("zfnet:theirs").weights == "somebody's"
+
+    kept = cache / "theirs.safetensors"
+    kept.write_bytes(kept.read_bytes()[:-1] + b"!")
+    assert "does not have the checksum that its publisher states (SHA-1 " in refusal("zfnet:theirs")
+
+
+def shortened(archive):
+    archive.write_bytes(archive.read_bytes()[:-1000])
+
+
+def with_a_wrong_byte(archive):
+    whole = bytearray(archive.read_bytes())
+    whole[len(whole) // 2] ^= 255
+    archive.write_bytes(whole)
+
+
+def without_the_file(archive):
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("another.safetensors", "")
+
+
+def with_another_file(archive):
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("theirs.safetensors", "other weights")
+
+
+@pytest.mark.parametrize("change", [shortened, with_a_wrong_byte, without_the_file, with_another_file])
+def test_an_archive_that_is_not_what_its_publisher_made_leaves_nothing(theirs, zipped, cache, publish, change):
+    publish(zipped.as_uri(), "", hashlib.sha1(theirs.read_bytes()).hexdigest())
+    change(zipped)
+    assert refusal("zfnet:theirs").startswith(f"{zipped.as_uri()} did not arrive as its publisher made it (")
+    assert list(cache.iterdir()) == []
+
+
+def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(theirs, zipped, cache, publish, monkeypatch):
+    publish(zipped.as_uri(), "", hashlib.sha1(theirs.read_bytes()).hexdigest())
+    monkeypatch.setattr(published, "_LARGEST", theirs.stat().st_size - 1)
+    assert "it unpacks to more than any of these weights take" in refusal("zfnet:theirs")
+    assert list(cache.iterdir()) == []
+
+
+# The table
+
+
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row.file)
 def test_a_published_name_with_other_contents_is_refused(tmp_path, row):
     file = tmp_path / row.file
     file.write_bytes(b"something else")
     sentence = refusal(row.network, file)
     assert f"{file} does not have the checksum that its publisher states" in sentence
-    assert f"(SHA-256 {digest(file)[:8]}…, not {row.sha256[:8]}…)" in sentence
+    if row.sha256:
+        assert f"(SHA-256 {digest(file)[:8]}…, not {row.sha256[:8]}…)" in sentence
+    else:
+        assert f"(SHA-1 {hashlib.sha1(file.read_bytes()).hexdigest()[:8]}…, not {row.sha1[:8]}…)" in sentence
     assert "delete it and fetch it again, or rename it" in sentence
 
 
@@ -134,8 +202,9 @@ def test_a_published_name_with_other_contents_is_refused(tmp_path, row):
 def test_every_row_is_sound(row):
     assert row.network in catalogue.ARCHITECTURES
     description = catalogue.describe(row.description, row.file)
+    catalogue.check_options(catalogue.ARCHITECTURES[row.network].options, description.options, row.file)
     assert description.preprocessing.crop == catalogue.ARCHITECTURES[row.network].crop
     assert bool(row.keyword) == bool(row.url)
-    assert len(row.sha256) in (8, 64)
+    assert (len(row.sha256), len(row.sha1)) in ((8, 0), (64, 0), (0, 40))
     if len(row.sha256) == 8:  # torch.hub's way: the digest's first digits stand in the file's name
         assert row.file.endswith(f"-{row.sha256}.pth")

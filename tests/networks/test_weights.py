@@ -65,7 +65,7 @@ def test_a_network_comes_back_with_all_that_belongs_to_it(zfnet, tmp_path):
 
 
 def test_preprocessing_and_options_come_back(tmp_path):
-    options = ZFNetOptions(0, 16, (8, 12, 16), ContrastConstants(3, 2e-4, 0.5, 1.5), "norm-pool")
+    options = ZFNetOptions(0, 16, (8, 12, 16), ContrastConstants(3, 2e-4, 0.5, 1.5), "norm-pool", 0, 2, 8)
     preprocessing = Preprocessing(240, 224, 255.0, per_channel((1.1, 2.2, 3.3)), per_channel((4.4, 5.5, 6.6)))
     save_weights(Network(ZFNet(options), preprocessing, name="zfnet"), tmp_path / "a.safetensors")
     found = load("zfnet", tmp_path / "a.safetensors")
@@ -189,6 +189,13 @@ def test_a_description_makes_bare_weights_loadable(bare, trunk, described):
     assert same_weights(found, trunk)
     assert found.weights == "bare.safetensors"
     assert found.preprocessing.mean.flatten().tolist() == pytest.approx([0.5, 0.4, 0.3])
+
+
+def test_an_option_that_does_not_exist_is_looked_for_where_it_was_said(bare, described):
+    described.write_text(described.read_text() + "options = { depth = 3 }\n")
+    assert refusal("zfnet", bare, described).startswith(f"{described} has an unknown option 'depth'")
+    described.write_text(described.read_text().replace("depth = 3", "contrast = { size = 3 }"))
+    assert refusal("zfnet", bare, described).startswith(f"{described} has an unknown option 'size'")
 
 
 def test_a_description_for_another_network_is_refused(bare, described):

@@ -79,6 +79,19 @@ def test_the_order_option_changes_the_output(in_both_orders):
     assert (one - other).abs().max() > 0.01 * one.abs().max()
 
 
+def test_the_model_zoos_zfnet_has_its_sizes():
+    sizes = []
+    with torch.device("meta"):
+        module = ZFNet(ZFNetOptions(padding=0, pool5=2, fc7=1024, middle=(512, 512, 512)))
+        for part in module.modules():
+            if isinstance(part, nn.Conv2d | nn.MaxPool2d | nn.Linear):
+                part.register_forward_hook(lambda part, _, output: sizes.append(tuple(output.shape[-2:])))
+        module(torch.zeros(1, 3, 224, 224))
+    square = [(side, side) for side in (109, 54, 25, 12, 12, 12, 12, 6)]
+    assert sizes == [*square, (1, 4096), (1, 1024), (1, 1000)]
+    assert sum(tensor.numel() for tensor in module.parameters()) == 87_250_536
+
+
 def test_an_order_that_does_not_exist_is_refused():
     with pytest.raises(UsageError, match="not 'pool'"):
         ZFNetOptions(order="pool")

@@ -14,6 +14,7 @@ from deconvnet.networks.classes import imagenet_classes
 from deconvnet.networks.contrast import ContrastConstants
 from deconvnet.networks.description import Description, check_options, describe, read_description
 from deconvnet.networks.network import Network
+from deconvnet.networks.onnx_file import OnnxNetwork, read_onnx
 from deconvnet.networks.preprocessing import torchvision_preprocessing
 from deconvnet.networks.published import PUBLISHED, download, recognise
 from deconvnet.networks.weights import State, check_state, read_weights
@@ -121,6 +122,9 @@ def load(network: str, weights: str | Path | None = None, preprocessing: str | P
             raise UsageError("An untrained network has its own preprocessing: leave --preprocessing out.")
         return _untrained(name)
     file = download(downloads[chosen]) if chosen in downloads else Path(chosen)
+    if not (file.suffix or file.exists()):
+        there = ", ".join([*downloads, "PATH", "random"])
+        raise DeconvnetError(f"{name} has no weights {chosen!r}, and there is no file of that name: there are {there}.")
     return _from_file(name, file, Path(preprocessing) if preprocessing else None)
 
 
@@ -158,10 +162,12 @@ def _untrained(name: str) -> Network:
 
 
 def _from_file(name: str, file: Path, toml: Path | None) -> Network:
-    published = recognise(file)
+    published = recognise(file, PUBLISHED)
     if published is not None and published.network != name:
         raise DeconvnetError(f"{file} holds weights of {published.network}, not of {name}: pass {published.network}:{file}.")
-    state, description = read_weights(file)
+    own = ARCHITECTURES[name].build in (AlexNet2012, ZFNet)
+    onnx = read_onnx(file) if own and file.suffix == ".onnx" else None
+    state, description = (onnx.state, None) if onnx else read_weights(file)
     if toml is not None:
         description = read_description(toml)
     elif published is not None:
@@ -178,7 +184,7 @@ def _from_file(name: str, file: Path, toml: Path | None) -> Network:
     if classes and description.classes and len(description.classes) != classes:
         raise DeconvnetError(f"{file} names {len(description.classes)} classes, but its network has {classes} outputs.")
     loaded = Network(
-        _module(name, classes, state, description, file),
+        _module(name, classes, state, description, file, onnx),
         description.preprocessing,
         name=name,
         weights=description.weights or file.name,
@@ -204,13 +210,17 @@ def _class_count(name: str, state: State) -> int:
     return 0 if trunk else int(architecture.options.classes)
 
 
-def _module(name: str, classes: int, state: State, description: Description, file: Path) -> nn.Module:
-    options = ARCHITECTURES[name].options
-    entries = check_options(options, description.options, str(file))
+def _module(
+    name: str, classes: int, state: State, description: Description, file: Path, onnx: OnnxNetwork | None
+) -> nn.Module:
+    options, source = ARCHITECTURES[name].options, description.source
+    entries = check_options(options, description.options, source)
     if "contrast" in entries:
-        entries["contrast"] = ContrastConstants(**check_options(ContrastConstants(), entries["contrast"], str(file)))
+        entries["contrast"] = ContrastConstants(**check_options(ContrastConstants(), entries["contrast"], source))
     with torch.device("meta"):  # no memory and no time for weights that are replaced at once
         module = ARCHITECTURES[name].build(replace(options, **{**entries, "classes": classes}))
+    if onnx:
+        onnx.check(module, description.preprocessing.crop, str(file), name)
     expected = module.state_dict()
     check_state(state, expected, str(file), name)
     state = {tensor: value.to(torch.float32) for tensor, value in state.items()}

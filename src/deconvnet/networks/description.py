@@ -37,6 +37,8 @@ class Description:
     """Of the network's options dataclass."""
     classes: tuple[tuple[str, str], ...] | None = None
     """(WordNet id, name) of each output."""
+    source: str = ""
+    """Where it was said, for errors."""
 
 
 def describe(
@@ -75,6 +77,7 @@ def describe(
         weights=str(entries.get("weights", "")),
         options=entries.get("options", {}),
         classes=_classes(entries.get("classes"), source),
+        source=source,
     )
 
 

@@ -21,6 +21,7 @@ from deconvnet.files import replacing
 from deconvnet.networks.alexnet import AlexNet2012
 from deconvnet.networks.description import Description, describe, preprocessing_entries
 from deconvnet.networks.network import Network
+from deconvnet.networks.pytorchcv import our_names
 from deconvnet.networks.zfnet import ZFNet
 
 State = dict[str, Tensor]
@@ -37,7 +38,9 @@ def read_weights(file: Path) -> tuple[State, Description | None]:
     if file.suffix in _CHECKPOINTS:
         return _read_checkpoint(file), None
     kinds = ", ".join([".safetensors", *sorted(_CHECKPOINTS)])
-    raise DeconvnetError(f"{file} is not a kind of weights file that can be read: it takes {kinds}.")
+    raise DeconvnetError(
+        f"{file} is not a kind of weights file that can be read: it takes {kinds}, or .onnx for alexnet2012 and the ZFNets."
+    )
 
 
 def _read_safetensors(file: Path) -> tuple[State, Description | None]:
@@ -59,6 +62,12 @@ def _read_safetensors(file: Path) -> tuple[State, Description | None]:
 
 
 def _read_checkpoint(file: Path) -> State:
+    with file.open("rb") as opened:
+        if not opened.read(2).startswith((b"PK", b"\x80")):
+            raise DeconvnetError(
+                f"{file} is not a PyTorch checkpoint, by its first bytes: it is neither a zip archive nor a pickle, as "
+                "torch.save writes them."
+            )
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and torch each raise their own kinds
@@ -72,7 +81,7 @@ def _read_checkpoint(file: Path) -> State:
             loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise DeconvnetError(f"{file} holds no state dictionary: save one with torch.save(module.state_dict(), path).")
-    return {str(name).removeprefix("module."): value for name, value in loaded.items()}
+    return our_names({str(name).removeprefix("module."): value for name, value in loaded.items()})
 
 
 def check_state(state: State, expected: Mapping[str, Tensor], source: str, network: str) -> None:
@@ -92,11 +101,11 @@ def check_state(state: State, expected: Mapping[str, Tensor], source: str, netwo
             raise DeconvnetError(f"{source} has {name} of shape {found}, but {network} has {wanted}.")
 
 
-def file_digest(file: Path) -> str:
-    """SHA-256 of a file's bytes."""
+def file_digest(file: Path, algorithm: str = "sha256") -> str:
+    """SHA-256 (or another digest that `hashlib` has) of a file's bytes."""
     try:
         with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+            return hashlib.file_digest(opened, algorithm).hexdigest()
     except FileNotFoundError:
         raise DeconvnetError(f"There is no file {file}.") from None
     except OSError as error:

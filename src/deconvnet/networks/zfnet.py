@@ -23,6 +23,12 @@ class ZFNetOptions:
     contrast: ContrastConstants = field(default_factory=ContrastConstants)
     order: Literal["pool-norm", "norm-pool"] = "pool-norm"
     """Pooling before contrast normalisation, as Fig. 3's caption says, or after it, as published re-implementations do."""
+    padding: int = 1
+    """Of conv1. With 0, maps are 109 → pool 54, 25 → pool 12, 12, 12, 12 → pool 6."""
+    pool5: int = 3
+    """Rows and columns of the last pooling's windows."""
+    fc7: int = 0
+    """Units in fc7; 0 means as many as in fc6."""
 
     def __post_init__(self) -> None:
         if self.order not in ("pool-norm", "norm-pool"):  # it may come from a file
@@ -39,7 +45,7 @@ class ZFNet(nn.Module):
         super().__init__()
         self.options = options = options or ZFNetOptions()
         third, fourth, fifth = options.middle
-        self.conv1 = nn.Conv2d(3, 96, 7, stride=2, padding=1)
+        self.conv1 = nn.Conv2d(3, 96, 7, stride=2, padding=options.padding)
         self.conv2 = nn.Conv2d(96, 256, 5, stride=2)
         self.conv3 = nn.Conv2d(256, third, 3, padding=1)
         self.conv4 = nn.Conv2d(third, fourth, 3, padding=1)
@@ -47,11 +53,12 @@ class ZFNet(nn.Module):
         self.relu = nn.ReLU()
         self.norm = ContrastNorm(options.contrast)
         self.pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+        self.pool5 = nn.MaxPool2d(options.pool5, stride=2, ceil_mode=True)
         self.dropout = nn.Dropout(0.5)
         if options.classes:
             self.fc6 = nn.Linear(fifth * 6 * 6, options.hidden)
-            self.fc7 = nn.Linear(options.hidden, options.hidden)
-            self.fc8 = nn.Linear(options.hidden, options.classes)
+            self.fc7 = nn.Linear(options.hidden, options.fc7 or options.hidden)
+            self.fc8 = nn.Linear(options.fc7 or options.hidden, options.classes)
         initialise(self)
 
     def _pool_and_normalise(self, x: Tensor) -> Tensor:
@@ -69,7 +76,7 @@ class ZFNet(nn.Module):
         x = self._pool_and_normalise(self.relu(self.conv2(x)))
         x = self.relu(self.conv3(x))
         x = self.relu(self.conv4(x))
-        x = self.pool(self.relu(self.conv5(x)))
+        x = self.pool5(self.relu(self.conv5(x)))
         if not self.options.classes:
             return x
         x = x.flatten(1)
