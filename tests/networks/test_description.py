@@ -87,7 +87,10 @@ def test_the_thousand_classes_have_a_short_name():
 def test_an_unknown_entry_is_named():
     sentence = refusal({**SOUND, "colour": 1})
     assert "has an unknown entry 'colour'" in sentence
-    assert "it needs resize, crop, channels, scale, mean and may have std, network, weights, options, classes" in sentence
+    assert (
+        "it needs resize, crop, channels, scale, mean and may have std, interpolation, network, weights, options, classes"
+        in sentence
+    )
 
 
 @pytest.mark.parametrize("name", SOUND)

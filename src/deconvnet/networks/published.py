@@ -1,6 +1,6 @@
 """Weights that others published, recognised by name and digest, with what their files do not say of themselves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -62,12 +62,12 @@ PUBLISHED = (
 )
 
 
-def recognise(file: Path) -> Published | None:
-    """The row for a file: by its digest, whatever it is called. Raises `DeconvnetError` if it has a published file's name
-    and another's contents.
+def recognise(file: Path, rows: Sequence[Published]) -> Published | None:
+    """The row for a file among `rows`: by its digest, whatever it is called. Raises `DeconvnetError` if it has a published
+    file's name and another's contents.
     """
     digest = file_digest(file)
-    for published in PUBLISHED:
+    for published in rows:
         if digest.startswith(published.sha256):
             return published
         if file.name == published.file:
