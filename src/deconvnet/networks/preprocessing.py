@@ -18,6 +18,9 @@ from deconvnet.errors import UsageError
 Interpolation = Literal["bilinear", "bicubic"]
 INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 
+#: Photos that are longer than this many times their width, or the other way round, are absurdly long.
+_LONGEST = 100
+
 
 @dataclass(frozen=True, eq=False)
 class Preprocessing:
@@ -54,10 +57,15 @@ class Preprocessing:
         shorter = min(width, height)
         resized = (int(self.resize * width / shorter), int(self.resize * height / shorter))  # as torchvision rounds
         left, top = (round((side - self.crop) / 2) for side in resized)
+        how = Image.Resampling[self.interpolation.upper()]
+        if self.interpolation == "bicubic" and max(resized) <= _LONGEST * self.resize:
+            # It overshoots and is cut off at 0 and 255 between two passes, whose order Pillow chooses by the sizes: as
+            # torchvision does it, or some pixels differ by ten grey levels.
+            return photo.resize(resized, how).crop((left, top, left + self.crop, top + self.crop))
         across, down = width / resized[0], height / resized[1]
         # Only the crop is resampled, so that an absurdly long photo costs no more than others.
         box = (left * across, top * down, (left + self.crop) * across, (top + self.crop) * down)
-        return photo.resize((self.crop, self.crop), Image.Resampling[self.interpolation.upper()], box=box)
+        return photo.resize((self.crop, self.crop), how, box=box)
 
     def __call__(self, photo: Image.Image) -> Tensor:
         """A photo as the network's input, (3, crop, crop) float32."""
