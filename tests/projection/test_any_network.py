@@ -331,9 +331,22 @@ class Pooled(Small):
         return relu(relu(self.c(x)).mean(dim=(2, 3)))
 
 
+class SlicedInPlaceStatement(Small):
+    """The whole is used after a part of it was rectified through a view."""
+
+    def forward(self, x):
+        x = self.a(x)
+        x[:, :4].relu_()
+        return self.relu(self.b(x))
+
+    def plainly(self, x, relu):
+        x = self.a(x)
+        return relu(self.b(torch.cat([relu(x[:, :4]), x[:, 4:]], dim=1)))
+
+
 SMALL = [
     SharedRelu, SharedInPlaceRelu, SharedConvolution, Functional, InPlaceStatement, Residual, InPlaceResidual, PreActivation,
-    Concatenation, Depthwise, Shuffled, Padded, Chunked, InPlaceOnItsInput, RectifiedInput, Pooled,
+    Concatenation, Depthwise, Shuffled, Padded, Chunked, InPlaceOnItsInput, RectifiedInput, Pooled, SlicedInPlaceStatement,
 ]  # fmt: skip
 
 
