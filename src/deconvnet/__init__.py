@@ -6,7 +6,19 @@ An implementation of Zeiler & Fergus, "Visualizing and Understanding Convolution
 from deconvnet.atlas import Atlas
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.mining import mine
-from deconvnet.networks import Network, Preprocessing, load
+from deconvnet.networks import Network, Preprocessing, load, per_channel, torchvision_preprocessing
 from deconvnet.projection import picture, project
 
-__all__ = ["Atlas", "DeconvnetError", "Network", "Preprocessing", "UsageError", "load", "mine", "picture", "project"]
+__all__ = [
+    "Atlas",
+    "DeconvnetError",
+    "Network",
+    "Preprocessing",
+    "UsageError",
+    "load",
+    "mine",
+    "per_channel",
+    "picture",
+    "project",
+    "torchvision_preprocessing",
+]

@@ -39,7 +39,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-NetworkArgument = Annotated[str, typer.Argument(metavar="NETWORK", help="NAME or NAME:WEIGHTS, see `deconvnet networks`.")]
+_NETWORK_HELP = "NAME, NAME:WEIGHTS, torchvision:NAME or FILE.py:FUNCTION, see `deconvnet networks`."
+NetworkArgument = Annotated[str, typer.Argument(metavar="NETWORK", help=_NETWORK_HELP)]
 ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="One photo.")]
 DeviceOption = Annotated[
     str, typer.Option(help="cpu, cuda or mps.  [default: cuda if there is one, else cpu]", show_default=False)
@@ -101,21 +102,34 @@ def _example(*lines: str) -> str:
     return "**Example**\n\n" + "\n\n".join(f"`{line}`" for line in lines)
 
 
-@app.command(epilog=_example("deconvnet networks"))
-def networks(as_json: JsonOption = False) -> None:
+@app.command(epilog=_example("deconvnet networks", "deconvnet networks torchvision:resnet18"))
+def networks(
+    network: Annotated[
+        str, typer.Argument(metavar="[NETWORK]", help="Only this one: NAME, torchvision:NAME or FILE.py:FUNCTION.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
     """List what can be looked at: networks, where their weights come from, and their layers."""
-    found = {name: describe_network(name) for name in ARCHITECTURES}
+    found = {name: describe_network(name) for name in ([network] if network else ARCHITECTURES)}
     if as_json:
         print(json.dumps(found, indent=1))
         return
-    console = Console()
+    console = Console(highlight=False)
     for name, described in found.items():
         console.print(f"\n[bold]{name}[/bold]: {described['summary']}")
-        console.print(f"weights: {', '.join(f'{name}:{weights}' for weights in described['weights'])}")
+        if described["weights"]:
+            console.print(f"weights: {', '.join(f'{name}:{weights}' for weights in described['weights'])}")
         table = Table("layer", "units", "feature map", "receptive field", box=None)
         for layer in described["layers"]:
             table.add_row(layer["name"], str(layer["units"]), *("×".join(map(str, layer[key])) for key in ("map", "field")))
         console.print(table)
+    if not network:
+        console.print(
+            "\n[bold]torchvision:NAME[/bold]: any classification model of torchvision, such as torchvision:resnet18"
+        )
+        console.print(
+            "[bold]FILE.py:FUNCTION[/bold]: your own; the function returns deconvnet.Network(module, preprocessing)"
+        )
 
 
 @app.command(epilog=_example("deconvnet look alexnet:imagenet1k dog.jpg --out dog.png"))
@@ -306,7 +320,7 @@ def merge(
     epilog=_example("deconvnet demo --network alexnet:imagenet1k", "deconvnet demo --network alexnet2012:trunk.safetensors")
 )
 def demo(
-    network: Annotated[str, typer.Option(metavar="NETWORK", help="NAME or NAME:WEIGHTS, see `deconvnet networks`.")] = "",
+    network: Annotated[str, typer.Option(metavar="NETWORK", help=_NETWORK_HELP)] = "",
     out: Annotated[Path, typer.Option(help="The new folder for photos and atlas.")] = Path("demo"),
     device: DeviceOption = "",
     as_json: JsonOption = False,

@@ -53,6 +53,7 @@ def test_only_the_preprocessing_must_be_said():
     found = describe(SOUND, "weights.toml")
     assert found.preprocessing.std.tolist() == [[[1]], [[1]], [[1]]]
     assert (found.network, found.weights, found.options, found.classes) == ("", "", {}, None)
+    assert found.preprocessing.interpolation == "bilinear"
 
 
 def test_one_number_is_the_mean_of_all_channels():
@@ -87,7 +88,10 @@ def test_the_thousand_classes_have_a_short_name():
 def test_an_unknown_entry_is_named():
     sentence = refusal({**SOUND, "colour": 1})
     assert "has an unknown entry 'colour'" in sentence
-    assert "it needs resize, crop, channels, scale, mean and may have std, network, weights, options, classes" in sentence
+    assert (
+        "it needs resize, crop, channels, scale, mean and may have std, interpolation, network, weights, options, classes"
+        in sentence
+    )
 
 
 @pytest.mark.parametrize("name", SOUND)
@@ -106,6 +110,8 @@ def test_a_missing_entry_is_named(name):
         ({"crop": 0}, "crop = 0"),
         ({"resize": 256.5}, "resize = 256.5"),
         ({"resize": "256"}, "both are pixels"),
+        ({"interpolation": "nearest"}, "says interpolation = 'nearest': it is"),
+        ({"interpolation": ["bicubic"]}, "says interpolation = ['bicubic']"),
         ({"mean": [1, 2]}, "mean is [1, 2]: it is one number or three"),
         ({"mean": ["a", "b", "c"]}, "it is one number or three"),
         ({"mean": {}}, "it is one number or three"),
@@ -154,11 +160,14 @@ def test_a_missing_toml_file_is_named(tmp_path):
         read_description(tmp_path / "d.toml")
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("channels", ["RGB", "BGR"])
-def test_a_preprocessing_survives_being_written_and_read(channels):
-    before = describe({**SOUND, "channels": channels, "scale": 255, "std": [4, 5, 6]}, "").preprocessing
+def test_a_preprocessing_survives_being_written_and_read(channels, interpolation):
+    entries = {**SOUND, "channels": channels, "scale": 255, "std": [4, 5, 6], "interpolation": interpolation}
+    before = describe(entries, "").preprocessing
     after = describe(preprocessing_entries(before, "mean.npy"), "").preprocessing
     assert (after.resize, after.crop, after.scale) == (before.resize, before.crop, before.scale)
+    assert after.interpolation == before.interpolation == interpolation
     assert torch.equal(after.mean, before.mean)
     assert torch.equal(after.std, before.std)
 

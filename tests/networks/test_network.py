@@ -39,6 +39,19 @@ def test_layers_of_others_are_named_by_their_modules():
     assert list(network.layers) == [f"features.{n}" for n in (1, 4, 7, 9, 11)] + ["classifier.2", "classifier.5"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "saying"),
+    [
+        ((torchvision.models.alexnet, torchvision_preprocessing()), r"needs a torch\.nn\.Module, such as .*, not <function"),
+        ((nn.ReLU(), None), "needs the Preprocessing that its weights were trained with"),
+        ((nn.ReLU(), torchvision_preprocessing), "such as torchvision_preprocessing"),
+    ],
+)
+def test_what_is_no_module_or_no_preprocessing_is_refused(arguments, saying):
+    with pytest.raises(UsageError, match=saying):
+        Network(*arguments)
+
+
 def test_an_unknown_layer_lists_the_layers(trunk):
     with pytest.raises(UsageError, match=r"zfnet has no layer 'fc6'; its layers are conv1, conv2, conv3, conv4, conv5\."):
         trunk.activations(torch.zeros(1, 3, 224, 224), "fc6")

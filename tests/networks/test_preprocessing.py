@@ -5,8 +5,10 @@ import pytest
 import torch
 from PIL import Image
 from torchvision.models import AlexNet_Weights
-from torchvision.transforms import functional
+from torchvision.transforms import InterpolationMode, functional
+from torchvision.transforms._presets import ImageClassification
 
+from deconvnet.errors import UsageError
 from deconvnet.networks import Preprocessing, torchvision_preprocessing
 from deconvnet.networks.preprocessing import per_channel
 
@@ -25,14 +27,44 @@ def grey_levels(difference):
     return (difference * torchvision_preprocessing().std * 255).abs().max().item()
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(("width", "height"), SIZES)
-def test_inputs_are_torchvisions_within_one_grey_level(width, height):
+def test_inputs_are_torchvisions_within_one_grey_level(width, height, interpolation):
     photo = noise(width, height)
-    ours, theirs = torchvision_preprocessing()(photo), AlexNet_Weights.IMAGENET1K_V1.transforms()(photo)
+    transforms = AlexNet_Weights.IMAGENET1K_V1.transforms(interpolation=InterpolationMode(interpolation))
+    ours, theirs = torchvision_preprocessing(interpolation=interpolation)(photo), transforms(photo)
     assert ours.shape == theirs.shape == (3, 224, 224)
     assert ours.dtype == torch.float32
     assert grey_levels(ours - theirs) < 1.001
     assert (ours - theirs).abs().mean() < 0.005  # rounding, not a shifted crop
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("resize", "crop"), [(236, 224), (342, 299), (384, 384)])
+def test_a_camera_photo_is_seen_as_torchvision_sees_it(resize, crop, interpolation):
+    coarse = noise(75, 50)
+    photo = coarse.resize((3000, 2000), Image.Resampling.BICUBIC)
+    theirs = ImageClassification(crop_size=crop, resize_size=resize, interpolation=InterpolationMode(interpolation))(photo)
+    ours = torchvision_preprocessing(resize, crop, interpolation)(photo)
+    assert grey_levels(ours - theirs) < 1.001
+    assert (ours - theirs).abs().mean() < 0.005
+
+
+@pytest.mark.parametrize(
+    ("changes", "saying"),
+    [
+        ({"crop": 257}, "resize = 256, crop = 257: crop is from 1 to resize"),
+        ({"crop": 0}, "crop is from 1 to resize"),
+        ({"mean": (0.5, 0.5, 0.5)}, "The mean of a preprocessing is a tensor: per_channel"),
+        ({"mean": torch.zeros(3)}, "The mean of a preprocessing is a tensor: per_channel"),
+        ({"std": 1.0}, "The std of a preprocessing is a tensor"),
+        ({"interpolation": "nearest"}, 'is "bilinear" or "bicubic", not \'nearest\''),
+    ],
+)
+def test_what_no_photo_could_go_through_is_refused(changes, saying):
+    sound = {"resize": 256, "crop": 224, "scale": 1.0, "mean": per_channel((0, 0, 0)), "std": per_channel((1, 1, 1))}
+    with pytest.raises(UsageError, match=saying):
+        Preprocessing(**{**sound, **changes})
 
 
 def test_a_grey_photo_becomes_three_equal_channels():

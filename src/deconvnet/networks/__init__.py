@@ -5,7 +5,7 @@ from deconvnet.networks.catalogue import ARCHITECTURES, describe_network, load
 from deconvnet.networks.classes import imagenet_classes
 from deconvnet.networks.contrast import ContrastConstants
 from deconvnet.networks.network import Network
-from deconvnet.networks.preprocessing import Preprocessing, torchvision_preprocessing
+from deconvnet.networks.preprocessing import Preprocessing, per_channel, torchvision_preprocessing
 from deconvnet.networks.weights import save_weights
 from deconvnet.networks.zfnet import ZFNet, ZFNetOptions
 
@@ -21,6 +21,7 @@ __all__ = [
     "describe_network",
     "imagenet_classes",
     "load",
+    "per_channel",
     "save_weights",
     "torchvision_preprocessing",
 ]

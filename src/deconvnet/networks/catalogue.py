@@ -1,7 +1,8 @@
 """The networks that can be named on the command line, and `load`, which makes one ready to be looked at."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,38 +10,20 @@ import torch
 from torch import nn
 
 from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.networks import torchvision_models
 from deconvnet.networks.alexnet import AlexNet2012, AlexNetOptions
+from deconvnet.networks.architecture import Architecture, build_empty
 from deconvnet.networks.classes import imagenet_classes
 from deconvnet.networks.contrast import ContrastConstants
 from deconvnet.networks.description import Description, check_options, describe, read_description
 from deconvnet.networks.network import Network
 from deconvnet.networks.onnx_file import OnnxNetwork, read_onnx
+from deconvnet.networks.own_file import load_function, split
 from deconvnet.networks.preprocessing import torchvision_preprocessing
-from deconvnet.networks.published import PUBLISHED, download, recognise
+from deconvnet.networks.published import PUBLISHED, Published, download, recognise
+from deconvnet.networks.torchvision_models import PREFIX, TorchvisionOptions, build
 from deconvnet.networks.weights import State, check_state, read_weights
 from deconvnet.networks.zfnet import ZFNet, ZFNetOptions
-
-
-@dataclass(frozen=True)
-class TorchvisionOptions:
-    """torchvision's `alexnet` comes in one shape."""
-
-    classes: int = 1000
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """One kind of network."""
-
-    summary: str
-    options: Any
-    """The options it has by default, a dataclass with at least `classes`."""
-    build: Callable[[Any], nn.Module]
-    crop: int
-    classifier: str
-    """Prefix of the names of the fully connected layers' tensors."""
-    last: str
-    """The tensor whose first dimension is the number of classes."""
 
 
 def _layer_names(classes: int) -> list[str]:
@@ -48,20 +31,11 @@ def _layer_names(classes: int) -> list[str]:
     return ["conv1", "conv2", "conv3", "conv4", "conv5", *(["fc6", "fc7"] if classes else [])]
 
 
-def _torchvision_alexnet(options: TorchvisionOptions) -> nn.Module:
-    import torchvision  # takes as long to import as torch itself, and only this network needs it
-
-    module: nn.Module = torchvision.models.alexnet(num_classes=options.classes or 1)
-    if not options.classes:
-        module.classifier = nn.Identity()
-    return module
-
-
 _ZFNET = Architecture(
     "Zeiler & Fergus' change of it (Fig. 3): dense, 7×7 first filters at stride 2",
     ZFNetOptions(),
     ZFNet,
-    224,
+    torchvision_preprocessing(),
     "fc",
     "fc8.weight",
 )
@@ -70,8 +44,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "alexnet": Architecture(
         'torchvision\'s AlexNet (Krizhevsky 2014, "one weird trick"): no groups, no normalisation',
         TorchvisionOptions(),
-        _torchvision_alexnet,
-        224,
+        partial(build, "alexnet"),
+        torchvision_preprocessing(),
         "classifier.",
         "classifier.6.weight",
     ),
@@ -79,7 +53,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         "AlexNet as published in 2012: groups, contrast normalisation, 11×11 first filters at stride 4",
         AlexNetOptions(),
         AlexNet2012,
-        227,
+        torchvision_preprocessing(crop=227),
         "fc",
         "fc8.weight",
     ),
@@ -100,20 +74,27 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 def load(network: str, weights: str | Path | None = None, preprocessing: str | Path | None = None) -> Network:
     """Load a network by name, on the CPU.
 
-    `network` is NAME or NAME:WEIGHTS with a name of `ARCHITECTURES`; `weights` may be given apart. WEIGHTS is a file, the
-    name of published weights (`imagenet1k` for `alexnet`: downloaded once, checked), or `random` (untrained, seed 0).
+    `network` is NAME or NAME:WEIGHTS with a name of `ARCHITECTURES` or `torchvision:MODEL` for any of torchvision's
+    classification models; `weights` may be given apart. WEIGHTS is a file, the name of published weights (`imagenet1k` for
+    `alexnet`, `IMAGENET1K_V1` … for torchvision's: downloaded once, checked), or `random` (untrained, seed 0).
     `preprocessing` is a TOML file that describes weights that do not describe themselves.
+
+    `FILE.py:function` is a network of your own: a function without arguments that returns a `Network`. The file is run.
 
     Raises `UsageError` for an unknown name, `DeconvnetError` for weights that are missing, damaged, of another network, or
     that nothing is known about.
     """
-    name, _, after = network.partition(":")
-    if name not in ARCHITECTURES:
-        raise UsageError(f"There is no network {name!r}; there are {', '.join(ARCHITECTURES)}.")
+    own = _own_file(network)
+    if own:
+        if weights is not None or preprocessing is not None:
+            raise UsageError(f"{network} loads its own weights: give neither weights nor preprocessing beside it.")
+        return load_function(*own)
+    name, after = _split(network)
+    architecture = _architecture(name)
     if weights is not None and after:
         raise UsageError(f"Weights were given twice, as {after!r} and as {str(weights)!r}: give them once.")
     chosen = str(weights) if weights is not None else after
-    downloads = {row.keyword: row for row in PUBLISHED if row.network == name and row.keyword}
+    downloads = {row.keyword: row for row in _rows(name) if row.network == name and row.keyword}
     chosen = chosen or next(iter(downloads), "")
     if not chosen:
         raise UsageError(f"{name} has no weights of its own yet: pass {name}:PATH, or {name}:random for an untrained one.")
@@ -121,24 +102,32 @@ def load(network: str, weights: str | Path | None = None, preprocessing: str | P
         if preprocessing:
             raise UsageError("An untrained network has its own preprocessing: leave --preprocessing out.")
         return _untrained(name)
-    file = download(downloads[chosen]) if chosen in downloads else Path(chosen)
-    if not (file.suffix or file.exists()):
-        there = ", ".join([*downloads, "PATH", "random"])
-        raise DeconvnetError(f"{name} has no weights {chosen!r}, and there is no file of that name: there are {there}.")
+    if chosen in downloads:
+        _ = _empty(name, architecture).layers  # refuses a network that never rectifies before it is downloaded
+        file = download(downloads[chosen])
+    else:
+        file = Path(chosen)
+        if not (file.suffix or file.exists()):
+            there = ", ".join([*downloads, "PATH", "random"])
+            raise DeconvnetError(f"{name} has no weights {chosen!r}, and there is no file of that name: there are {there}.")
     return _from_file(name, file, Path(preprocessing) if preprocessing else None)
 
 
 def describe_network(name: str) -> dict[str, Any]:
-    """What `load` can make of a name: a summary, the weights it takes, and its layers (without allocating any)."""
-    architecture = ARCHITECTURES[name]
-    with torch.device("meta"):
-        module = architecture.build(architecture.options)
-    names = _layer_names(architecture.options.classes)
-    network = Network(module, torchvision_preprocessing(crop=architecture.crop), name=name, layer_names=names)
+    """What `load` can make of a name without weights, or of `FILE.py:function`: a summary, the weights it takes, and its
+    layers (without allocating any).
+    """
+    own = _own_file(name)
+    if own:
+        network, summary, weights = load_function(*own), f"a network of {own[0]}", []
+    else:
+        architecture = _architecture(name)
+        network, summary = _empty(name, architecture), architecture.summary
+        weights = [*(row.keyword for row in _rows(name) if row.network == name and row.keyword), "PATH", "random"]
     return {
-        "summary": architecture.summary,
-        "weights": [*(row.keyword for row in PUBLISHED if row.network == name and row.keyword), "PATH", "random"],
-        "input": architecture.crop,
+        "summary": summary,
+        "weights": weights,
+        "input": network.preprocessing.crop,
         "layers": [
             {"name": layer.name, "units": layer.units, "map": list(layer.map_size), "field": list(layer.field.size)}
             for layer in network.layers.values()
@@ -146,26 +135,60 @@ def describe_network(name: str) -> dict[str, Any]:
     }
 
 
+def _own_file(network: str) -> tuple[Path, str] | None:
+    return None if network.startswith(PREFIX) or network.partition(":")[0] in ARCHITECTURES else split(network)
+
+
+def _split(network: str) -> tuple[str, str]:
+    """NAME and WEIGHTS (or nothing) of NAME:WEIGHTS."""
+    prefix = PREFIX if network.startswith(PREFIX) else ""
+    name, _, weights = network.removeprefix(prefix).partition(":")
+    return prefix + name, weights
+
+
+def _architecture(name: str) -> Architecture:
+    if name.startswith(PREFIX):
+        return torchvision_models.architecture(name.removeprefix(PREFIX))
+    if name not in ARCHITECTURES:
+        raise UsageError(
+            f"There is no network {name!r}; there are {', '.join(ARCHITECTURES)}, {PREFIX}MODEL and FILE.py:FUNCTION."
+        )
+    return ARCHITECTURES[name]
+
+
+def _rows(name: str) -> tuple[Published, ...]:
+    """The published weights among which files for a network are recognised."""
+    return torchvision_models.published() if name.startswith(PREFIX) else PUBLISHED
+
+
+def _empty(name: str, architecture: Architecture) -> Network:
+    """The network without memory for its weights: good for its layers."""
+    module = build_empty(architecture.build, architecture.options)
+    names = _layer_names(architecture.options.classes) if architecture.paper_names else None
+    return Network(module, architecture.preprocessing, name=name, layer_names=names)
+
+
 def _untrained(name: str) -> Network:
-    architecture = ARCHITECTURES[name]
+    architecture = _architecture(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = architecture.build(architecture.options).eval()
     return Network(
         module,
-        torchvision_preprocessing(crop=architecture.crop),
+        architecture.preprocessing,
         name=name,
         weights="untrained, seed 0",
-        layer_names=_layer_names(architecture.options.classes),
+        layer_names=_layer_names(architecture.options.classes) if architecture.paper_names else None,
         classes=imagenet_classes(),
     )
 
 
 def _from_file(name: str, file: Path, toml: Path | None) -> Network:
-    published = recognise(file, PUBLISHED)
+    architecture = _architecture(name)
+    published = recognise(file, _rows(name))
     if published is not None and published.network != name:
         raise DeconvnetError(f"{file} holds weights of {published.network}, not of {name}: pass {published.network}:{file}.")
-    own = ARCHITECTURES[name].build in (AlexNet2012, ZFNet)
+    own = architecture.build in (AlexNet2012, ZFNet)
     onnx = read_onnx(file) if own and file.suffix == ".onnx" else None
     state, description = (onnx.state, None) if onnx else read_weights(file)
     if toml is not None:
@@ -178,8 +201,17 @@ def _from_file(name: str, file: Path, toml: Path | None) -> Network:
             "describe it with --preprocessing FILE.toml (docs/file-formats.md has an example)."
         )
     theirs = ARCHITECTURES.get(description.network)
-    if description.network and (theirs is None or theirs.build is not ARCHITECTURES[name].build):
+    if description.network not in ("", name) and (theirs is None or theirs.build is not architecture.build):
         raise DeconvnetError(f"{file} holds weights of {description.network}: pass {description.network}:{file}.")
+    unsaid = [option for option in architecture.stated if option not in description.options]
+    if unsaid:
+        raise DeconvnetError(
+            f"{toml or file} does not say whether {file} was trained with {unsaid[0]}: write {unsaid[0]} = true (as "
+            "torchvision has it in a network that it loads trained) or false under [options]."
+        )
+    state = architecture.adapt(state)
+    if description.options.get("classes") == 0:  # its classifier holds nothing
+        state = {tensor: value for tensor, value in state.items() if not tensor.startswith(architecture.classifier)}
     classes = _class_count(name, state)
     if classes and description.classes and len(description.classes) != classes:
         raise DeconvnetError(f"{file} names {len(description.classes)} classes, but its network has {classes} outputs.")
@@ -188,7 +220,7 @@ def _from_file(name: str, file: Path, toml: Path | None) -> Network:
         description.preprocessing,
         name=name,
         weights=description.weights or file.name,
-        layer_names=_layer_names(classes),
+        layer_names=_layer_names(classes) if architecture.paper_names else None,
         classes=description.classes if classes else None,
         classifies=classes > 0,
     )
@@ -203,7 +235,7 @@ def _from_file(name: str, file: Path, toml: Path | None) -> Network:
 
 def _class_count(name: str, state: State) -> int:
     """How many classes the weights tell apart; 0 for a trunk, which has no fully connected layers."""
-    architecture = ARCHITECTURES[name]
+    architecture = _architecture(name)
     if architecture.last in state:
         return state[architecture.last].shape[0]
     trunk = not any(tensor.startswith(architecture.classifier) for tensor in state)
@@ -213,19 +245,22 @@ def _class_count(name: str, state: State) -> int:
 def _module(
     name: str, classes: int, state: State, description: Description, file: Path, onnx: OnnxNetwork | None
 ) -> nn.Module:
-    options, source = ARCHITECTURES[name].options, description.source
+    architecture = _architecture(name)
+    options, source = architecture.options, description.source
     entries = check_options(options, description.options, source)
     if "contrast" in entries:
         entries["contrast"] = ContrastConstants(**check_options(ContrastConstants(), entries["contrast"], source))
-    with torch.device("meta"):  # no memory and no time for weights that are replaced at once
-        module = ARCHITECTURES[name].build(replace(options, **{**entries, "classes": classes}))
+    if description.bgr and entries.get("transform_input"):
+        raise DeconvnetError(f"{file} is said to expect BGR and to transform its input, which is defined for RGB only.")
+    module = build_empty(architecture.build, replace(options, **{**entries, "classes": classes}))
     if onnx:
         onnx.check(module, description.preprocessing.crop, str(file), name)
     expected = module.state_dict()
     check_state(state, expected, str(file), name)
-    state = {tensor: value.to(torch.float32) for tensor, value in state.items()}
+    for tensor, value in state.items():  # into the module's own dictionary, which knows the versions of its parts
+        expected[tensor] = value.to(torch.float32) if value.is_floating_point() else value
     if description.bgr:
         first = next(iter(expected))
-        state[first] = state[first].flip(1)
-    module.load_state_dict(state, assign=True)
+        expected[first] = expected[first].flip(1)
+    module.load_state_dict(expected, assign=True)
     return module.eval()

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from deconvnet.errors import DeconvnetError
 from deconvnet.networks.classes import imagenet_classes
-from deconvnet.networks.preprocessing import Preprocessing, per_channel
+from deconvnet.networks.preprocessing import INTERPOLATIONS, Preprocessing, per_channel
 
 _REQUIRED = ("resize", "crop", "channels", "scale", "mean")
-_OPTIONAL = ("std", "network", "weights", "options", "classes")
+_OPTIONAL = ("std", "interpolation", "network", "weights", "options", "classes")
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,13 @@ def describe(
     std = _numbers(entries.get("std", 1.0), f"{source}: std")
     if mean.shape not in ((3, 1, 1), (3, crop, crop)) or not (std > 0).all() or not mean.isfinite().all():
         raise DeconvnetError(f"{source} needs a mean of 1 or 3 numbers or an image (3, {crop}, {crop}), and std above 0.")
+    interpolation = entries.get("interpolation", "bilinear")
+    if interpolation not in INTERPOLATIONS:
+        raise DeconvnetError(f'{source} says interpolation = {interpolation!r}: it is "bilinear" or "bicubic".')
     if channels == "BGR":
         mean, std = mean.flip(0), std.flip(0)
     return Description(
-        Preprocessing(resize, crop, float(scale), mean, std),
+        Preprocessing(resize, crop, float(scale), mean, std, interpolation),
         bgr=channels == "BGR",
         network=str(entries.get("network", "")),
         weights=str(entries.get("weights", "")),
@@ -97,6 +100,7 @@ def preprocessing_entries(preprocessing: Preprocessing, mean_image: str) -> dict
     return {
         "resize": preprocessing.resize,
         "crop": preprocessing.crop,
+        "interpolation": preprocessing.interpolation,
         "channels": "RGB",
         "scale": preprocessing.scale,
         "mean": mean_image if preprocessing.mean.shape[-1] > 1 else preprocessing.mean.flatten().tolist(),

@@ -39,6 +39,13 @@ class Network:
         run (default: conv1, conv2 … for our own modules, module paths for others); `classes` are (WordNet id or "", name)
         of each output; `classifies` is False for a trunk, whose output is no class scores.
         """
+        if not isinstance(module, nn.Module):
+            raise UsageError(f"A network needs a torch.nn.Module, such as torchvision.models.resnet18(), not {module!r}.")
+        if not isinstance(preprocessing, Preprocessing):
+            raise UsageError(
+                "A network needs the Preprocessing that its weights were trained with, such as torchvision_preprocessing(), "
+                f"not {preprocessing!r}."
+            )
         self.module = module
         self.preprocessing = preprocessing
         self.name = name

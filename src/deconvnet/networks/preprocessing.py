@@ -6,11 +6,20 @@ other part of the program has to know.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from deconvnet.errors import UsageError
+
+Interpolation = Literal["bilinear", "bicubic"]
+INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
+
+#: Photos that are longer than this many times their width, or the other way round, are absurdly long.
+_LONGEST = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +37,18 @@ class Preprocessing:
     """(3, 1, 1), or an image (3, crop, crop); RGB, in the units of `scale`."""
     std: Tensor
     """(3, 1, 1), RGB, in the units of `scale`."""
+    interpolation: Interpolation = "bilinear"
+    """How the photo is resized; either way smoothed where it shrinks, as Pillow and torchvision's `antialias=True` do."""
+
+    def __post_init__(self) -> None:
+        """Raises `UsageError` for what would fail, or be wrong, at the first photo."""
+        if not 0 < self.crop <= self.resize:
+            raise UsageError(f"A preprocessing has resize = {self.resize}, crop = {self.crop}: crop is from 1 to resize.")
+        for name, value, whole in (("mean", self.mean, (3, self.crop, self.crop)), ("std", self.std, ())):
+            if not isinstance(value, Tensor) or tuple(value.shape) not in ((3, 1, 1), whole):
+                raise UsageError(f"The {name} of a preprocessing is a tensor: per_channel((0.5, 0.5, 0.5)) makes one.")
+        if self.interpolation not in INTERPOLATIONS:
+            raise UsageError(f'A preprocessing\'s interpolation is "bilinear" or "bicubic", not {self.interpolation!r}.')
 
     def view(self, photo: Image.Image) -> Image.Image:
         """The part of a photo that the network is shown, as a picture of crop × crop pixels."""
@@ -36,10 +57,15 @@ class Preprocessing:
         shorter = min(width, height)
         resized = (int(self.resize * width / shorter), int(self.resize * height / shorter))  # as torchvision rounds
         left, top = (round((side - self.crop) / 2) for side in resized)
+        how = Image.Resampling[self.interpolation.upper()]
+        if self.interpolation == "bicubic" and max(resized) <= _LONGEST * self.resize:
+            # It overshoots and is cut off at 0 and 255 between two passes, whose order Pillow chooses by the sizes: as
+            # torchvision does it, or some pixels differ by ten grey levels.
+            return photo.resize(resized, how).crop((left, top, left + self.crop, top + self.crop))
         across, down = width / resized[0], height / resized[1]
         # Only the crop is resampled, so that an absurdly long photo costs no more than others.
         box = (left * across, top * down, (left + self.crop) * across, (top + self.crop) * down)
-        return photo.resize((self.crop, self.crop), Image.Resampling.BILINEAR, box=box)
+        return photo.resize((self.crop, self.crop), how, box=box)
 
     def __call__(self, photo: Image.Image) -> Tensor:
         """A photo as the network's input, (3, crop, crop) float32."""
@@ -57,6 +83,9 @@ def per_channel(values: Sequence[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
 
 
-def torchvision_preprocessing(resize: int = 256, crop: int = 224) -> Preprocessing:
-    """What torchvision's classification models were trained with."""
-    return Preprocessing(resize, crop, 1.0, per_channel((0.485, 0.456, 0.406)), per_channel((0.229, 0.224, 0.225)))
+def torchvision_preprocessing(
+    resize: int = 256, crop: int = 224, interpolation: Interpolation = "bilinear"
+) -> Preprocessing:
+    """What most networks of PyTorch are trained with: pixels from 0 to 1, normalised by ImageNet's mean and deviation."""
+    mean, std = per_channel((0.485, 0.456, 0.406)), per_channel((0.229, 0.224, 0.225))
+    return Preprocessing(resize, crop, 1.0, mean, std, interpolation)

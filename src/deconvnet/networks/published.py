@@ -160,8 +160,8 @@ PUBLISHED = (
 
 
 def recognise(file: Path, rows: Sequence[Published]) -> Published | None:
-    """The row for a file: by its digest, whatever it is called. Raises `DeconvnetError` if it has a published file's name
-    and another's contents.
+    """The row for a file among `rows`: by its digest, whatever it is called. Raises `DeconvnetError` if it has a published
+    file's name and another's contents.
     """
     digests = cache(lambda algorithm: file_digest(file, algorithm))
     for published in rows:

@@ -1,0 +1,52 @@
+"""What is known of one kind of network before any weights are."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from deconvnet.networks.preprocessing import Preprocessing
+from deconvnet.networks.weights import State
+
+
+def _unchanged(state: State) -> State:
+    return state
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One kind of network."""
+
+    summary: str
+    options: Any
+    """The options it has by default, a dataclass with at least `classes`."""
+    build: Callable[[Any], nn.Module]
+    preprocessing: Preprocessing
+    """What it takes while it is untrained."""
+    classifier: str
+    """Prefix of the names of the fully connected layers' tensors."""
+    last: str
+    """The tensor whose first dimension is the number of classes."""
+    paper_names: bool = True
+    """Its layers are called conv1, conv2 … as in the paper, not by the paths of its modules."""
+    adapt: Callable[[State], State] = _unchanged
+    """Makes the tensors of files by others those that the module has."""
+    stated: tuple[str, ...] = ()
+    """Options that a description has to state: files come with either, and nothing in them tells which."""
+
+    @property
+    def crop(self) -> int:
+        """Rows and columns of the input."""
+        return self.preprocessing.crop
+
+
+def build_empty(build: Callable[[Any], nn.Module], options: Any) -> nn.Module:
+    """A module on the meta device: no memory and no time for weights that are replaced at once, or never needed."""
+    try:
+        with torch.device("meta"):
+            return build(options)
+    except NotImplementedError:  # torchvision's RegNets compute their widths with tensors
+        with torch.random.fork_rng(devices=[]):
+            return build(options).to("meta")
