@@ -59,6 +59,21 @@ def test_networks_lists_layers_and_weights(run):
     assert found["zfnet"]["layers"][1] == {"name": "conv2", "units": 256, "map": [26, 26], "field": [27, 27]}
     assert found["alexnet"]["weights"] == ["imagenet1k", "PATH", "random"]
     assert "139×139" in run("networks")[1]
+    assert "torchvision:NAME" in run("networks")[1]
+
+
+def test_networks_shows_one_network(run, tmp_path):
+    code, out, _ = run("networks", "torchvision:squeezenet1_1", "--json")
+    assert code == 0
+    assert list(json.loads(out)) == ["torchvision:squeezenet1_1"]
+    (tmp_path / "own_net.py").write_text(
+        "from torch import nn\nimport deconvnet\ndef net():\n"
+        "    return deconvnet.Network(nn.Sequential(nn.Conv2d(3, 7, 9), nn.ReLU()), deconvnet.torchvision_preprocessing())\n"
+    )
+    code, out, _ = run("networks", tmp_path / "own_net.py:net")
+    assert code == 0
+    assert "9×9" in out
+    assert run("networks", "torchvision:resnet19")[0] == 2
 
 
 def test_look_writes_a_picture_and_says_the_classes(run, weights, photo_folder, tmp_path):
