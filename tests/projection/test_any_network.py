@@ -350,6 +350,56 @@ SMALL = [
 ]  # fmt: skip
 
 
+class ChunkedInPlace(Small):
+    """In place on a part of a map, which is a view of the whole."""
+
+    def __init__(self):
+        super().__init__()
+        self.b = nn.Conv2d(4, 4, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        left, right = self.a(x).chunk(2, dim=1)
+        left, right = self.relu(left), self.relu(right)
+        return self.relu(self.c(torch.cat([left, self.relu(self.b(right))], dim=1)))
+
+    def plainly(self, x, relu):
+        x = self.a(x)
+        left, right = relu(x[:, :4]), relu(x[:, 4:])
+        return relu(self.c(torch.cat([left, relu(self.b(right))], dim=1)))
+
+
+class AddedInPlaceToALayer(Small):
+    """Changes what a convolution has read: autograd refuses while that convolution's weights want gradients."""
+
+    def forward(self, x):
+        x = self.relu(self.a(x))
+        x += self.b(x)
+        return self.relu(self.c(x))
+
+    def plainly(self, x, relu):
+        x = relu(self.a(x))
+        return relu(self.c(x + self.b(x)))
+
+
+class RectifiedWeights(Small):
+    """A ReLU that sees no pixel is no layer (the position bias of Swin v2)."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Conv2d(1, 8, 1)  # its weights become factors of the maps
+
+    def forward(self, x):
+        x = self.relu(self.a(x)) * F.relu(self.scale.weight).view(1, 8, 1, 1)
+        return self.relu(self.b(x))
+
+    def plainly(self, x, relu):
+        return relu(self.b(relu(self.a(x)) * self.scale.weight.clamp(min=0).view(1, 8, 1, 1)))
+
+
+SMALL += [ChunkedInPlace, AddedInPlaceToALayer, RectifiedWeights]
+
+
 @pytest.mark.parametrize("kind", SMALL, ids=lambda kind: kind.__name__)
 def test_small_networks(kind):
     module = randomised(kind())
