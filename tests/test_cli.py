@@ -69,11 +69,11 @@ def test_networks_shows_one_network(run, tmp_path):
     code, out, _ = run("networks", "torchvision:squeezenet1_1", "--json")
     assert code == 0
     assert list(json.loads(out)) == ["torchvision:squeezenet1_1"]
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "own_net.py").write_text(
         "from torch import nn\nimport deconvnet\ndef net():\n"
         "    return deconvnet.Network(nn.Sequential(nn.Conv2d(3, 7, 9), nn.ReLU()), deconvnet.torchvision_preprocessing())\n"
     )
-    code, out, _ = run("networks", tmp_path / "mine.py:net")
+    code, out, _ = run("networks", tmp_path / "own_net.py:net")
     assert code == 0
     assert "9×9" in out
     assert run("networks", "torchvision:resnet19")[0] == 2

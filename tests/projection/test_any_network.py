@@ -8,6 +8,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
+from deconvnet.errors import DeconvnetError
 from deconvnet.networks import Network, torchvision_preprocessing
 from deconvnet.projection import project_each
 from oracles import plain_deconvnet as plain
@@ -39,6 +40,8 @@ def check(network, x, name, maps, project):
     assert (found - maps).norm() <= 1e-10 * maps.norm()
     _, rows, columns = maps.shape
     places = sorted({(0, 0), (rows // 2, columns // 2), (rows - 1, columns // 3)})
+    places = [(row, column) for row, column in places if maps[:, row, column].max() > 0]
+    assert places
     units = [int(maps[:, row, column].argmax()) for row, column in places]  # one that is active there
     got = project_each(network, x.expand(len(places), -1, -1, -1), name, torch.tensor(units), torch.tensor(places))
     for number, (unit, (row, column)) in enumerate(zip(units, places, strict=True)):
@@ -350,7 +353,59 @@ SMALL = [
 ]  # fmt: skip
 
 
+class ChunkedInPlace(Small):
+    """In place on a part of a map, which is a view of the whole."""
+
+    def __init__(self):
+        super().__init__()
+        self.b = nn.Conv2d(4, 4, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        left, right = self.a(x).chunk(2, dim=1)
+        left, right = self.relu(left), self.relu(right)
+        return self.relu(self.c(torch.cat([left, self.relu(self.b(right))], dim=1)))
+
+    def plainly(self, x, relu):
+        x = self.a(x)
+        left, right = relu(x[:, :4]), relu(x[:, 4:])
+        return relu(self.c(torch.cat([left, relu(self.b(right))], dim=1)))
+
+
+class RectifiedWeights(Small):
+    """A ReLU that sees no pixel is no layer (the position bias of Swin v2)."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Conv2d(1, 8, 1)  # its weights become factors of the maps
+
+    def forward(self, x):
+        x = self.relu(self.a(x)) * F.relu(self.scale.weight).view(1, 8, 1, 1)
+        return self.relu(self.b(x))
+
+    def plainly(self, x, relu):
+        return relu(self.b(relu(self.a(x)) * self.scale.weight.clamp(min=0).view(1, 8, 1, 1)))
+
+
+SMALL += [ChunkedInPlace, RectifiedWeights]
+
+
 @pytest.mark.parametrize("kind", SMALL, ids=lambda kind: kind.__name__)
 def test_small_networks(kind):
     module = randomised(kind())
     check_all(module, module.plainly, 16)
+
+
+class AddedInPlaceToALayer(Small):
+    """Changes what a convolution has read, which autograd refuses."""
+
+    def forward(self, x):
+        x = self.relu(self.a(x))
+        x += self.b(x)
+        return self.relu(self.c(x))
+
+
+def test_a_change_in_place_that_leaves_no_way_down_is_explained():
+    network = Network(AddedInPlaceToALayer(), torchvision_preprocessing(16, 16))
+    with pytest.raises(DeconvnetError, match=r"changes a map in place after a convolution has read it.*write x = x \+ y"):
+        project_each(network, torch.randn(1, 3, 16, 16), "relu#2", torch.tensor([0]))

@@ -186,14 +186,33 @@ def test_well_known_networks(name):
     assert check(random_module(build), x, every=every, some=corners) == layers
 
 
-def test_a_split_of_channels_changed_in_place():
-    def step(x):
-        first, second = x.chunk(2, dim=1)
-        second.relu_()
-        return torch.cat([conv((1, 1), 2)(first), second], dim=1)
+def test_channels_split_joined_and_shuffled():
+    def shuffle(x):
+        return x.view(len(x), 2, x.shape[1] // 2, *x.shape[2:]).transpose(1, 2).reshape(x.shape)
 
-    # Only the paper's ReLU allows it: autograd's own needs its output on the way down.
-    assert check(Steps(conv(padding=1), step, halves), torch.randn(1, 3, 11, 9, dtype=torch.float64), rules=DECONVNET) == 5
+    assert check(Steps(conv(padding=1), halves, shuffle, conv()), torch.randn(1, 3, 11, 9, dtype=torch.float64)) == 5
+    module = random_module(models.shufflenet_v2_x0_5)
+    assert check(module, torch.randn(1, 3, 64, 64, dtype=torch.float64), every=18, some=corners) == 3
+
+
+def test_a_change_in_place_of_what_others_see_is_not_cut_out():
+    def part(x):
+        x[:, :2].relu_()
+        return x
+
+    def whole(x):
+        kept = x[:, :2]
+        x.relu_()
+        return kept
+
+    def before(x):
+        x += conv((3, 3), 4, padding=1)(x)  # whose convolution needs more of x than its sum
+        return x
+
+    for step in (part, whole, before):
+        found = trace(Steps(conv(), step), torch.randn(1, 3, 12, 12))
+        assert cone(found, 0) is not None
+        assert cone(found, len(found.layers) - 1) is None
 
 
 def test_statements_in_place_and_sums_in_place():

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from deconvnet.errors import UsageError
+from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.networks import Network
 from deconvnet.projection.picture import picture
 from deconvnet.projection.rules import DECONVNET, rule_set
@@ -149,7 +149,15 @@ def _down(
         values = maps.detach()[chosen]
         signal = torch.zeros_like(maps)
         signal[chosen] = values if start == "activation" else (values > 0).to(maps.dtype)
-        (down,) = torch.autograd.grad(maps, pixels, signal)
+        try:
+            (down,) = torch.autograd.grad(maps, pixels, signal)
+        except RuntimeError as error:
+            if "inplace operation" not in str(error):
+                raise
+            raise DeconvnetError(
+                f"{network.name} changes a map in place after a convolution has read it, so there is no way down: write "
+                "x = x + y for x += y (it could not be trained either)."
+            ) from None
     return down, values
 
 

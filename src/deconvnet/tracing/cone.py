@@ -9,7 +9,7 @@ This is exact up to rounding, branches, residual sums and dense blocks included.
 that mixes places in another way than by a sliding window (a fully connected layer, global pooling, an attention).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import prod
@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deconvnet.tracing.calls import Args, Kwargs
-from deconvnet.tracing.places import Window, is_reading, sliding
+from deconvnet.tracing.places import Window, is_reshaping, sliding
 from deconvnet.tracing.receptive_field import Axis
-from deconvnet.tracing.trace import Trace, tensors_in
+from deconvnet.tracing.trace import Step, Trace, tensors_in, with_tensors
 
 Call = Callable[[Callable[..., Any], Args, Kwargs], Any]
 
@@ -70,9 +70,22 @@ def cone(trace: Trace, layer: int) -> Cone | None:
     end = next(number for number, step in enumerate(trace.steps) if step.layer == layer)
     steps, shapes = trace.steps[: end + 1], trace.shapes
     target = steps[-1].outputs[0]
-    reaches: dict[int, Reach] = {target: Reach(Axis(), Axis())}
     if len(shapes[target]) != 4:
         return None
+    reaches = _reaches(steps, {target: Reach(Axis(), Axis())})
+    # What changes in place is one signal before and after. If it needs to be larger before, another round finds it so.
+    if reaches is None or _reaches(steps, reaches) != reaches:
+        return None
+    if any(axis.jump == 0 for reach in reaches.values() for axis in reach):
+        return None
+    whole = sum(step.work * prod(shapes[step.outputs[0]][-2:]) for step in steps if step.work)
+    cut = sum(step.work * prod(reaches[step.outputs[0]].size) for step in steps if step.work and step.outputs[0] in reaches)
+    return Cone(trace, reaches, cut / whole if whole else 1.0)
+
+
+def _reaches(steps: Sequence[Step], known: Mapping[int, Reach]) -> dict[int, Reach] | None:
+    """What the signals in `known` depend on, of all signals; None if a step on the way cannot be cut."""
+    reaches = dict(known)
     for step in reversed(steps):
         wanted = [reaches[number] for number in step.outputs if number in reaches]
         if not wanted:
@@ -85,11 +98,7 @@ def cone(trace: Trace, layer: int) -> Cone | None:
         for number in step.inputs:
             if number is not None:
                 reaches[number] = below.joined(reaches.get(number))
-    if any(axis.jump == 0 for reach in reaches.values() for axis in reach):
-        return None
-    whole = sum(step.work * prod(shapes[step.outputs[0]][-2:]) for step in steps if step.work)
-    cut = sum(step.work * prod(reaches[step.outputs[0]].size) for step in steps if step.work and step.outputs[0] in reaches)
-    return Cone(trace, reaches, cut / whole if whole else 1.0)
+    return reaches
 
 
 class CutOut:
@@ -124,8 +133,6 @@ class CutOut:
 
     def __call__(self, func: Callable[..., Any], args: Args, kwargs: Kwargs, run: Call) -> Any:
         """Run one call of the module on cut-outs by `run`; what the activations do not depend on is not computed."""
-        if is_reading(func):
-            return run(func, args, kwargs)
         step = next(self.steps, None)
         if step is None or step.func != func or len(step.inputs) != sum(1 for _ in tensors_in((args, kwargs))):
             raise UnlikeTrace
@@ -142,7 +149,10 @@ class CutOut:
             number = next(numbers)
             return tensor if number is None else self._cut(tensor, number, wanted)
 
-        args, kwargs = _with_tensors((args, kwargs), cut)
+        args, kwargs = with_tensors((args, kwargs), cut)
+        if is_reshaping(func):  # its arguments may name the size of the whole map
+            x, shape = next(tensors_in(args)), self.cone.trace.shapes[step.outputs[0]]
+            return x.reshape(len(x), *shape[1:-2], *x.shape[-2:])
         return run(func, args, kwargs)
 
     def _slide(
@@ -165,6 +175,7 @@ class CutOut:
         if have == wanted:
             return tensor
         rows, columns = (slice(w.start - h.start, w.start - h.start + w.size) for h, w in zip(have, wanted, strict=True))
+        assert min(rows.start, columns.start) >= 0
         return tensor[..., rows, columns]
 
     def _filled(self, tensor: Tensor, number: int, reach: Reach, value: float) -> Tensor:
@@ -190,14 +201,3 @@ class CutOut:
         """(N, 2) the row and column of the first pixel of each window."""
         reach = self.cone.reaches[0]
         return self.positions * torch.tensor([axis.jump for axis in reach]) + torch.tensor([axis.start for axis in reach])
-
-
-def _with_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Nested arguments with every tensor changed, in the order of `tensors_in`."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, tuple | list):
-        return type(value)(_with_tensors(item, change) for item in value)
-    if isinstance(value, dict):
-        return {key: _with_tensors(item, change) for key, item in value.items()}
-    return value

@@ -177,6 +177,11 @@ def stays(func: Callable[..., Any], args: Args, kwargs: Kwargs, shape: Pair | to
     return name in _RESHAPING or name in _PLACEWISE or name in _UNSTEADY
 
 
+def is_reshaping(func: Callable[..., Any]) -> bool:
+    """Is it `view`, `reshape` or the like?"""
+    return getattr(func, "__name__", "") in _RESHAPING
+
+
 def split_dim(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> int | None:
     """The dimension along which the call splits its first argument into parts, each as many-dimensional; or None."""
     if getattr(func, "__name__", "") not in ("chunk", "split", "tensor_split"):
@@ -190,7 +195,9 @@ def can_be_cut(func: Callable[..., Any], output: Tensor, constants: list[Tensor]
     `constants` are the tensors among its arguments that are no signals: those with places of their own cannot be cut.
     """
     name = getattr(func, "__name__", "")
-    known = name in _PLACEWISE or name in _ALONG_CHANNELS or name in ("__getitem__", "unsqueeze")
+    if name in _RESHAPING:
+        return output.shape[0] == 1  # of the one image of a trace
+    known = name in _PLACEWISE or name in _ALONG_CHANNELS or name in _SWAPPING or name in ("__getitem__", "unsqueeze")
     return known and not any(tensor.dim() >= 2 and max(tensor.shape[-2:]) > 1 for tensor in constants)
 
 

@@ -35,7 +35,7 @@ class Layer:
 
     name: str
     index: int
-    """Which ReLU of the forward pass it is, from 0."""
+    """Which ReLU of the forward pass it is, from 0; those that see nothing of the input are counted and are no layers."""
     units: int
     """Feature maps of a convolutional layer, neurons of a fully connected one."""
     map_size: tuple[int, int]
@@ -119,6 +119,7 @@ class _Tracer(TorchFunctionMode):
         self.names = {part: name for name, part in module.named_modules()}
         self.stack: list[nn.Module] = []
         self.layers: list[Layer] = []
+        self.relus = 0
         self.filters: Tensor | None = None
         self.height, self.width = x.shape[-2:]
         self.whole = ReceptiveField.whole(self.height, self.width)
@@ -162,11 +163,12 @@ class _Tracer(TorchFunctionMode):
         tensors = list(tensors_in((args, kwargs)))
         known = [(tensor.shape, self._number(tensor)) for tensor in tensors]
         relu = rectification(func, args, kwargs)
+        self.relus += relu is not None
         if func is torch.conv2d and self.filters is None:
             self.filters = args[1] if len(args) > 1 else kwargs["weight"]
         output = func(*args, **kwargs)
         self._follow(func, args, kwargs, tensors, known, list(tensors_in(output)), relu is not None)
-        if relu is not None:
+        if relu is not None and self._number(output) is not None:
             self._record(output)
         return output
 
@@ -207,6 +209,9 @@ class _Tracer(TorchFunctionMode):
                 self.signals[id(output)] = (output, number)
             self.fields[number] = field
             numbers.append(number)
+        shared = self._sharing(tensors, outputs)
+        for number in shared:
+            self.fields[number] = self.fields[number].joined(self.fields[numbers[0]])
         weight = tensors[1].numel() if func is torch.conv2d and outputs else 0
         known_to_rules = rectifies or is_relative_of_relu(func) or is_contrast_normalisation(func)
         ruled = not outputs or known_to_rules or is_linear(func, len(signals))
@@ -214,14 +219,27 @@ class _Tracer(TorchFunctionMode):
             Step(
                 func,
                 inputs=tuple(number for _, number in known),
-                outputs=tuple(numbers),
+                outputs=(*numbers, *shared),
                 window=moved.window if moved is not None else None,
-                cuttable=cuttable,
+                cuttable=cuttable and not shared,
                 work=weight,
-                layer=len(self.layers) if rectifies else None,
+                layer=self.relus - 1 if rectifies else None,
                 ruled=ruled,
             )
         )
+
+    def _sharing(self, inputs: list[Tensor], outputs: list[Tensor]) -> list[int]:
+        """Other signals that change too when a call works in place, because they are views of the same memory."""
+        changed = [output for output in outputs if any(output is tensor for tensor in inputs)]
+        if not changed:
+            return []
+        memory = changed[0].untyped_storage()._cdata
+        own = {id(tensor) for tensor in changed}
+        return [
+            number
+            for key, (tensor, number) in self.signals.items()
+            if key not in own and tensor.untyped_storage()._cdata == memory
+        ]
 
     def _field_after(self, moved: Sliding | None, staying: bool, signals: list[int]) -> ReceptiveField:
         if moved is not None and len(signals) == 1:
@@ -231,8 +249,7 @@ class _Tracer(TorchFunctionMode):
         return reduce(ReceptiveField.joined, (self.fields[number] for number in signals))
 
     def _record(self, output: Tensor) -> None:
-        number = self._number(output)
-        field = self.whole if number is None else self.fields[number]
+        field = self.fields[self.signals[id(output)][1]]
         if output.dim() not in (2, 4):
             raise DeconvnetError(
                 f"The ReLU {self._path()} gives a tensor of shape {tuple(output.shape)}: only feature maps (N, C, H, W) and "
@@ -240,7 +257,18 @@ class _Tracer(TorchFunctionMode):
             )
         convolutional = output.dim() == 4
         size = (output.shape[2], output.shape[3]) if convolutional else (1, 1)
-        self.layers.append(Layer(self._path(), len(self.layers), output.shape[1], size, convolutional, field))
+        self.layers.append(Layer(self._path(), self.relus - 1, output.shape[1], size, convolutional, field))
+
+
+def with_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Nested arguments with every tensor changed, in the order of `tensors_in`."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple | list):
+        return type(value)(with_tensors(item, change) for item in value)
+    if isinstance(value, dict):
+        return {key: with_tensors(item, change) for key, item in value.items()}
+    return value
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

@@ -24,7 +24,7 @@ from deconvnet.tracing.calls import (
 )
 from deconvnet.tracing.cone import CutOut
 from deconvnet.tracing.evaluating import evaluating
-from deconvnet.tracing.places import split_dim
+from deconvnet.tracing.places import is_reading, split_dim
 from deconvnet.tracing.trace import tensors_in
 
 
@@ -53,6 +53,8 @@ class _Watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
         kwargs = kwargs or {}
+        if is_reading(func):
+            return func(*args, **kwargs)
         rectifies = rectification(func, args, kwargs) is not None
         output = self.cut(func, args, kwargs, self._by_rules) if self.cut else self._by_rules(func, args, kwargs)
         if rectifies:
