@@ -216,9 +216,10 @@ def test_photos_none_of_which_can_be_read_leave_nothing(network, tmp_path):
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_signals_end_it_with_a_sentence(photos, tmp_path, monkeypatch, capsys, name, code):
     from deconvnet import cli
+    from deconvnet.cli import options
 
     network = killing.network()
-    monkeypatch.setattr(cli, "load", lambda *_, **__: network)
+    monkeypatch.setattr(options, "load", lambda *_, **__: network)
     monkeypatch.setattr(sys, "argv", f"deconvnet atlas any {photos} --out {tmp_path / 'atlas'} --batch-size 8".split())
     seen, observe = [], network.observe
 

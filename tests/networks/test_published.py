@@ -3,12 +3,13 @@
 import hashlib
 import socket
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from deconvnet.errors import DeconvnetError
+from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.networks import catalogue, load, published
 from deconvnet.networks.published import PUBLISHED, Published
 
@@ -68,9 +69,19 @@ def test_a_download_is_described_by_its_row_and_kept(theirs, cache, publish, tru
     assert load("zfnet", "theirs").digest == found.digest
 
 
-def test_published_weights_are_the_default(theirs, cache, publish):
+def test_what_somebody_else_published_has_to_be_asked_for(theirs, cache, publish):
     publish(theirs.as_uri(), digest(theirs))
-    assert load("zfnet").weights == "somebody's"
+    with pytest.raises(UsageError, match="pass zfnet:theirs, zfnet:PATH, or zfnet:random"):
+        load("zfnet")
+
+
+@pytest.mark.parametrize(("name", "file"), [("alexnet", "alexnet-owt"), ("torchvision:vgg11", "vgg11-8a719046")])
+def test_torchvisions_networks_come_with_torchvisions_weights(name, file, monkeypatch):
+    asked = []
+    monkeypatch.setattr(catalogue, "download", lambda row: asked.append(row.file) or Path("nowhere.pth"))
+    with pytest.raises(DeconvnetError, match="There is no file nowhere"):
+        load(name)
+    assert asked[0].startswith(file)
 
 
 def test_a_download_with_another_digest_is_not_kept(theirs, cache, publish):

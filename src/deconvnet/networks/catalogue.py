@@ -95,9 +95,11 @@ def load(network: str, weights: str | Path | None = None, preprocessing: str | P
         raise UsageError(f"Weights were given twice, as {after!r} and as {str(weights)!r}: give them once.")
     chosen = str(weights) if weights is not None else after
     downloads = {row.keyword: row for row in _rows(name) if row.network == name and row.keyword}
-    chosen = chosen or next(iter(downloads), "")
+    # torchvision's networks come with torchvision's weights; whatever else is fetched has to be asked for.
+    chosen = chosen or (next(iter(downloads), "") if name == "alexnet" or name.startswith(PREFIX) else "")
     if not chosen:
-        raise UsageError(f"{name} has no weights of its own yet: pass {name}:PATH, or {name}:random for an untrained one.")
+        there = ", ".join(f"{name}:{weights}" for weights in [*downloads, "PATH"])
+        raise UsageError(f"{name} has no weights of its own yet: pass {there}, or {name}:random for an untrained one.")
     if chosen == "random":
         if preprocessing:
             raise UsageError("An untrained network has its own preprocessing: leave --preprocessing out.")

@@ -1,0 +1,187 @@
+"""Commands for many photos: atlas, mine, merge, demo."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deconvnet.atlas import Atlas
+from deconvnet.atlas.build import build_atlas, merge_atlas
+from deconvnet.cli.app import app, example
+from deconvnet.cli.options import (
+    NETWORK_HELP,
+    BatchSizeOption,
+    DescriptionOption,
+    DeviceOption,
+    ImagesArgument,
+    JsonOption,
+    LayersOption,
+    NetworkArgument,
+    OutOption,
+    TopOption,
+    UnitsOption,
+    WorkersOption,
+    load_network,
+    parse_layers,
+    parse_numbers,
+    parse_ranges,
+)
+from deconvnet.cli.printing import say
+from deconvnet.demo import write_views
+from deconvnet.errors import UsageError
+from deconvnet.images import find_photos
+from deconvnet.mining import Processes, mine_part
+
+
+@app.command(
+    epilog=example(
+        "deconvnet atlas alexnet:imagenet1k photos/ --out atlas/",
+        "deconvnet atlas alexnet2012:weights.safetensors photos/ --out atlas/ --layers conv1,conv5 --units 0-15",
+        "torchrun --nproc-per-node 4 -m deconvnet atlas alexnet:imagenet1k photos/ --out atlas/",
+    )
+)
+def atlas(
+    network: NetworkArgument,
+    images: ImagesArgument,
+    out: OutOption,
+    layers: LayersOption = "",
+    units: UnitsOption = "",
+    top: TopOption = 9,
+    batch_size: BatchSizeOption = 32,
+    workers: WorkersOption = None,
+    preprocessing: DescriptionOption = None,
+    device: DeviceOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Find what every unit responds to: its strongest activations over a folder of photos, each with its projection.
+
+    If it is stopped, or killed, the same command goes on where it was.
+    """
+    net, processes = load_network(network, preprocessing, device), Processes.here()
+    build_atlas(
+        net,
+        images,
+        out,
+        parse_layers(layers, net),
+        parse_ranges(units) if units else None,
+        top,
+        processes,
+        batch_size=batch_size,
+        workers=workers,
+        progress=processes.first,
+    )
+    if processes.first:
+        _say_atlas(as_json, Atlas(out))
+
+
+@app.command(
+    epilog=example(
+        "deconvnet mine alexnet:imagenet1k photos/ --part 1/2 --out half-1.safetensors",
+        "deconvnet merge alexnet:imagenet1k photos/ half-1.safetensors half-2.safetensors --out atlas/",
+    )
+)
+def mine(
+    network: NetworkArgument,
+    images: ImagesArgument,
+    out: Annotated[Path, typer.Option(help="The file for what is found (.safetensors).")],
+    part: Annotated[str, typer.Option(metavar="K/N", help="Which of N parts of the photos.")] = "1/1",
+    layers: LayersOption = "",
+    top: TopOption = 9,
+    batch_size: BatchSizeOption = 32,
+    workers: WorkersOption = None,
+    preprocessing: DescriptionOption = None,
+    device: DeviceOption = "",
+) -> None:
+    """Mine one part of a folder of photos, for `deconvnet merge` to make the atlas of all parts.
+
+    Each machine may mine a part, with its own copy of the photos. If it is stopped, or killed, the same command goes on
+    where it was.
+    """
+    if out.suffix != ".safetensors":
+        raise UsageError(f"{out} should end in .safetensors.")
+    number, of = parse_numbers(part, 2, "--part", "/")
+    net, processes, photos = load_network(network, preprocessing, device), Processes.here(), find_photos(images)
+    state = mine_part(
+        net,
+        photos,
+        out.absolute(),
+        (number, of),
+        parse_layers(layers, net),
+        top,
+        processes,
+        batch_size=batch_size,
+        workers=workers,
+        progress=processes.first,
+    )
+    if processes.first:
+        print(f"Wrote {out}: {state.read:,} of {len(photos):,} photos.")
+
+
+@app.command(epilog=example("deconvnet merge alexnet:imagenet1k photos/ half-1.safetensors half-2.safetensors --out atlas/"))
+def merge(
+    network: NetworkArgument,
+    images: ImagesArgument,
+    parts: Annotated[list[Path], typer.Argument(metavar="PART…", help="What `deconvnet mine` wrote: all parts.")],
+    out: OutOption,
+    units: UnitsOption = "",
+    batch_size: BatchSizeOption = 32,
+    workers: WorkersOption = None,
+    preprocessing: DescriptionOption = None,
+    device: DeviceOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make the atlas of photos that were mined in parts: the same that one `deconvnet atlas` over all of them makes.
+
+    If it is stopped, or killed, the same command goes on where it was.
+    """
+    merge_atlas(
+        load_network(network, preprocessing, device),
+        images,
+        parts,
+        out,
+        parse_ranges(units) if units else None,
+        batch_size=batch_size,
+        workers=workers,
+        progress=True,
+    )
+    _say_atlas(as_json, Atlas(out))
+
+
+@app.command(
+    epilog=example("deconvnet demo --network alexnet:imagenet1k", "deconvnet demo --network alexnet2012:trunk.safetensors")
+)
+def demo(
+    network: Annotated[str, typer.Option(metavar="NETWORK", help=NETWORK_HELP)] = "",
+    out: Annotated[Path, typer.Option(help="The new folder for photos and atlas.")] = Path("demo"),
+    device: DeviceOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make an atlas of scikit-image's photos, cut into a few hundred views: a first try that needs no data."""
+    if not network:
+        raise UsageError(
+            "No network comes with deconvnet yet: pass --network alexnet:imagenet1k, which downloads 233 MB once, or "
+            "--network alexnet2012:PATH with weights that you have."
+        )
+    if (out / "atlas").exists():
+        raise UsageError(f"{out / 'atlas'} exists already: choose another --out, or remove it first.")
+    net = load_network(network, None, device)
+    write_views(out / "photos")
+    _say_atlas(as_json, Atlas.build(net, out / "photos", out / "atlas", progress=True))
+
+
+def _say_atlas(as_json: bool, book: Atlas) -> None:
+    images = book.description["images"]
+    lines = [
+        f"Wrote {book.folder}: {len(book.units):,} units over {images['read']:,} photos. Open {book.folder / 'index.html'}."
+    ]
+    if images["ignored"]:
+        lines.append(f"{len(images['ignored'])} files are not photos by their name: {_some(images['ignored'])}.")
+    if images["skipped"]:
+        lines.append(f"{len(images['skipped'])} photos could not be read and were skipped:")
+        lines += [f"  {skipped['path']} {skipped['reason']}" for skipped in images["skipped"]]
+    say(as_json, {"atlas": str(book.folder), **book.description}, *lines)
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

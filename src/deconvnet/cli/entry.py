@@ -1,0 +1,58 @@
+"""Running a command: what stops it, and how it ends."""
+
+import signal
+import sys
+import warnings
+from types import FrameType
+
+import torch
+
+from deconvnet.cli import atlases, looking  # noqa: F401 (they register the commands)
+from deconvnet.cli.app import app
+from deconvnet.cli.printing import print_line
+from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.mining import Processes
+
+
+class _Stopped(BaseException):
+    """Ctrl-C, or the end that another program asks for. (Of a KeyboardInterrupt click would make its own "Aborted!".)"""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("Stopped.")
+        self.code = 128 + number
+
+
+def main() -> None:
+    """Run the command line; exit code 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C, 143 by SIGTERM."""
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # odd photos are named at the end
+            warnings.showwarning = _warn
+            app()
+    except UsageError as error:
+        _fail(error, 2)
+    except DeconvnetError as error:
+        _fail(error, 1)
+    except _Stopped as stopped:
+        _fail(stopped, stopped.code)
+    except torch.cuda.OutOfMemoryError:
+        _fail("The device has too little memory for this: pass --device cpu (or, to atlas, a smaller --batch-size).", 1)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _Stopped(number)
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    print_line(f"deconvnet: {message}", sys.stderr)
+
+
+def _fail(message: object, code: int) -> None:
+    if not isinstance(message, _Stopped) or Processes.here().first:  # all processes are stopped together; one says so
+        notes = getattr(message, "__notes__", [])  # what an error leaves behind, and what to do with it
+        print_line(" ".join(["deconvnet:", str(message), *notes]), sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,80 @@
+"""Arguments and options that several commands have, and what becomes of their texts."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from PIL import Image
+
+from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.images import UnreadableImage, read_image
+from deconvnet.mining import Processes
+from deconvnet.networks import Network, load
+
+NETWORK_HELP = "NAME, NAME:WEIGHTS, torchvision:NAME or FILE.py:FUNCTION, see `deconvnet networks`."
+NetworkArgument = Annotated[str, typer.Argument(metavar="NETWORK", help=NETWORK_HELP)]
+ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="One photo.")]
+DeviceOption = Annotated[
+    str, typer.Option(help="cpu, cuda or mps.  [default: cuda if there is one, else cpu]", show_default=False)
+]
+DescriptionOption = Annotated[
+    Path | None, typer.Option("--preprocessing", help="A TOML file that describes weights which do not describe themselves.")
+]
+ImagesArgument = Annotated[
+    Path, typer.Argument(metavar="IMAGES", help="A folder of photos, flat or with one folder per class.")
+]
+OutOption = Annotated[Path, typer.Option(help="The new folder for the atlas.")]
+LayersOption = Annotated[str, typer.Option(help="Layers, like conv1,conv5, or all.  [default: the convolutional layers]")]
+UnitsOption = Annotated[str, typer.Option(help="Units of each layer, like 0-15,40.  [default: all]")]
+TopOption = Annotated[int, typer.Option(min=1, help="Photos shown of each unit.")]
+BatchSizeOption = Annotated[int, typer.Option(min=1, help="Photos that go through the network at once.")]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Threads that decode photos.  [default: one per core]")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def load_network(name: str, preprocessing: Path | None, device: str) -> Network:
+    if not device:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and Processes.here().count > 1:  # one for each of the processes on this machine
+        device = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % max(1, torch.cuda.device_count())}"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"There is no device {device!r} here ({str(error).splitlines()[0]}): pass --device cpu.") from None
+    return load(name, preprocessing=preprocessing).to(device)
+
+
+def open_photo(file: Path) -> Image.Image:
+    try:
+        return read_image(file)
+    except UnreadableImage as error:
+        raise DeconvnetError(f"{file} {error}.") from None
+
+
+def parse_numbers(text: str, count: int, option: str, between: str = ",") -> list[int]:
+    try:
+        numbers = [int(number) for number in text.split(between)]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        raise UsageError(f"{option} takes {count} numbers with {between!r} between them, not {text!r}.")
+    return numbers
+
+
+def parse_layers(text: str, network: Network) -> list[str] | None:
+    if text == "all":
+        return list(network.layers)
+    return [name.strip() for name in text.split(",")] if text else None
+
+
+def parse_ranges(text: str) -> list[int]:
+    """Numbers and ranges such as 0-15,40."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not (first.strip().isdecimal() and (last or first).strip().isdecimal()):
+            raise UsageError(f"--units takes numbers and ranges such as 0-15,40, not {text!r}.")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
