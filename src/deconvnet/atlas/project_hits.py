@@ -17,8 +17,8 @@ from deconvnet.tracing import Layer
 #: Hits that are in memory together.
 _AT_ONCE = 288
 
-#: How far a value found again may lie from the one mined, relative to it …
-TOLERANCE = 1e-5
+#: How far a value found again may lie from the one mined, relative to it: a cone rounds otherwise than a whole pass. …
+TOLERANCE = 1e-4
 #: … or, if that is more, to this share of the layer's largest: next to nothing is rounding of much larger sums.
 SMALL = 0.01
 
