@@ -70,7 +70,7 @@ def cone(trace: Trace, layer: int) -> Cone | None:
     end = next(number for number, step in enumerate(trace.steps) if step.layer == layer)
     steps, shapes = trace.steps[: end + 1], trace.shapes
     target = steps[-1].outputs[0]
-    if len(shapes[target]) != 4:
+    if len(shapes[target]) != 4 or any(step.opaque for step in steps):
         return None
     reaches = _reaches(steps, {target: Reach(Axis(), Axis())})
     # What changes in place is one signal before and after. If it needs to be larger before, another round finds it so.
@@ -137,12 +137,12 @@ class CutOut:
         if step is None or step.func != func or len(step.inputs) != sum(1 for _ in tensors_in((args, kwargs))):
             raise UnlikeTrace
         if not step.outputs:
-            return run(func, args, kwargs)
+            return run(func, *self._whole(step, args, kwargs))
         wanted = self.cone.reaches.get(step.outputs[0])
         if wanted is None:
-            return self._unneeded(step.outputs, args, kwargs)
+            return self._unneeded(step, args, kwargs)
         if step.window is not None:
-            return self._slide(step.inputs[0], step.outputs[0], wanted, func, args, kwargs)
+            return self._slide(step, wanted, func, args, kwargs)
         numbers = iter(step.inputs)
 
         def cut(tensor: Tensor) -> Tensor:
@@ -155,11 +155,9 @@ class CutOut:
             return x.reshape(len(x), *shape[1:-2], *x.shape[-2:])
         return run(func, args, kwargs)
 
-    def _slide(
-        self, input: int | None, output: int, wanted: Reach, func: Callable[..., Any], args: Args, kwargs: Kwargs
-    ) -> Tensor:
-        moved = sliding(func, args, kwargs)
-        if moved is None or moved.unpadded is None or input is None:
+    def _slide(self, step: Step, wanted: Reach, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Tensor:
+        moved, input, output = sliding(func, args, kwargs), step.inputs[0], step.outputs[0]
+        if moved is None or moved.unpadded is None or moved.window != step.window or input is None:
             raise UnlikeTrace
         needed = wanted.under(moved.window)
         x = self._cut(next(tensors_in((args, kwargs))), input, needed)
@@ -175,7 +173,8 @@ class CutOut:
         if have == wanted:
             return tensor
         rows, columns = (slice(w.start - h.start, w.start - h.start + w.size) for h, w in zip(have, wanted, strict=True))
-        assert min(rows.start, columns.start) >= 0
+        if min(rows.start, columns.start) < 0:
+            raise UnlikeTrace
         return tensor[..., rows, columns]
 
     def _filled(self, tensor: Tensor, number: int, reach: Reach, value: float) -> Tensor:
@@ -190,12 +189,28 @@ class CutOut:
         mask = (rows[:, None, :, None] | columns[:, None, None, :]).to(tensor.device)
         return tensor.masked_fill(mask, value)
 
-    def _unneeded(self, outputs: tuple[int, ...], args: Args, kwargs: Kwargs) -> Any:
-        """Stand-ins of the right shapes that take no memory and no time."""
+    def _unneeded(self, step: Step, args: Args, kwargs: Kwargs) -> Any:
+        """What stands in for the output of a call that the activations do not depend on."""
         like = next(tensors_in((args, kwargs)))
-        empty = like.new_zeros(())
-        made = tuple(empty.expand(len(self.positions), *self.cone.trace.shapes[number][1:]) for number in outputs)
-        return made if len(made) > 1 else made[0]
+        made = [self._stand_in(like, number) for number in step.outputs[: step.made]]
+        return made[0] if step.returns is Tensor else step.returns(made)
+
+    def _whole(self, step: Step, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+        """The arguments of a call about shapes, which has to hear of whole maps."""
+        numbers = iter(step.inputs)
+
+        def stand_in(tensor: Tensor) -> Tensor:
+            number = next(numbers)
+            return tensor if number is None else self._stand_in(tensor, number)
+
+        args, kwargs = with_tensors((args, kwargs), stand_in)
+        return args, kwargs
+
+    def _stand_in(self, like: Tensor, number: int) -> Tensor:
+        """A tensor of the shape of a signal's whole maps that takes no memory and no time."""
+        shape = self.cone.trace.shapes[number]  # of a trace of one image
+        images = len(self.positions) if shape and shape[0] == 1 else shape[:1]
+        return like.new_zeros(()).expand(*([images] if isinstance(images, int) else images), *shape[1:])
 
     def _starts(self) -> Tensor:
         """(N, 2) the row and column of the first pixel of each window."""

@@ -108,7 +108,7 @@ def _adaptive_pool(input: Tensor, output_size: Any, *_: Any, **__: Any) -> Slidi
 
 
 def _pad(input: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> Sliding | None:
-    if mode != "constant" or len(pad) < 4:
+    if mode != "constant" or len(pad) not in (4, 6):
         return None
     left, _, top, _, *others = pad  # what is padded at the far side moves no place
     return Sliding(
@@ -173,6 +173,8 @@ def stays(func: Callable[..., Any], args: Args, kwargs: Kwargs, shape: Pair | to
         return (dim if dim >= 0 else dim + dims + 1) <= dims - 2
     if name in _SWAPPING:
         return _keeps_last(name, args, kwargs, dims)
+    if name in ("batch_norm", "local_response_norm") and dims != 4:
+        return False  # they take the second dimension for channels
     # A reshape runs through a tensor in row-major order, so last dimensions of the same size are the same.
     return name in _RESHAPING or name in _PLACEWISE or name in _UNSTEADY
 
@@ -198,7 +200,9 @@ def can_be_cut(func: Callable[..., Any], output: Tensor, constants: list[Tensor]
     if name in _RESHAPING:
         return output.shape[0] == 1  # of the one image of a trace
     known = name in _PLACEWISE or name in _ALONG_CHANNELS or name in _SWAPPING or name in ("__getitem__", "unsqueeze")
-    return known and not any(tensor.dim() >= 2 and max(tensor.shape[-2:]) > 1 for tensor in constants)
+    by_channel = name in ("batch_norm", "prelu")  # their vectors are of channels, any other's of columns
+    most = 1 if by_channel else 0
+    return known and not any(tensor.dim() > most and max(tensor.shape[-2:]) > 1 for tensor in constants)
 
 
 def _picks_channels(index: Any, dims: int) -> bool:
@@ -230,14 +234,17 @@ _LINEAR = frozenset(
     adaptive_max_pool2d adaptive_max_pool2d_with_indices boolean_dispatch fn pad interpolate upsample pixel_shuffle
     pixel_unshuffle channel_shuffle mean sum amax max maximum minimum add add_ __add__ __iadd__ __radd__ sub sub_ __sub__
     __isub__ __rsub__ rsub neg mul mul_ __mul__ __imul__ __rmul__ div div_ __truediv__ __itruediv__ true_divide
-    cat concat concatenate stack chunk split tensor_split unbind narrow select index_select __getitem__ view view_as reshape
+    einsum cat concat concatenate stack chunk unsafe_chunk split unsafe_split split_with_sizes tensor_split hsplit
+    unbind narrow select index_select __getitem__ view view_as reshape
     unflatten flatten squeeze unsqueeze transpose swapaxes permute movedim t expand expand_as repeat flip roll unfold
     dropout dropout_ dropout1d dropout2d feature_dropout alpha_dropout contiguous clone to float double half bfloat16 type
     type_as __get__
     """.split()
 )
-_PRODUCTS = frozenset("mul mul_ __mul__ __imul__ __rmul__ div div_ __truediv__ __itruediv__ true_divide conv2d".split())
-_TURNED = frozenset([torch.Tensor.T.__get__, torch.Tensor.mT.__get__, torch.Tensor.data.__get__])  # type: ignore[attr-defined]
+_PRODUCTS = frozenset(
+    "mul mul_ __mul__ __imul__ __rmul__ div div_ __truediv__ __itruediv__ true_divide".split()
+    + "conv2d conv_transpose2d linear einsum".split()
+)
 _CONSTANT = frozenset("zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones new_empty".split())
 
 
@@ -247,9 +254,31 @@ def is_linear(func: Callable[..., Any], signals: int) -> bool:
     return name in _LINEAR and not (name in _PRODUCTS and signals > 1)
 
 
-def is_reading(func: Callable[..., Any]) -> bool:
-    """Does the call read an attribute, such as `x.shape`? Hooks of others do that at any time, so it is no step."""
-    return getattr(func, "__name__", "") == "__get__" and func not in _TURNED
+#: What tells of a tensor's shape and not of its values.
+_ABOUT_SHAPE = frozenset("size dim ndimension numel nelement stride storage_offset __len__ is_contiguous".split())
+_ABOUT_KIND = frozenset("is_floating_point is_complex is_signed element_size get_device has_names register_hook ".split())
+_OF_SHAPE = frozenset([torch.Tensor.shape.__get__, torch.Tensor.ndim.__get__])  # type: ignore[attr-defined]
+_OF_VALUES = frozenset(getattr(torch.Tensor, name).__get__ for name in ("T", "mT", "H", "mH", "data", "real", "imag"))
+
+
+def is_about_shape(func: Callable[..., Any]) -> bool:
+    """Does the call tell of a tensor's shape and not of its values?"""
+    name = getattr(func, "__name__", "")
+    return func in _OF_SHAPE or name in _ABOUT_SHAPE or name in _CONSTANT
+
+
+def is_aside(func: Callable[..., Any]) -> bool:
+    """Does the call read an attribute that has to do with neither shape nor values, such as `x.requires_grad`?
+
+    Hooks of others do that at any time, so it is no step.
+    """
+    name = getattr(func, "__name__", "")
+    return name in _ABOUT_KIND or (name == "__get__" and func not in _OF_SHAPE and func not in _OF_VALUES)
+
+
+def is_assignment(func: Callable[..., Any]) -> bool:
+    """Is it `x[...] = y`, which changes x and returns nothing?"""
+    return func is torch.Tensor.__setitem__
 
 
 def is_constant(func: Callable[..., Any]) -> bool:

@@ -25,7 +25,18 @@ from deconvnet.tracing.calls import (
     rectification,
 )
 from deconvnet.tracing.evaluating import evaluating
-from deconvnet.tracing.places import Sliding, Window, can_be_cut, is_constant, is_linear, is_reading, sliding, stays
+from deconvnet.tracing.places import (
+    Sliding,
+    Window,
+    can_be_cut,
+    is_about_shape,
+    is_aside,
+    is_assignment,
+    is_constant,
+    is_linear,
+    sliding,
+    stays,
+)
 from deconvnet.tracing.receptive_field import Axis, ReceptiveField
 
 
@@ -63,6 +74,12 @@ class Step:
     """Which layer it is, if it is a ReLU."""
     ruled: bool
     """Does the paper say how to pass it on the way down? If not, its gradient is what is used."""
+    made: int
+    """How many of the outputs it returns; the others change by sharing memory with these."""
+    returns: type
+    """`Tensor`, `tuple` or `list`."""
+    opaque: bool
+    """Does it turn signals into Python values, or into something other than tensors? Nothing can stand in for that."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +98,13 @@ class Trace:
     def without_rule(self, layer: int) -> list[str]:
         """Names of the functions up to a layer's ReLU for which the paper has no rule, such as the product in a gate."""
         end = next(number for number, step in enumerate(self.steps) if step.layer == layer)
-        return sorted({getattr(step.func, "__name__", "?").strip("_") for step in self.steps[:end] if not step.ruled})
+        needed, names = set(self.steps[end].outputs), set()
+        for step in reversed(self.steps[: end + 1]):
+            if needed.intersection(step.outputs):
+                needed.update(number for number in step.inputs if number is not None)
+                if not step.ruled:
+                    names.add(getattr(step.func, "__name__", "?").strip("_"))
+        return sorted(names)
 
 
 def trace(module: nn.Module, x: Tensor) -> Trace:
@@ -97,8 +120,14 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
     if any(hasattr(part, "_orig_mod") for part in module.modules()):
         raise DeconvnetError("A module compiled by torch.compile hides what it computes: pass the one that was compiled.")
     x = x.clone()  # a module may work on its input in place
-    with torch.no_grad(), evaluating(module), _Tracer(module, x) as tracer, tracer.paths():
-        module(x)
+    with torch.inference_mode(False), torch.no_grad(), evaluating(module), _Tracer(module, x) as tracer, tracer.paths():
+        result = module(x)
+    made = list(tensors_in(result))
+    if made and all(tracer.number(tensor) is None for tensor in made):
+        raise DeconvnetError(
+            "A part of this network hides what it computes (a scripted function, say, or a way through NumPy), so no "
+            "deconvnet can be attached to it."
+        )
     if not tracer.layers:
         raise DeconvnetError("No ReLU was met in this network, so it has no layer that a deconvnet could start from.")
     times = Counter(layer.name for layer in tracer.layers)
@@ -128,51 +157,58 @@ class _Tracer(TorchFunctionMode):
         self.fields = [ReceptiveField(Axis(), Axis(), self.height, self.width)]
         # Keyed by id, so the tensors are held to keep their ids from being used again.
         self.signals = {id(x): (x, 0)}
+        #: Memory that held no signal until a call in place wrote one there.
+        self.written: dict[int, int] = {}
 
     @contextmanager
     def paths(self) -> Iterator[None]:
         """Know which submodule is running, by hooks on the process that no module sees."""
         enter = register_module_forward_pre_hook(lambda part, _: self.stack.append(part))
-        leave = register_module_forward_hook(lambda part, *_: self._pop(), always_call=True)
+        leave = register_module_forward_hook(lambda part, *_: self._leave(), always_call=True)
         try:
             yield
         finally:
             enter.remove()
             leave.remove()
 
-    def _pop(self) -> None:
+    def _leave(self) -> None:  # what a hook returns would become the module's output
         self.stack.pop()
 
+    def _part(self) -> str:
+        """The path of the submodule that is running."""
+        return self.names.get(self.stack[-1], "") if self.stack else ""
+
     def _path(self) -> str:
-        part = self.stack[-1]
-        path = self.names.get(part, "")
-        functional = not isinstance(part, nn.ReLU | nn.ReLU6 | nn.Hardtanh | nn.Threshold)
-        return f"{path}.relu".lstrip(".") if functional else path
+        functional = not (self.stack and isinstance(self.stack[-1], nn.ReLU | nn.ReLU6 | nn.Hardtanh | nn.Threshold))
+        return f"{self._part()}.relu".lstrip(".") if functional else self._part()
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
         kwargs = kwargs or {}
-        if is_reading(func):
+        if is_aside(func):
             return func(*args, **kwargs)
         if normalises_by_batch(func, args, kwargs):
-            path = self.names.get(self.stack[-1], "")
             raise DeconvnetError(
-                f"The batch normalisation {path!r} goes by the photos that happen to be in a batch (it tracks no running "
-                "statistics), so what the network makes of one photo depends on the others: it cannot be looked at."
+                f"The batch normalisation {self._part()!r} goes by the photos that happen to be in a batch (it tracks no "
+                "running statistics), so what the network makes of one photo depends on the others: it cannot be looked at."
             )
         # Everything is read before the call: an in-place function changes its input and returns it.
         tensors = list(tensors_in((args, kwargs)))
-        known = [(tensor.shape, self._number(tensor)) for tensor in tensors]
+        known = [(tensor.shape, self.number(tensor)) for tensor in tensors]
         relu = rectification(func, args, kwargs)
         self.relus += relu is not None
         if func is torch.conv2d and self.filters is None:
             self.filters = args[1] if len(args) > 1 else kwargs["weight"]
         output = func(*args, **kwargs)
-        self._follow(func, args, kwargs, tensors, known, list(tensors_in(output)), relu is not None)
-        if relu is not None and self._number(output) is not None:
+        result = args[0] if is_assignment(func) else output
+        self._follow(func, args, kwargs, tensors, known, result, relu is not None)
+        if relu is not None and self.number(output) is not None:
             self._record(output)
         return output
 
-    def _number(self, tensor: Tensor) -> int | None:
+    def number(self, tensor: Tensor) -> int | None:
+        """The number of the signal that a tensor is, or None."""
+        if id(tensor) not in self.signals and self.written and (memory := _memory(tensor)) in self.written:
+            self.signals[id(tensor)] = (tensor, self.written[memory])
         return self.signals[id(tensor)][1] if id(tensor) in self.signals else None
 
     def _follow(
@@ -182,13 +218,14 @@ class _Tracer(TorchFunctionMode):
         kwargs: Kwargs,
         tensors: list[Tensor],
         known: list[tuple[torch.Size, int | None]],
-        outputs: list[Tensor],
+        result: Any,
         rectifies: bool,
     ) -> None:
         """Note the call as a step, and its outputs as signals with their receptive fields."""
         signals = [(shape, number) for shape, number in known if number is not None]
-        if not signals or is_constant(func):
-            outputs = []
+        outputs = list(tensors_in(result)) if signals and not is_constant(func) else []
+        plain = isinstance(result, Tensor) or type(result) in (tuple, list)
+        opaque = bool(signals) and not plain and not is_about_shape(func)
         moved = sliding(func, args, kwargs) if outputs else None
         staying = moved is None and all(
             stays(func, args, kwargs, shape, output) for shape, _ in signals for output in outputs
@@ -198,20 +235,15 @@ class _Tracer(TorchFunctionMode):
         else:
             constants = [tensor for tensor, (_, number) in zip(tensors, known, strict=True) if number is None]
             cuttable = staying and all(can_be_cut(func, output, constants) for output in outputs)
-        numbers = []
-        for output in outputs:
-            number = self._number(output)
-            field = self._field_after(moved, staying, [number for _, number in signals])
-            if number is None:
-                number = len(self.fields)
-                self.fields.append(field)
-                self.shapes.append(output.shape)
-                self.signals[id(output)] = (output, number)
-            self.fields[number] = field
-            numbers.append(number)
-        shared = self._sharing(tensors, outputs)
+        changed = [output for output in outputs if any(output is tensor for tensor in tensors)]
+        fresh = [output for output in changed if self.number(output) is None]
+        field = self._field_after(moved, staying and not fresh, [number for _, number in signals])
+        numbers = [self._note(output, field) for output in outputs]
+        for output in fresh:
+            self.written[_memory(output)] = self.signals[id(output)][1]
+        shared = self._sharing(changed)
         for number in shared:
-            self.fields[number] = self.fields[number].joined(self.fields[numbers[0]])
+            self.fields[number] = self.fields[number].joined(field)
         weight = tensors[1].numel() if func is torch.conv2d and outputs else 0
         known_to_rules = rectifies or is_relative_of_relu(func) or is_contrast_normalisation(func)
         ruled = not outputs or known_to_rules or is_linear(func, len(signals))
@@ -221,43 +253,56 @@ class _Tracer(TorchFunctionMode):
                 inputs=tuple(number for _, number in known),
                 outputs=(*numbers, *shared),
                 window=moved.window if moved is not None else None,
-                cuttable=cuttable and not shared,
+                cuttable=cuttable and not shared and not fresh,
                 work=weight,
                 layer=self.relus - 1 if rectifies else None,
                 ruled=ruled,
+                made=len(numbers),
+                returns=Tensor if isinstance(result, Tensor) else type(result),
+                opaque=opaque,
             )
         )
 
-    def _sharing(self, inputs: list[Tensor], outputs: list[Tensor]) -> list[int]:
+    def _note(self, output: Tensor, field: ReceptiveField) -> int:
+        """Note a tensor as a signal with this field; returns its number, the one that it had if it was one."""
+        number = self.number(output)
+        if number is None:
+            number = len(self.fields)
+            self.fields.append(field)
+            self.shapes.append(output.shape)
+            self.signals[id(output)] = (output, number)
+        self.fields[number] = field
+        return number
+
+    def _sharing(self, changed: list[Tensor]) -> list[int]:
         """Other signals that change too when a call works in place, because they are views of the same memory."""
-        changed = [output for output in outputs if any(output is tensor for tensor in inputs)]
         if not changed:
             return []
-        memory = changed[0].untyped_storage()._cdata
-        own = {id(tensor) for tensor in changed}
-        return [
-            number
-            for key, (tensor, number) in self.signals.items()
-            if key not in own and tensor.untyped_storage()._cdata == memory
-        ]
+        memory, own = _memory(changed[0]), {self.number(tensor) for tensor in changed}
+        sharing = {number for tensor, number in self.signals.values() if _memory(tensor) == memory}
+        return sorted(sharing - own)
 
     def _field_after(self, moved: Sliding | None, staying: bool, signals: list[int]) -> ReceptiveField:
         if moved is not None and len(signals) == 1:
             return self.fields[signals[0]].through_window(*moved.window)
-        if not staying:
+        if not staying or not signals:
             return self.whole
         return reduce(ReceptiveField.joined, (self.fields[number] for number in signals))
 
     def _record(self, output: Tensor) -> None:
         field = self.fields[self.signals[id(output)][1]]
-        if output.dim() not in (2, 4):
+        if output.dim() not in (2, 4) or len(output) != 1:
             raise DeconvnetError(
                 f"The ReLU {self._path()} gives a tensor of shape {tuple(output.shape)}: only feature maps (N, C, H, W) and "
-                "vectors (N, C) can be looked at."
+                "vectors (N, C) can be looked at, N being the images."
             )
         convolutional = output.dim() == 4
         size = (output.shape[2], output.shape[3]) if convolutional else (1, 1)
         self.layers.append(Layer(self._path(), self.relus - 1, output.shape[1], size, convolutional, field))
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
 
 
 def with_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

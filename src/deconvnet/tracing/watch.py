@@ -24,7 +24,7 @@ from deconvnet.tracing.calls import (
 )
 from deconvnet.tracing.cone import CutOut
 from deconvnet.tracing.evaluating import evaluating
-from deconvnet.tracing.places import is_reading, split_dim
+from deconvnet.tracing.places import is_aside, split_dim
 from deconvnet.tracing.trace import tensors_in
 
 
@@ -42,7 +42,7 @@ class Rules:
     """Refuse SiLU, GELU, leaky ReLU and the like, for which there is no rule."""
 
 
-class _Enough(Exception):
+class _Enough(BaseException):  # so that no module takes it for an error
     """Raised inside the module's forward to end it once the last wanted layer has been seen."""
 
 
@@ -53,7 +53,7 @@ class _Watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
         kwargs = kwargs or {}
-        if is_reading(func):
+        if is_aside(func):
             return func(*args, **kwargs)
         rectifies = rectification(func, args, kwargs) is not None
         output = self.cut(func, args, kwargs, self._by_rules) if self.cut else self._by_rules(func, args, kwargs)
