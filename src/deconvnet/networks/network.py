@@ -160,17 +160,28 @@ class Network:
         wanted = {self.layer(name).index: name for name in layers}
         if not wanted:
             return
-        last = max(wanted)
+        last, seen = max(wanted), 0
 
         def pass_by(index: int, output: Tensor) -> bool:
+            nonlocal seen
             if index in wanted:
-                visit(wanted[index], output if output.dim() == 4 else output[:, :, None, None])
+                maps = output if output.dim() == 4 else output[:, :, None, None]
+                layer = self.layers[wanted[index]]
+                if cut is None and tuple(maps.shape) != (len(x), layer.units, *layer.map_size):
+                    raise DeconvnetError(
+                        f"{layer.name} of {self.name} gives a tensor of shape {tuple(output.shape)} for {len(x)} images, "
+                        "which is not what it was when the layers were found: a network has to do the same in every pass."
+                    )
+                visit(layer.name, maps)
+                seen += 1
             return index == last
 
         if cut is None:
             self.check_input(x)
         with exact_float32():
             watch(self.module, self._own(x), pass_by, rules, cut)
+        if seen < len(wanted):
+            raise DeconvnetError(f"{self.name} did not come by all its layers: it has to do the same in every pass.")
 
     def activations(self, x: Tensor, layer: str) -> Tensor:
         """The output of a layer for `x` (N, 3, crop, crop): (N, units, rows, columns), or (N, units) if fully connected."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import CheckpointError
 
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.networks import Network
@@ -107,8 +108,7 @@ def project_each(
     `units` is (N,), `positions` (N, 2) rows and columns, or None for each unit's strongest activation. As `project`, of
     which it is the batched core; its memory grows with N.
     """
-    _check(network, layer, units, positions, start)
-    network.check_input(x)
+    _check(network, x, layer, units, positions, start)
     rules = rule_set(rules)
     if rules.refuse_relatives:
         network.warn_without_rule(layer)
@@ -123,8 +123,8 @@ def project_each(
             cut = CutOut(cone, positions)
             pixels, values = _down(network, cut.window(x), layer, units, torch.zeros_like(positions), start, rules, cut)
             return Projected(cut.back(pixels, (x.shape[2], x.shape[3])), values, *positions.unbind(dim=1))
-        except UnlikeTrace:  # a module that does not do the same in every pass
-            pass
+        except (UnlikeTrace, DeconvnetError, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
+            pass  # whatever a module makes of cut-outs, what it makes of whole images decides
     return Projected(*_down(network, x, layer, units, positions, start, rules), *positions.unbind(dim=1))
 
 
@@ -143,22 +143,33 @@ def _down(
     with torch.inference_mode(False), torch.enable_grad(), exact_float32():
         pixels = x.clone().requires_grad_()
         observed: list[Tensor] = []
-        network.observe(pixels, [layer], lambda _, maps: observed.append(maps), rules, cut)
-        maps = observed[0]
-        chosen = torch.arange(len(x), device=maps.device), units, *positions.unbind(dim=1)
-        values = maps.detach()[chosen]
-        signal = torch.zeros_like(maps)
-        signal[chosen] = values if start == "activation" else (values > 0).to(maps.dtype)
         try:
-            (down,) = torch.autograd.grad(maps, pixels, signal)
+            network.observe(pixels, [layer], lambda _, maps: observed.append(maps), rules, cut)
+            maps = observed[0]
+            chosen = torch.arange(len(x), device=maps.device), units, *positions.unbind(dim=1)
+            values = maps.detach()[chosen]
+            signal = torch.zeros_like(maps)
+            signal[chosen] = values if start == "activation" else (values > 0).to(maps.dtype)
+            down = torch.autograd.grad(maps, pixels, signal, allow_unused=True)[0] if maps.requires_grad else None
         except RuntimeError as error:
-            if "inplace operation" not in str(error):
-                raise
-            raise DeconvnetError(
-                f"{network.name} changes a map in place after a convolution has read it, so there is no way down: write "
-                "x = x + y for x += y (it could not be trained either)."
-            ) from None
+            if reason := _no_way(error):
+                raise DeconvnetError(f"There is no way down from {layer} of {network.name}: {reason}.") from error
+            raise
+    if down is None:
+        raise DeconvnetError(
+            f"There is no way down from {layer} of {network.name}: its forward pass cuts it off, by torch.no_grad, detach "
+            "or a function with a backward pass of its own."
+        )
     return down, values
+
+
+def _no_way(error: RuntimeError) -> str:
+    """What is to be done about an error of autograd's, if it is one of those that a module can cause."""
+    if "inplace operation" in str(error) or "modified inplace" in str(error):
+        return "it changes in place what is needed on the way down, so write x = x + y for x += y"
+    if isinstance(error, CheckpointError):
+        return "it computes parts again on the way down, so switch its activation checkpointing off"
+    return ""
 
 
 def _strongest_positions(network: Network, x: Tensor, layer: str, units: Tensor) -> Tensor:
@@ -176,14 +187,20 @@ def _positions(position: Position | Sequence[Position]) -> list[Position | None]
     return [(int(row), int(column)) for row, column in position]  # type: ignore[misc]
 
 
-def _check(network: Network, layer: str, units: Tensor, positions: Tensor | None, start: str) -> None:
+def _check(network: Network, x: Tensor, layer: str, units: Tensor, positions: Tensor | None, start: str) -> None:
     found = network.layer(layer)
     rows, columns = found.map_size
-    units, positions = units.cpu(), None if positions is None else positions.cpu()
-    if ((units < 0) | (units >= found.units)).any():
-        wrong = units[(units < 0) | (units >= found.units)][0].item()
-        raise UsageError(f"{layer} of {network.name} has no unit {wrong}: its units are 0–{found.units - 1}.")
-    if positions is not None and ((positions < 0) | (positions >= torch.tensor([rows, columns]))).any():
+    network.check_input(x)
+    if len(units) != len(x) or (positions is not None and tuple(positions.shape) != (len(x), 2)):
+        shape = None if positions is None else tuple(positions.shape)
+        raise UsageError(
+            f"{len(x)} inputs need as many units, and positions of shape ({len(x)}, 2), not {len(units)} units and {shape}."
+        )
+    wrong = [unit for unit in units.tolist() if unit not in range(found.units)]
+    if wrong:
+        raise UsageError(f"{layer} of {network.name} has no unit {wrong[0]}: its units are 0–{found.units - 1}.")
+    places = [] if positions is None else positions.tolist()
+    if any(row not in range(rows) or column not in range(columns) for row, column in places):
         raise UsageError(f"The feature maps of {layer} are {rows}×{columns}: a position is 0–{rows - 1},0–{columns - 1}.")
     if start not in ("activation", "one"):
         raise UsageError(f'start is "activation" or "one", not {start!r}.')

@@ -237,7 +237,8 @@ _LINEAR = frozenset(
     einsum cat concat concatenate stack chunk unsafe_chunk split unsafe_split split_with_sizes tensor_split hsplit
     unbind narrow select index_select __getitem__ view view_as reshape
     unflatten flatten squeeze unsqueeze transpose swapaxes permute movedim t expand expand_as repeat flip roll unfold
-    dropout dropout_ dropout1d dropout2d feature_dropout alpha_dropout contiguous clone to float double half bfloat16 type
+    dropout dropout_ dropout1d dropout2d feature_dropout alpha_dropout contiguous clone detach detach_ to float
+    double half bfloat16 type
     type_as __get__
     """.split()
 )
