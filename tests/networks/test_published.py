@@ -126,10 +126,33 @@ def test_a_published_file_is_recognised_whatever_it_is_called(theirs, publish):
     assert "holds weights of zfnet, not of alexnet: pass zfnet:" in refusal("alexnet", renamed)
 
 
-def test_a_description_given_apart_wins_over_the_row(theirs, publish, described):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"channels": '"BGR"', "mean": [0.3, 0.2, 0.1]},  # the same mean, other filters
+        {"scale": 255},
+        {"mean": [0.1, 0.2, 0.35]},
+        {"mean": [0.3, 0.2, 0.1]},
+        {"std": 0.5},
+    ],
+    ids=str,
+)
+def test_a_description_that_contradicts_the_row_is_refused(theirs, publish, tmp_path, changes):
     publish("", digest(theirs))
-    found = load("zfnet", theirs, described)
-    assert found.preprocessing.mean.flatten().tolist() == pytest.approx([0.5, 0.4, 0.3])
+    said = {"resize": 256, "crop": 224, "channels": '"RGB"', "scale": 1, "mean": [0.1, 0.2, 0.3], **changes}
+    (tmp_path / "d.toml").write_text("".join(f"{name} = {value}\n" for name, value in said.items()))
+    sentence = refusal("zfnet", theirs, tmp_path / "d.toml")
+    assert sentence.startswith(f"{tmp_path / 'd.toml'} contradicts what is known of theirs.safetensors, which {theirs} is")
+    assert sentence.endswith("leave --preprocessing out.")
+
+
+def test_a_description_that_says_the_same_otherwise_wins_over_the_row(theirs, publish, tmp_path):
+    publish("", digest(theirs))
+    (tmp_path / "d.toml").write_text(
+        'resize = 230\ncrop = 224\nchannels = "RGB"\nscale = 255\nmean = [26, 51, 76]\nstd = 255\nweights = "other"\n'
+    )
+    found = load("zfnet", theirs, tmp_path / "d.toml")
+    assert (found.preprocessing.resize, found.weights) == (230, "other")
 
 
 # Downloads in an archive

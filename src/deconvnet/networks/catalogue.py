@@ -195,6 +195,11 @@ def _from_file(name: str, file: Path, toml: Path | None) -> Network:
     state, description = (onnx.state, None) if onnx else read_weights(file)
     if toml is not None:
         description = read_description(toml)
+        if published is not None and not describe(published.description, published.file).agrees(description):
+            raise DeconvnetError(
+                f"{toml} contradicts what is known of {published.file}, which {file} is (channels, scale, mean or std): "
+                "leave --preprocessing out."
+            )
     elif published is not None:
         description = describe(published.description, published.file)
     if description is None:
@@ -251,7 +256,10 @@ def _module(
     options, source = architecture.options, description.source
     entries = check_options(options, description.options, source)
     if "contrast" in entries:
-        entries["contrast"] = ContrastConstants(**check_options(ContrastConstants(), entries["contrast"], source))
+        try:
+            entries["contrast"] = ContrastConstants(**check_options(ContrastConstants(), entries["contrast"], source))
+        except UsageError as error:
+            raise DeconvnetError(f"{source}: {error}") from None
     if description.bgr and entries.get("transform_input"):
         raise DeconvnetError(f"{file} is said to expect BGR and to transform its input, which is defined for RGB only.")
     module = build_empty(architecture.build, replace(options, **{**entries, "classes": classes}))
