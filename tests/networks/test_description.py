@@ -126,6 +126,8 @@ def test_a_missing_entry_is_named(name):
         ({"scale": 255, "mean": 0.4, "std": 0.229}, "a mean and a std that are meant for scale = 1: multiply them by 255"),
         ({"scale": True}, "scale = True"),
         ({"crop": True}, "crop = True"),
+        ({"options": 5}, "has options 5: they are a table of names and values"),
+        ({"options": ["order"]}, "has options ['order']"),
         ({"classes": "imagenet"}, 'neither "imagenet1k" nor pairs'),
         ({"classes": ["cat", "dog and cat"]}, 'neither "imagenet1k" nor pairs'),
         ({"classes": 10}, 'neither "imagenet1k" nor pairs'),
@@ -214,8 +216,3 @@ def test_an_option_of_another_kind_is_refused(name, value):
 def test_a_constant_is_a_finite_number(value):
     with pytest.raises(DeconvnetError, match=r"weights\.toml has the option k = "):
         check_options(ContrastConstants(), {"k": value}, "weights.toml")
-
-
-def test_options_that_are_no_table_are_refused():
-    with pytest.raises(DeconvnetError, match=r"weights\.toml has options 3"):
-        check_options(ZFNetOptions(), 3, "weights.toml")

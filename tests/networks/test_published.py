@@ -1,8 +1,11 @@
 """Published weights: recognised by digest, fetched once, checked always. No test leaves this machine."""
 
+import errno
 import hashlib
+import os
 import socket
 import zipfile
+from http.client import IncompleteRead
 from pathlib import Path
 
 import pytest
@@ -102,6 +105,23 @@ def test_a_download_without_connection_says_what_to_do(cache, publish, monkeypat
     assert sentence.startswith(f"{url} could not be downloaded (")
     assert sentence.endswith("fetch it on a machine with a network connection and pass zfnet:PATH.")
     assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_full_or_closed_disk_is_not_blamed_on_the_network(cache, publish, monkeypatch, number):
+    def fail(url, target):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    publish("http://nowhere.invalid/theirs.safetensors", "0" * 64)
+    assert refusal("zfnet:theirs") == f"{cache / 'theirs.safetensors'} cannot be written: {os.strerror(number)}."
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("reset"), TimeoutError("slow"), IncompleteRead(b"")])
+def test_a_connection_that_breaks_is(cache, publish, monkeypatch, error):
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda url, target: (_ for _ in ()).throw(error))
+    publish("http://nowhere.invalid/theirs.safetensors", "0" * 64)
+    assert "fetch it on a machine with a network connection" in refusal("zfnet:theirs")
 
 
 def test_a_file_that_is_not_on_the_server_any_more_says_so(tmp_path, cache, publish):

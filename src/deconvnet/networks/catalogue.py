@@ -116,17 +116,19 @@ def load(network: str, weights: str | Path | None = None, preprocessing: str | P
 
 
 def describe_network(name: str) -> dict[str, Any]:
-    """What `load` can make of a name without weights, or of `FILE.py:function`: a summary, the weights it takes, and its
-    layers (without allocating any).
+    """What `load` can make of a name (weights after it do not matter) or of `FILE.py:function`: a summary, the weights it
+    takes, and its layers (without allocating any).
     """
     own = _own_file(name)
     if own:
         network, summary, weights = load_function(*own), f"a network of {own[0]}", []
     else:
+        name = _split(name)[0]
         architecture = _architecture(name)
         network, summary = _empty(name, architecture), architecture.summary
         weights = [*(row.keyword for row in _rows(name) if row.network == name and row.keyword), "PATH", "random"]
     return {
+        "name": name,
         "summary": summary,
         "weights": weights,
         "input": network.preprocessing.crop,
@@ -191,7 +193,7 @@ def _from_file(name: str, file: Path, toml: Path | None) -> Network:
     if published is not None and published.network != name:
         raise DeconvnetError(f"{file} holds weights of {published.network}, not of {name}: pass {published.network}:{file}.")
     own = architecture.build in (AlexNet2012, ZFNet)
-    onnx = read_onnx(file) if own and file.suffix == ".onnx" else None
+    onnx = read_onnx(file) if own and file.suffix.lower() == ".onnx" else None
     state, description = (onnx.state, None) if onnx else read_weights(file)
     if toml is not None:
         description = read_description(toml)
@@ -243,7 +245,7 @@ def _from_file(name: str, file: Path, toml: Path | None) -> Network:
 def _class_count(name: str, state: State) -> int:
     """How many classes the weights tell apart; 0 for a trunk, which has no fully connected layers."""
     architecture = _architecture(name)
-    if architecture.last in state:
+    if architecture.last in state and state[architecture.last].dim():
         return state[architecture.last].shape[0]
     trunk = not any(tensor.startswith(architecture.classifier) for tensor in state)
     return 0 if trunk else int(architecture.options.classes)

@@ -65,6 +65,9 @@ def describe(
     resize, crop, channels, scale = (entries[name] for name in ("resize", "crop", "channels", "scale"))
     if channels not in ("RGB", "BGR"):
         raise DeconvnetError(f'{source} says channels = {channels!r}: it is "RGB" or "BGR".')
+    options = entries.get("options", {})
+    if not isinstance(options, Mapping):
+        raise DeconvnetError(f"{source} has options {options!r}: they are a table of names and values.")
     mean = entries["mean"]
     if mean_image is None and isinstance(mean, str):
         mean_image = _read_mean_image(folder / mean)
@@ -84,7 +87,7 @@ def describe(
         bgr=channels == "BGR",
         network=str(entries.get("network", "")),
         weights=str(entries.get("weights", "")),
-        options=entries.get("options", {}),
+        options=options,
         classes=_classes(entries.get("classes"), source),
         source=source,
     )
@@ -119,8 +122,6 @@ def check_options(options: Any, entries: Mapping[str, Any], source: str) -> dict
 
     Raises `DeconvnetError` for a name that it does not have, and for a value that is negative or not of the kind of its own.
     """
-    if not isinstance(entries, Mapping):
-        raise DeconvnetError(f"{source} has options {entries!r}: they are a table of names and values.")
     known = {option.name: getattr(options, option.name) for option in fields(options)}
     unknown = sorted(set(entries) - set(known))
     if unknown:
