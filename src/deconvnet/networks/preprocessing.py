@@ -98,8 +98,8 @@ class Preprocessing:
 
 
 def per_channel(values: Sequence[float]) -> Tensor:
-    """Three numbers as a (3, 1, 1) tensor."""
-    return torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
+    """Three numbers as a (3, 1, 1) tensor on the CPU, where photos are, whatever the default device."""
+    return torch.tensor(values, dtype=torch.float32, device="cpu").view(3, 1, 1)
 
 
 def torchvision_preprocessing(
