@@ -62,6 +62,14 @@ def test_tables_of_images_units_and_classes(atlas, small_network, photo_folder):
         np.testing.assert_allclose(classes["conv2"], statistics.class_sums.numpy())
 
 
+def test_a_layer_may_be_called_like_a_parameter_of_numpys(small_network, photo_folder, tmp_path):
+    network = Network(small_network.module, small_network.preprocessing, layer_names=["file", "allow_pickle", "fc3"])
+    book = Atlas.build(network, photo_folder, tmp_path / "a")
+    with np.load(book.folder / "classes.npz") as classes:
+        assert set(classes) == {"classes", "images", "file", "allow_pickle"}
+        assert (classes["file"].shape, classes["allow_pickle"].shape) == ((3, 5), (3, 6))
+
+
 def test_description_says_what_it_was_made_of(atlas, small_network, photo_folder):
     description = json.loads((atlas.folder / "atlas.json").read_text())
     assert description["network"]["full_name"] == "small (random)"

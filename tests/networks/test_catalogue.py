@@ -66,6 +66,18 @@ def test_a_network_is_described_without_its_weights():
     assert describe_network("alexnet")["weights"] == ["imagenet1k", "PATH", "random"]
 
 
+@pytest.mark.parametrize("name", ["alexnet:imagenet1k", "torchvision:alexnet:IMAGENET1K_V1"])
+def test_weights_after_a_name_do_not_change_what_is_described(name):
+    assert describe_network(name) == describe_network(name.rpartition(":")[0])
+
+
+def test_contrast_constants_that_divide_by_zero_are_refused(trunk, described, tmp_path):
+    torch.save(trunk.module.state_dict(), tmp_path / "a.pth")
+    described.write_text(described.read_text() + "[options.contrast]\nk = 0.0\n")
+    with pytest.raises(DeconvnetError, match=r"described\.toml: Contrast normalisation has n = 5, k = 0\.0"):
+        load("zfnet", tmp_path / "a.pth", described)
+
+
 def test_an_unknown_network_lists_those_there_are():
     with pytest.raises(UsageError, match="There is no network 'vgg'; there are alexnet, alexnet2012, zfnet, zfnet512"):
         load("vgg:random")

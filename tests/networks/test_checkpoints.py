@@ -42,6 +42,42 @@ def test_a_checkpoint_in_the_old_format_is_read(trunk, described, tmp_path):
     assert same_weights(load("zfnet", tmp_path / "a.pth.tar", described), trunk.module)
 
 
+def test_the_end_of_a_name_may_be_written_in_capitals(trunk, described, tmp_path):
+    torch.save(trunk.module.state_dict(), tmp_path / "A.PTH")
+    assert same_weights(load("zfnet", tmp_path / "A.PTH", described), trunk.module)
+
+
+@pytest.mark.parametrize("twin", ["module.conv1.weight", "features.stage1.unit1.conv.weight"])
+def test_two_tensors_for_one_place_are_refused(trunk, described, tmp_path, twin):
+    state = trunk.module.state_dict()
+    torch.save({**state, twin: state["conv1.weight"] + 1}, tmp_path / "a.pth")
+    assert "has two tensors for one place of the network" in refusal("zfnet", tmp_path / "a.pth", described)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (torch.Tensor.int, "torch.int32, torch.strided, on cpu"),
+        (torch.Tensor.to_sparse, "torch.float32, torch.sparse_coo, on cpu"),
+        (lambda tensor: tensor.to("meta"), "torch.float32, torch.strided, on meta"),
+        (lambda tensor: tensor.to(torch.complex64), "torch.complex64, torch.strided, on cpu"),
+    ],
+    ids=["int", "sparse", "meta", "complex"],
+)
+@pytest.mark.filterwarnings("ignore:.*sparse")  # newer PyTorch warns that it is slow to check one
+def test_a_tensor_without_plain_values_is_refused(trunk, described, tmp_path, change, kind):
+    state = trunk.module.state_dict()
+    torch.save({**state, "conv2.weight": change(state["conv2.weight"])}, tmp_path / "a.pth")
+    assert f"has conv2.weight as a tensor ({kind}) that zfnet cannot compute with" in refusal(
+        "zfnet", tmp_path / "a.pth", described
+    )
+
+
+def test_a_classifier_that_is_one_number_is_refused(zfnet, described, tmp_path):
+    torch.save({**zfnet.module.state_dict(), "fc8.weight": torch.tensor(1.0)}, tmp_path / "a.pth")
+    assert "of shape" in refusal("zfnet", tmp_path / "a.pth", described)
+
+
 class Touch:
     """When unpickled, makes a file: the code that a malicious checkpoint could run."""
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from deconvnet.errors import UsageError
 from deconvnet.networks.contrast import ContrastConstants, ContrastNorm
 
 
@@ -37,3 +38,9 @@ def test_the_constants_are_krizhevskys():
     constants = ContrastConstants()
     assert (constants.n, constants.alpha, constants.beta, constants.k) == (5, 1e-4, 0.75, 2.0)
     assert "alpha=0.0001" in repr(ContrastNorm(constants))
+
+
+@pytest.mark.parametrize("constants", [{"k": 0.0}, {"k": -1.0}, {"n": 0}])
+def test_constants_that_divide_by_zero_are_refused(constants):
+    with pytest.raises(UsageError, match="n is at least 1, k above 0"):
+        ContrastConstants(**constants)

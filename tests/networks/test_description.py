@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.networks import ZFNetOptions, imagenet_classes
+from deconvnet.networks import ContrastConstants, ZFNetOptions, imagenet_classes
 from deconvnet.networks.description import check_options, describe, preprocessing_entries, read_description
 
 SOUND = {"resize": 256, "crop": 224, "channels": "RGB", "scale": 1, "mean": [0.1, 0.2, 0.3]}
@@ -61,7 +61,7 @@ def test_one_number_is_the_mean_of_all_channels():
 
 
 def test_bgr_turns_mean_and_std_round():
-    found = describe({**SOUND, "channels": "BGR", "mean": [1, 2, 3], "std": [4, 5, 6]}, "")
+    found = describe({**SOUND, "channels": "BGR", "scale": 255, "mean": [1, 2, 3], "std": [4, 5, 6]}, "")
     assert found.bgr
     assert found.preprocessing.mean.flatten().tolist() == [3, 2, 1]
     assert found.preprocessing.std.flatten().tolist() == [6, 5, 4]
@@ -104,21 +104,30 @@ def test_a_missing_entry_is_named(name):
     [
         ({"channels": "GRB"}, "says channels = 'GRB'"),
         ({"channels": 3}, "says channels = 3"),
-        ({"scale": 2}, "says scale = 2"),
-        ({"scale": "255"}, "says scale = '255'"),
-        ({"crop": 257}, "says resize = 256, crop = 257: both are pixels and crop is at most resize"),
+        ({"scale": 2}, "scale = 2.0: it is the value of white, 1 or 255"),
+        ({"scale": "255"}, "scale = '255'"),
+        ({"crop": 257}, "resize = 256, crop = 257: they are whole numbers of pixels, and crop is from 1 to resize"),
         ({"crop": 0}, "crop = 0"),
         ({"resize": 256.5}, "resize = 256.5"),
-        ({"resize": "256"}, "both are pixels"),
-        ({"interpolation": "nearest"}, "says interpolation = 'nearest': it is"),
-        ({"interpolation": ["bicubic"]}, "says interpolation = ['bicubic']"),
+        ({"resize": "256"}, "resize = '256'"),
+        ({"interpolation": "nearest"}, "interpolation is"),
+        ({"interpolation": ["bicubic"]}, "not ['bicubic']"),
         ({"mean": [1, 2]}, "mean is [1, 2]: it is one number or three"),
         ({"mean": ["a", "b", "c"]}, "it is one number or three"),
         ({"mean": {}}, "it is one number or three"),
         ({"std": [1, 2, 3, 4]}, "std is [1, 2, 3, 4]: it is one number or three"),
-        ({"std": [1, 0, 1]}, "std above 0"),
-        ({"std": -1}, "std above 0"),
-        ({"std": float("nan")}, "std above 0"),
+        ({"std": [1, 0, 1]}, "std = [1.0, 0.0, 1.0]: it is finite and above 0"),
+        ({"std": -1}, "finite and above 0"),
+        ({"std": float("nan")}, "finite and above 0"),
+        ({"std": float("inf")}, "finite and above 0"),
+        ({"std": True}, "std is True: it is one number or three"),
+        ({"mean": True}, "mean is True: it is one number or three"),
+        ({"mean": [104, 117, 123]}, "scale = 1 and a mean of 104 to 123: a mean is from 0 (black) to scale (white)"),
+        ({"scale": 255, "mean": 0.4, "std": 0.229}, "a mean and a std that are meant for scale = 1: multiply them by 255"),
+        ({"scale": True}, "scale = True"),
+        ({"crop": True}, "crop = True"),
+        ({"options": 5}, "has options 5: they are a table of names and values"),
+        ({"options": ["order"]}, "has options ['order']"),
         ({"classes": "imagenet"}, 'neither "imagenet1k" nor pairs'),
         ({"classes": ["cat", "dog and cat"]}, 'neither "imagenet1k" nor pairs'),
         ({"classes": 10}, 'neither "imagenet1k" nor pairs'),
@@ -194,6 +203,7 @@ def test_an_unknown_option_is_named_with_those_there_are():
         ("middle", [1, 2, "3"]),
         ("middle", 3),
         ("contrast", 5),
+        ("hidden", True),
         ("order", 1),
     ],
 )
@@ -202,6 +212,7 @@ def test_an_option_of_another_kind_is_refused(name, value):
         check_options(ZFNetOptions(), {name: value}, "weights.toml")
 
 
-def test_options_that_are_no_table_are_refused():
-    with pytest.raises(DeconvnetError, match=r"weights\.toml has options 3"):
-        check_options(ZFNetOptions(), 3, "weights.toml")
+@pytest.mark.parametrize("value", [True, float("inf"), float("nan"), -1.0])
+def test_a_constant_is_a_finite_number(value):
+    with pytest.raises(DeconvnetError, match=r"weights\.toml has the option k = "):
+        check_options(ContrastConstants(), {"k": value}, "weights.toml")

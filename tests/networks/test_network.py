@@ -1,6 +1,7 @@
 """What a network lets be seen of its module, against running the module by hand."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -213,6 +214,21 @@ def test_layer_names_must_be_as_many_as_layers_and_different(trunk):
     for names in (["one"], ["same"] * 5):
         with pytest.raises(UsageError, match=r"zfnet needs 5 different layer names, one for each of relu#1, .*relu#5\."):
             _ = Network(trunk.module, trunk.preprocessing, name="zfnet", layer_names=names).layers
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "a/b", "a\0", "images", "Images", "classes", "atlas.json", "hits.csv", "index.html", "figure-b.png"],
+)
+def test_a_layer_is_not_called_like_what_an_atlas_has_of_its_own(trunk, name):
+    network = Network(trunk.module, trunk.preprocessing, layer_names=[name, "2", "3", "4", "5"])
+    with pytest.raises(UsageError, match=re.escape(f"A layer cannot be called {name!r}")):
+        _ = network.layers
+
+
+def test_other_layers_are_called_as_one_likes(trunk):
+    names = ["file", "a.b", "images2", ".hidden", "Schicht 5"]
+    assert list(Network(trunk.module, trunk.preprocessing, layer_names=names).layers) == names
 
 
 def test_only_networks_of_this_project_are_saved_with_their_options(tmp_path):

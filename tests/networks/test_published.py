@@ -1,8 +1,11 @@
 """Published weights: recognised by digest, fetched once, checked always. No test leaves this machine."""
 
+import errno
 import hashlib
+import os
 import socket
 import zipfile
+from http.client import IncompleteRead
 from pathlib import Path
 
 import pytest
@@ -104,6 +107,23 @@ def test_a_download_without_connection_says_what_to_do(cache, publish, monkeypat
     assert list(cache.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_full_or_closed_disk_is_not_blamed_on_the_network(cache, publish, monkeypatch, number):
+    def fail(url, target):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    publish("http://nowhere.invalid/theirs.safetensors", "0" * 64)
+    assert refusal("zfnet:theirs") == f"{cache / 'theirs.safetensors'} cannot be written: {os.strerror(number)}."
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("reset"), TimeoutError("slow"), IncompleteRead(b"")])
+def test_a_connection_that_breaks_is(cache, publish, monkeypatch, error):
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda url, target: (_ for _ in ()).throw(error))
+    publish("http://nowhere.invalid/theirs.safetensors", "0" * 64)
+    assert "fetch it on a machine with a network connection" in refusal("zfnet:theirs")
+
+
 def test_a_file_that_is_not_on_the_server_any_more_says_so(tmp_path, cache, publish):
     publish((tmp_path / "gone.safetensors").as_uri(), "0" * 64)
     assert "could not be downloaded" in refusal("zfnet:theirs")
@@ -126,10 +146,33 @@ def test_a_published_file_is_recognised_whatever_it_is_called(theirs, publish):
     assert "holds weights of zfnet, not of alexnet: pass zfnet:" in refusal("alexnet", renamed)
 
 
-def test_a_description_given_apart_wins_over_the_row(theirs, publish, described):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"channels": '"BGR"', "mean": [0.3, 0.2, 0.1]},  # the same mean, other filters
+        {"scale": 255},
+        {"mean": [0.1, 0.2, 0.35]},
+        {"mean": [0.3, 0.2, 0.1]},
+        {"std": 0.5},
+    ],
+    ids=str,
+)
+def test_a_description_that_contradicts_the_row_is_refused(theirs, publish, tmp_path, changes):
     publish("", digest(theirs))
-    found = load("zfnet", theirs, described)
-    assert found.preprocessing.mean.flatten().tolist() == pytest.approx([0.5, 0.4, 0.3])
+    said = {"resize": 256, "crop": 224, "channels": '"RGB"', "scale": 1, "mean": [0.1, 0.2, 0.3], **changes}
+    (tmp_path / "d.toml").write_text("".join(f"{name} = {value}\n" for name, value in said.items()))
+    sentence = refusal("zfnet", theirs, tmp_path / "d.toml")
+    assert sentence.startswith(f"{tmp_path / 'd.toml'} contradicts what is known of theirs.safetensors, which {theirs} is")
+    assert sentence.endswith("leave --preprocessing out.")
+
+
+def test_a_description_that_says_the_same_otherwise_wins_over_the_row(theirs, publish, tmp_path):
+    publish("", digest(theirs))
+    (tmp_path / "d.toml").write_text(
+        'resize = 230\ncrop = 224\nchannels = "RGB"\nscale = 255\nmean = [26, 51, 76]\nstd = 255\nweights = "other"\n'
+    )
+    found = load("zfnet", theirs, tmp_path / "d.toml")
+    assert (found.preprocessing.resize, found.weights) == (230, "other")
 
 
 # Downloads in an archive

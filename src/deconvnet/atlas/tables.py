@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 
@@ -33,7 +34,10 @@ def write_tables(mined: Mined, units: dict[str, list[int]], folder: Path) -> Non
     sums = {name: mined[name].statistics.class_sums[:, chosen].numpy() for name, chosen in units.items()}
     counts = next(iter(mined.layers.values())).statistics.class_images.numpy()
     arrays = {"classes": np.array(photos.classes, dtype=str), "images": counts, **sums}
-    np.savez_compressed(folder / "classes.npz", **arrays)  # type: ignore[arg-type]  # it takes arrays by any name
+    with ZipFile(folder / "classes.npz", "w", ZIP_DEFLATED) as opened:  # np.savez has a parameter of its own called `file`
+        for name, array in arrays.items():
+            with opened.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def unit_columns() -> list[str]:

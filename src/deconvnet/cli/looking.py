@@ -42,7 +42,8 @@ def networks(
         print(json.dumps(found, indent=1))
         return
     console = Console(highlight=False)
-    for name, described in found.items():
+    for described in found.values():
+        name = described["name"]
         console.print(f"\n[bold]{name}[/bold]: {described['summary']}")
         if described["weights"]:
             console.print(f"weights: {', '.join(f'{name}:{weights}' for weights in described['weights'])}")

@@ -116,17 +116,19 @@ def load(network: str, weights: str | Path | None = None, preprocessing: str | P
 
 
 def describe_network(name: str) -> dict[str, Any]:
-    """What `load` can make of a name without weights, or of `FILE.py:function`: a summary, the weights it takes, and its
-    layers (without allocating any).
+    """What `load` can make of a name (weights after it do not matter) or of `FILE.py:function`: a summary, the weights it
+    takes, and its layers (without allocating any).
     """
     own = _own_file(name)
     if own:
         network, summary, weights = load_function(*own), f"a network of {own[0]}", []
     else:
+        name = _split(name)[0]
         architecture = _architecture(name)
         network, summary = _empty(name, architecture), architecture.summary
         weights = [*(row.keyword for row in _rows(name) if row.network == name and row.keyword), "PATH", "random"]
     return {
+        "name": name,
         "summary": summary,
         "weights": weights,
         "input": network.preprocessing.crop,
@@ -191,10 +193,15 @@ def _from_file(name: str, file: Path, toml: Path | None) -> Network:
     if published is not None and published.network != name:
         raise DeconvnetError(f"{file} holds weights of {published.network}, not of {name}: pass {published.network}:{file}.")
     own = architecture.build in (AlexNet2012, ZFNet)
-    onnx = read_onnx(file) if own and file.suffix == ".onnx" else None
+    onnx = read_onnx(file) if own and file.suffix.lower() == ".onnx" else None
     state, description = (onnx.state, None) if onnx else read_weights(file)
     if toml is not None:
         description = read_description(toml)
+        if published is not None and not describe(published.description, published.file).agrees(description):
+            raise DeconvnetError(
+                f"{toml} contradicts what is known of {published.file}, which {file} is (channels, scale, mean or std): "
+                "leave --preprocessing out."
+            )
     elif published is not None:
         description = describe(published.description, published.file)
     if description is None:
@@ -238,7 +245,7 @@ def _from_file(name: str, file: Path, toml: Path | None) -> Network:
 def _class_count(name: str, state: State) -> int:
     """How many classes the weights tell apart; 0 for a trunk, which has no fully connected layers."""
     architecture = _architecture(name)
-    if architecture.last in state:
+    if architecture.last in state and state[architecture.last].dim():
         return state[architecture.last].shape[0]
     trunk = not any(tensor.startswith(architecture.classifier) for tensor in state)
     return 0 if trunk else int(architecture.options.classes)
@@ -251,7 +258,10 @@ def _module(
     options, source = architecture.options, description.source
     entries = check_options(options, description.options, source)
     if "contrast" in entries:
-        entries["contrast"] = ContrastConstants(**check_options(ContrastConstants(), entries["contrast"], source))
+        try:
+            entries["contrast"] = ContrastConstants(**check_options(ContrastConstants(), entries["contrast"], source))
+        except UsageError as error:
+            raise DeconvnetError(f"{source}: {error}") from None
     if description.bgr and entries.get("transform_input"):
         raise DeconvnetError(f"{file} is said to expect BGR and to transform its input, which is defined for RGB only.")
     module = build_empty(architecture.build, replace(options, **{**entries, "classes": classes}))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deconvnet.errors import UsageError
+
 
 @dataclass(frozen=True)
 class ContrastConstants:
@@ -18,6 +20,11 @@ class ContrastConstants:
     alpha: float = 1e-4
     beta: float = 0.75
     k: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Raises `UsageError` for constants that divide by zero."""
+        if self.n < 1 or self.k <= 0:
+            raise UsageError(f"Contrast normalisation has n = {self.n}, k = {self.k}: n is at least 1, k above 0.")
 
 
 class ContrastNorm(nn.Module):

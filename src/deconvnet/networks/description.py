@@ -4,6 +4,7 @@ It stands in the metadata of a weights file of this project, in a row of `publis
 the same entries (docs/file-formats.md).
 """
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -14,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deconvnet.errors import DeconvnetError
+from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.networks.classes import imagenet_classes
-from deconvnet.networks.preprocessing import INTERPOLATIONS, Preprocessing, per_channel
+from deconvnet.networks.preprocessing import Preprocessing, per_channel
 
 _REQUIRED = ("resize", "crop", "channels", "scale", "mean")
 _OPTIONAL = ("std", "interpolation", "network", "weights", "options", "classes")
@@ -40,6 +41,13 @@ class Description:
     source: str = ""
     """Where it was said, for errors."""
 
+    def agrees(self, other: "Description") -> bool:
+        """Whether both make the same input of the same pixels, but for 2 %: a mean may be rounded, or an image."""
+        ours, theirs = self.preprocessing, other.preprocessing
+        apart = ours.mean.mean((1, 2)) / ours.scale - theirs.mean.mean((1, 2)) / theirs.scale
+        ratio = (ours.std / ours.scale) / (theirs.std / theirs.scale)
+        return bool(self.bgr == other.bgr and (apart.abs() < 0.02).all() and ((ratio - 1).abs() < 0.02).all())
+
 
 def describe(
     entries: Mapping[str, Any], source: str, mean_image: Tensor | None = None, folder: Path = Path()
@@ -55,30 +63,31 @@ def describe(
         problem = f"has an unknown entry {unknown[0]!r}" if unknown else f"lacks the entry {missing[0]!r}"
         raise DeconvnetError(f"{source} {problem}: it needs {', '.join(_REQUIRED)} and may have {', '.join(_OPTIONAL)}.")
     resize, crop, channels, scale = (entries[name] for name in ("resize", "crop", "channels", "scale"))
-    if not (isinstance(resize, int) and isinstance(crop, int) and 0 < crop <= resize):
-        raise DeconvnetError(f"{source} says resize = {resize}, crop = {crop}: both are pixels and crop is at most resize.")
     if channels not in ("RGB", "BGR"):
         raise DeconvnetError(f'{source} says channels = {channels!r}: it is "RGB" or "BGR".')
-    if scale not in (1, 255):
-        raise DeconvnetError(f"{source} says scale = {scale!r}: it is the value of white, 1 or 255.")
+    options = entries.get("options", {})
+    if not isinstance(options, Mapping):
+        raise DeconvnetError(f"{source} has options {options!r}: they are a table of names and values.")
     mean = entries["mean"]
     if mean_image is None and isinstance(mean, str):
         mean_image = _read_mean_image(folder / mean)
     mean = _numbers(mean, f"{source}: mean") if mean_image is None else mean_image
     std = _numbers(entries.get("std", 1.0), f"{source}: std")
-    if mean.shape not in ((3, 1, 1), (3, crop, crop)) or not (std > 0).all() or not mean.isfinite().all():
-        raise DeconvnetError(f"{source} needs a mean of 1 or 3 numbers or an image (3, {crop}, {crop}), and std above 0.")
-    interpolation = entries.get("interpolation", "bilinear")
-    if interpolation not in INTERPOLATIONS:
-        raise DeconvnetError(f'{source} says interpolation = {interpolation!r}: it is "bilinear" or "bicubic".')
+    if mean.shape not in ((3, 1, 1), (3, crop, crop)):
+        raise DeconvnetError(f"{source} needs a mean of 1 or 3 numbers or an image (3, {crop}, {crop}).")
     if channels == "BGR":
         mean, std = mean.flip(0), std.flip(0)
+    white = float(scale) if type(scale) is int else scale
+    try:
+        preprocessing = Preprocessing(resize, crop, white, mean, std, entries.get("interpolation", "bilinear"))
+    except UsageError as error:
+        raise DeconvnetError(f"{source}: {error}") from None
     return Description(
-        Preprocessing(resize, crop, float(scale), mean, std, interpolation),
+        preprocessing,
         bgr=channels == "BGR",
         network=str(entries.get("network", "")),
         weights=str(entries.get("weights", "")),
-        options=entries.get("options", {}),
+        options=options,
         classes=_classes(entries.get("classes"), source),
         source=source,
     )
@@ -113,8 +122,6 @@ def check_options(options: Any, entries: Mapping[str, Any], source: str) -> dict
 
     Raises `DeconvnetError` for a name that it does not have, and for a value that is negative or not of the kind of its own.
     """
-    if not isinstance(entries, Mapping):
-        raise DeconvnetError(f"{source} has options {entries!r}: they are a table of names and values.")
     known = {option.name: getattr(options, option.name) for option in fields(options)}
     unknown = sorted(set(entries) - set(known))
     if unknown:
@@ -131,14 +138,18 @@ def _alike(value: Any, default: Any) -> bool:
         return isinstance(value, Mapping)
     if isinstance(default, tuple):
         return isinstance(value, tuple) and len(value) == len(default) and all(map(_alike, value, default))
-    if not isinstance(value, int | float if isinstance(default, float) else type(default)):
-        return False
-    return isinstance(value, str) or value >= 0
+    if isinstance(default, float):
+        return _is_number(value) and 0 <= value < math.inf
+    return type(value) is type(default) and (isinstance(value, str) or value >= 0)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _numbers(value: Any, what: str) -> Tensor:
-    numbers = [value] * 3 if isinstance(value, int | float) else value
-    if not (isinstance(numbers, list | tuple) and len(numbers) == 3 and all(isinstance(n, int | float) for n in numbers)):
+    numbers = [value] * 3 if _is_number(value) else value
+    if not (isinstance(numbers, list | tuple) and len(numbers) == 3 and all(map(_is_number, numbers))):
         raise DeconvnetError(f"{what} is {value!r}: it is one number or three.")
     return per_channel(numbers)
 

@@ -1,6 +1,7 @@
 """A convnet ready to be looked at."""
 
 import hashlib
+import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -16,6 +17,9 @@ from deconvnet.networks.alexnet import AlexNet2012
 from deconvnet.networks.preprocessing import Preprocessing
 from deconvnet.networks.zfnet import ZFNet
 from deconvnet.tracing import Cone, CutOut, Layer, Rules, Trace, cone, evaluating, exact_float32, trace, watch
+
+#: An atlas has a folder for each layer, beside folders and files of its own.
+_UNFIT = re.compile(r"[/\\\0]|^\.*\Z|^(images|classes)\Z|\.(csv|html|json|np[yz]|png)\Z", re.IGNORECASE)
 
 
 class Network:
@@ -78,9 +82,11 @@ class Network:
         if len(names) != len(found) or len(set(names)) != len(names):
             own = ", ".join(layer.name for layer in found)
             raise UsageError(f"{self.name} needs {len(found)} different layer names, one for each of {own}.")
-        unfit = [name for name in names if name in ("images", "classes") or "/" in name]
+        unfit = [name for name in names if _UNFIT.search(name)]
         if unfit:
-            raise UsageError(f"A layer cannot be called {unfit[0]!r}, which has a meaning of its own in an atlas.")
+            raise UsageError(
+                f"A layer cannot be called {unfit[0]!r}, which has a meaning of its own in an atlas: give other layer_names."
+            )
         return {name: replace(layer, name=name) for name, layer in zip(names, found, strict=True)}
 
     @property

@@ -42,11 +42,30 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         """Raises `UsageError` for what would fail, or be wrong, at the first photo."""
-        if not 0 < self.crop <= self.resize:
-            raise UsageError(f"A preprocessing has resize = {self.resize}, crop = {self.crop}: crop is from 1 to resize.")
+        sizes = (self.resize, self.crop)
+        if not all(type(size) is int for size in sizes) or not 0 < self.crop <= self.resize:
+            raise UsageError(
+                f"A preprocessing has resize = {self.resize!r}, crop = {self.crop!r}: they are whole numbers of pixels, and "
+                "crop is from 1 to resize."
+            )
+        if isinstance(self.scale, bool) or self.scale not in (1, 255):
+            raise UsageError(f"A preprocessing has scale = {self.scale!r}: it is the value of white, 1 or 255.")
         for name, value, whole in (("mean", self.mean, (3, self.crop, self.crop)), ("std", self.std, ())):
             if not isinstance(value, Tensor) or tuple(value.shape) not in ((3, 1, 1), whole):
                 raise UsageError(f"The {name} of a preprocessing is a tensor: per_channel((0.5, 0.5, 0.5)) makes one.")
+        low, high = self.mean.min().item(), self.mean.max().item()
+        if not 0 <= low <= high <= self.scale:
+            raise UsageError(
+                f"A preprocessing has scale = {self.scale:g} and a mean of {low:g} to {high:g}: a mean is from 0 (black) to "
+                "scale (white)."
+            )
+        if not (self.std.isfinite() & (self.std > 0)).all():
+            raise UsageError(f"A preprocessing has std = {self.std.flatten().tolist()}: it is finite and above 0.")
+        if self.scale == 255 and high <= 1 and (self.std < 1).all():
+            raise UsageError(
+                "A preprocessing has scale = 255, but a mean and a std that are meant for scale = 1: multiply them by 255, "
+                "or change the scale."
+            )
         if self.interpolation not in INTERPOLATIONS:
             raise UsageError(f'A preprocessing\'s interpolation is "bilinear" or "bicubic", not {self.interpolation!r}.')
 
@@ -79,8 +98,8 @@ class Preprocessing:
 
 
 def per_channel(values: Sequence[float]) -> Tensor:
-    """Three numbers as a (3, 1, 1) tensor."""
-    return torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
+    """Three numbers as a (3, 1, 1) tensor on the CPU, where photos are, whatever the default device."""
+    return torch.tensor(values, dtype=torch.float32, device="cpu").view(3, 1, 1)
 
 
 def torchvision_preprocessing(

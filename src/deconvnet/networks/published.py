@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path
+from ssl import SSLError
 from typing import Any
+from urllib.error import URLError
 
 import torch
 
@@ -184,7 +186,7 @@ def download(published: Published) -> Path:
     with replacing(target) as beside:
         try:
             torch.hub.download_url_to_file(published.url, str(beside))
-        except (OSError, HTTPException) as error:
+        except (URLError, HTTPException, ConnectionError, TimeoutError, SSLError) as error:  # others are of the disk
             reason = getattr(error, "reason", error)
             raise DeconvnetError(
                 f"{published.url} could not be downloaded ({reason}): fetch it on a machine with a network connection and "

@@ -33,9 +33,10 @@ _MEAN_IMAGE = "preprocessing.mean"
 
 def read_weights(file: Path) -> tuple[State, Description | None]:
     """Read a `.safetensors` file or a PyTorch checkpoint: its tensors, and its description if it carries one."""
-    if file.suffix == ".safetensors":
+    kind = file.suffix.lower()
+    if kind == ".safetensors":
         return _read_safetensors(file)
-    if file.suffix in _CHECKPOINTS:
+    if kind in _CHECKPOINTS:
         return _read_checkpoint(file), None
     kinds = ", ".join([".safetensors", *sorted(_CHECKPOINTS)])
     raise DeconvnetError(
@@ -81,11 +82,17 @@ def _read_checkpoint(file: Path) -> State:
             loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise DeconvnetError(f"{file} holds no state dictionary: save one with torch.save(module.state_dict(), path).")
-    return our_names({str(name).removeprefix("module."): value for name, value in loaded.items()})
+    state = our_names({str(name).removeprefix("module."): value for name, value in loaded.items()})
+    if len(state) < len(loaded):
+        raise DeconvnetError(
+            f"{file} has two tensors for one place of the network, such as conv1.weight and module.conv1.weight: keep "
+            "one of them."
+        )
+    return state
 
 
 def check_state(state: State, expected: Mapping[str, Tensor], source: str, network: str) -> None:
-    """Compare names and shapes of tensors with a module's; raises `DeconvnetError` that names the first difference."""
+    """Compare names, shapes and kinds of tensors with a module's; raises `DeconvnetError` for the first difference."""
     missing = [name for name in expected if name not in state]
     if missing:
         layers = sorted({name.rpartition(".")[0] for name in missing})
@@ -99,6 +106,13 @@ def check_state(state: State, expected: Mapping[str, Tensor], source: str, netwo
         if state[name].shape != tensor.shape:
             found, wanted = tuple(state[name].shape), tuple(tensor.shape)
             raise DeconvnetError(f"{source} has {name} of shape {found}, but {network} has {wanted}.")
+        value = state[name]
+        dense = value.layout is torch.strided and not value.is_meta
+        if not dense or value.is_floating_point() != tensor.is_floating_point():
+            raise DeconvnetError(
+                f"{source} has {name} as a tensor ({value.dtype}, {value.layout}, on {value.device}) that {network} cannot "
+                f"compute with: save it as a dense tensor of {tensor.dtype}."
+            )
 
 
 def file_digest(file: Path, algorithm: str = "sha256") -> str:
