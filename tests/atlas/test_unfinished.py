@@ -223,11 +223,11 @@ def test_signals_end_it_with_a_sentence(photos, tmp_path, monkeypatch, capsys, n
     monkeypatch.setattr(sys, "argv", f"deconvnet atlas any {photos} --out {tmp_path / 'atlas'} --batch-size 8".split())
     seen, observe = [], network.observe
 
-    def signalled(*arguments):
-        seen.append(1)
-        if len(seen) == 4:
+    def signalled(x, *rest):
+        seen.append(len(x))
+        if seen.count(8) == 4:
             signal.raise_signal(getattr(signal, name))
-        observe(*arguments)
+        observe(x, *rest)
 
     monkeypatch.setattr(network, "observe", signalled)
     with pytest.raises(SystemExit) as stop:
