@@ -137,11 +137,13 @@ def test_two_at_a_time_are_refused(small_network, photo_folder, tmp_path):
         mine(small_network, photo_folder, state=tmp_path / "s.safetensors")
 
 
-def test_what_earlier_processes_left_is_gone_on_from(small_network, photo_folder, tmp_path, state_of):
-    """The files of two processes, one of them merged already when the run was killed."""
+@pytest.mark.parametrize("begin", [0, 4], ids=["merged already", "partly"])
+def test_what_earlier_processes_left_is_gone_on_from(small_network, photo_folder, tmp_path, state_of, begin):
+    """The files of two processes, one of which holds photos that are in the first's; and a save that was killed."""
     wanted, photos = state_of(), find_photos(photo_folder)
-    key, file = Key.of(small_network, photos, small_network.convolutional_layers, 9), tmp_path / "s.safetensors"
-    for indices, name in (((0, 8), "s"), ((4, 8), ".s-process-1"), ((12, 16), ".s-process-2")):
+    key, file = Key.of(small_network, photos, small_network.convolutional_layers, 9), tmp_path / "s[1].safetensors"
+    (tmp_path / "..s[1]-process-3.partial.safetensors").write_bytes(b"half")
+    for indices, name in (((begin, 8), "s[1]"), ((0, 8), ".s[1]-process-1"), ((12, 16), ".s[1]-process-2")):
         state = State(key)
         mine_module.mine_into(
             state, small_network, photos, torch.arange(*indices), tmp_path / f"{name}.safetensors", batch_size=4
