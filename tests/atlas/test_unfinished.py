@@ -17,9 +17,10 @@ from PIL import Image
 
 from deconvnet import Atlas, DeconvnetError, UsageError
 from deconvnet.atlas import build, draw_units, project_hits
-from deconvnet.atlas.build import merge_atlas
+from deconvnet.atlas.build import build_atlas, merge_atlas
+from deconvnet.atlas.unfinished import Unfinished
 from deconvnet.images import find_photos
-from deconvnet.mining import State, mine_part
+from deconvnet.mining import Processes, State, mine_part
 from helpers import killing
 from helpers.killing import files
 
@@ -266,6 +267,39 @@ def test_an_atlas_that_another_process_has_just_finished_leaves_no_folder(networ
     with pytest.raises(UsageError, match="exists already"):
         Atlas.build(network, photos, out)
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_save_that_was_killed_is_no_work(tmp_path):
+    work = Unfinished(tmp_path / "atlas")
+    work.folder.mkdir()
+    for name in (".mined.partial.safetensors", "..mined-process-1.partial.safetensors"):
+        (work.folder / name).write_bytes(b"half")
+    assert work.remove_if_empty()
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_machines_keep_no_folder(network, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "mine_together", lambda *arguments, **_: arguments[3].parent.mkdir())
+    build_atlas(network, photos, tmp_path / "atlas", processes=Processes(1, 2))
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_little_memory_says_what_is_kept(photos, tmp_path, monkeypatch, capsys):
+    from deconvnet import cli
+    from deconvnet.cli import options
+
+    network = killing.network()
+    monkeypatch.setattr(options, "load", lambda *_, **__: network)
+    monkeypatch.setattr(sys, "argv", f"deconvnet atlas any {photos} --out {tmp_path / 'atlas'}".split())
+    full = torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to")
+    with stopped_at(draw_units, "project_hits", 2, full), pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith(
+        "deconvnet: The device has too little memory for this: pass --device cpu (or, to atlas, a smaller"
+    )
+    assert f"What is done so far is kept in {tmp_path / '.atlas.partial'}" in said
 
 
 def test_two_at_a_time_are_refused(network, photos, tmp_path):
