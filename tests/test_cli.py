@@ -179,6 +179,11 @@ def test_parts_that_were_mined_apart_make_the_same_atlas(run, weights, photo_fol
         (["atlas", "WEIGHTS", "FOLDER", "--out", "a", "--layers", "conv9"], 2, "its layers are conv1"),
         (["atlas", "WEIGHTS", "FOLDER", "--out", "a", "--units", "one"], 2, "--units takes numbers"),
         (["atlas", "WEIGHTS", "FOLDER", "--out", "a", "--units", "9000"], 2, "There is no unit 9000: conv1 has 0–95"),
+        (
+            ["atlas", "WEIGHTS", "FOLDER", "--out", "a", "--units", "0-9999999999"],
+            2,
+            "There is no unit 9999999999: no layer",
+        ),
         (["demo"], 2, "pass --network"),
     ],
 )

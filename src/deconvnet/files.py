@@ -18,7 +18,23 @@ def replacing(file: Path, *suffixes: str) -> Iterator[Path]:
     """
     if suffixes and file.suffix.lower() not in suffixes:
         raise UsageError(f"{file} should end in {' or '.join(suffixes)}.")
-    beside = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix.lower()}")
+    with _replacing(file, file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix.lower()}")) as beside:
+        yield beside
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Put `content` in place of what `file` held, on the disk before the old content goes. Raises as `replacing` does.
+
+    Only one process may write to `file`: what one that was killed has left beside it is written over by the next.
+    """
+    with _replacing(file, file.with_name(f".{file.stem}.partial{file.suffix}")) as beside, beside.open("wb") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+@contextmanager
+def _replacing(file: Path, beside: Path) -> Iterator[Path]:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         yield beside
@@ -28,14 +44,6 @@ def replacing(file: Path, *suffixes: str) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # whatever is wrong with the place has been said
             beside.unlink(missing_ok=True)
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Put `content` in place of what `file` held, on the disk before the old content goes. Raises as `replacing` does."""
-    with replacing(file) as beside, beside.open("wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
 
 
 @contextmanager

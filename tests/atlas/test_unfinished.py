@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +15,12 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from deconvnet import Atlas, DeconvnetError
-from deconvnet.atlas import build, draw_units
-from deconvnet.atlas.build import merge_atlas
+from deconvnet import Atlas, DeconvnetError, UsageError
+from deconvnet.atlas import build, draw_units, project_hits
+from deconvnet.atlas.build import build_atlas, merge_atlas
+from deconvnet.atlas.unfinished import Unfinished
 from deconvnet.images import find_photos
-from deconvnet.mining import State, mine_part
+from deconvnet.mining import Processes, State, mine_part
 from helpers import killing
 from helpers.killing import files
 
@@ -151,6 +153,7 @@ def test_drawing_goes_on_after_the_last_finished_group(network, photos, undistur
         ({"top": 4}, "top = 9"),
         ({"images": "a"}, "other photos"),
         ({"network": 7}, "another network"),
+        ({"weights": "mine"}, r"another network \(network\)"),
     ],
 )
 def test_unfinished_work_of_another_kind_is_refused_and_kept(network, photos, tmp_path, monkeypatch, change, said):
@@ -161,6 +164,9 @@ def test_unfinished_work_of_another_kind_is_refused_and_kept(network, photos, tm
         network = killing.network()
         with torch.no_grad():
             network.module[3].bias[0] += 1
+    if weights := change.pop("weights", ""):  # they stand on every picture
+        network = killing.network()
+        network.weights = weights
     images = photos / change.pop("images", "")
     with pytest.raises(
         DeconvnetError, match=rf"\.atlas\.partial holds an unfinished atlas with {said}: .*remove that folder"
@@ -175,8 +181,125 @@ def test_pictures_of_other_hits_are_drawn_again(network, photos, undisturbed, tm
         Atlas.build(network, photos, tmp_path / "atlas")
     record = tmp_path / ".atlas.partial" / "drawn.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | {"hits": "others"}))
-    Image.new("RGB", (9, 9)).save(tmp_path / ".atlas.partial" / "atlas" / "conv1" / "0000.webp")
+    for picture in ("conv1/0000.webp", "images/99999.webp"):
+        Image.new("RGB", (9, 9)).save(tmp_path / ".atlas.partial" / "atlas" / picture)
     assert files(Atlas.build(network, photos, tmp_path / "atlas").folder) == undisturbed
+
+
+def test_units_whose_pictures_are_lost_are_drawn_again(network, photos, undisturbed, tmp_path):
+    """A power cut may leave empty files."""
+    with stopped_at(build, "write_page", 1, FULL), pytest.raises(DeconvnetError):
+        Atlas.build(network, photos, tmp_path / "atlas")
+    folder = tmp_path / ".atlas.partial" / "atlas"
+    (folder / "conv1" / "0004.webp").write_bytes(b"")
+    (folder / "conv2" / "0003.webp").unlink()
+    next((folder / "images").iterdir()).write_bytes(b"")
+    assert files(Atlas.build(network, photos, tmp_path / "atlas").folder) == undisturbed
+
+
+def test_a_kill_while_the_empty_folder_goes_leaves_nothing_in_the_way(network, photos, undisturbed, tmp_path):
+    out = tmp_path / "atlas"
+    with stopped_at(shutil, "rmtree", 1, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
+        Atlas.build(network, photos, out)
+    assert files(out) == undisturbed
+    assert (tmp_path / ".atlas.partial" / "drawn.json").exists()
+    shutil.rmtree(out)
+    assert files(Atlas.build(network, photos, out).folder) == undisturbed
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"drawn": None}, {"drawn": {"conv1": {"0": "x"}}}, {"drawn": {"conv1": 3}}, {"drawn": {"fc": {"99": 1}}}, {"hits": 1}],
+)
+def test_a_damaged_record_is_as_none(network, photos, undisturbed, tmp_path, damage):
+    with stopped_at(build, "write_page", 1, FULL), pytest.raises(DeconvnetError):
+        Atlas.build(network, photos, tmp_path / "atlas")
+    record = tmp_path / ".atlas.partial" / "drawn.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | damage))
+    assert files(Atlas.build(network, photos, tmp_path / "atlas").folder) == undisturbed
+
+
+def test_what_was_mined_before_the_photos_changed_is_to_be_removed(network, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(project_hits, "TOLERANCE", -1.0)
+    with pytest.raises(DeconvnetError, match="so mine again") as caught:
+        Atlas.build(network, photos, tmp_path / "atlas")
+    note = f"Remove {tmp_path / '.atlas.partial'}, where the outdated work lies, and give the command again."
+    assert caught.value.__notes__ == [note]
+
+
+@pytest.mark.parametrize("place", ["empty", "dangling", "new/../atlas"])
+def test_the_way_to_the_atlas_may_be_crooked(network, photos, undisturbed, tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    Path("empty").symlink_to("there")
+    Path("dangling").symlink_to("nowhere")
+    assert files(Atlas.build(network, photos, place).folder) == undisturbed
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [(".", "the current folder"), ("new/..", "the current folder"), ("/proc", "a mount"), ("loop", "exists")],
+)
+def test_a_place_that_no_folder_can_take_is_refused_before_any_work(network, photos, tmp_path, monkeypatch, place, said):
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    monkeypatch.setattr(network, "observe", None)
+    before = sorted(tmp_path.iterdir())
+    if place in (".", "new/.."):
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        before = sorted(tmp_path.iterdir())
+    with pytest.raises(UsageError, match=said):
+        Atlas.build(network, photos, place)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_atlas_that_another_process_has_just_finished_leaves_no_folder(network, photos, tmp_path, monkeypatch):
+    out, find = tmp_path / "atlas", build.find_photos
+
+    def found_late(images):
+        out.mkdir()
+        (out / "atlas.json").write_text("{}")
+        return find(images)
+
+    monkeypatch.setattr(build, "find_photos", found_late)
+    with pytest.raises(UsageError, match="exists already"):
+        Atlas.build(network, photos, out)
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_save_that_was_killed_is_no_work(tmp_path):
+    work = Unfinished(tmp_path / "atlas")
+    work.folder.mkdir()
+    for name in (".mined.partial.safetensors", "..mined-process-1.partial.safetensors"):
+        (work.folder / name).write_bytes(b"half")
+    assert work.remove_if_empty()
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_machines_keep_no_folder(network, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "mine_together", lambda *arguments, **_: arguments[3].parent.mkdir())
+    build_atlas(network, photos, tmp_path / "atlas", processes=Processes(1, 2))
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_little_memory_says_what_is_kept(photos, tmp_path, monkeypatch, capsys):
+    from deconvnet import cli
+    from deconvnet.cli import options
+
+    network = killing.network()
+    monkeypatch.setattr(options, "load", lambda *_, **__: network)
+    monkeypatch.setattr(sys, "argv", f"deconvnet atlas any {photos} --out {tmp_path / 'atlas'}".split())
+    full = torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to")
+    with stopped_at(draw_units, "project_hits", 2, full), pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith(
+        "deconvnet: The device has too little memory for this: pass --device cpu (or, to atlas, a smaller"
+    )
+    assert f"What is done so far is kept in {tmp_path / '.atlas.partial'}" in said
 
 
 def test_two_at_a_time_are_refused(network, photos, tmp_path):
@@ -223,11 +346,11 @@ def test_signals_end_it_with_a_sentence(photos, tmp_path, monkeypatch, capsys, n
     monkeypatch.setattr(sys, "argv", f"deconvnet atlas any {photos} --out {tmp_path / 'atlas'} --batch-size 8".split())
     seen, observe = [], network.observe
 
-    def signalled(*arguments):
-        seen.append(1)
-        if len(seen) == 4:
+    def signalled(x, *rest):
+        seen.append(len(x))
+        if len(x) == 8 and seen.count(8) == 4:
             signal.raise_signal(getattr(signal, name))
-        observe(*arguments)
+        observe(x, *rest)
 
     monkeypatch.setattr(network, "observe", signalled)
     with pytest.raises(SystemExit) as stop:

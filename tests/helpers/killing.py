@@ -49,12 +49,18 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def child(folder: Path, out: Path, moment: int) -> int:
-    """Make the atlas; die just before the `moment`-th time that a file of `folder` is opened, renamed or removed."""
+    """Make the atlas; die just before the `moment`-th time that a file of `folder` is opened, renamed or removed.
+
+    In a folder that is removed as a whole, files have names relative to a descriptor.
+    """
     events = 0
 
     def see(event: str, arguments: tuple) -> None:
         nonlocal events
-        if event in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir") and str(folder) in str(arguments[0]):
+        removed = event in ("os.remove", "os.rmdir")
+        if (removed or event in ("open", "os.rename", "os.mkdir", "shutil.rmtree")) and (
+            str(folder) in str(arguments[0]) or (removed and arguments[1] != -1)
+        ):
             events += 1
             if events == moment:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -110,24 +116,29 @@ def main(folder: Path, seed: int) -> None:
 
     found, finished = [], 0
 
-    def check() -> None:
+    def check(killed: bool = False) -> None:
         nonlocal finished
         got = files(out)
         assert got.keys() == wanted.keys(), got.keys() ^ wanted.keys()
         assert not (different := [name for name in wanted if got[name] != wanted[name]]), different
-        assert not partial.exists()
+        assert killed or not partial.exists()
         shutil.rmtree(out)
         finished += 1
 
     for count in (1, 2, 3):
         run(folder, out, count)
         check()
+    for moment in (events, events - 3):  # while what was the folder of the work is removed
+        assert not run(folder, out, 1, 0, moment)
+        check(killed=True)
     while len(found) < KILLS:
         count = chance.randint(1, 3)
         victim = chance.randrange(count)
         if run(folder, out, count, victim, chance.randint(1, events if victim == 0 else PHOTOS // count)):
             check()
         else:
+            if out.exists():
+                check(killed=True)
             states = len(list(partial.glob("*mined*.safetensors")))
             found.append({"count": count, "victim": victim, "states": states, "drawn": (partial / "drawn.json").exists()})
     run(folder, out, chance.randint(1, 3))

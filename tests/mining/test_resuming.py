@@ -29,10 +29,12 @@ def state_of(small_network, photo_folder, tmp_path):
 
 @contextmanager
 def stopped_after(network, calls, error=None):
-    """The network sees `calls` batches, then raises `error`; gives the list of what it has seen."""
+    """The network sees `calls` batches of photos, then raises `error`; gives the list of what it has seen."""
     seen, observe = [], network.observe
 
     def counted(x, *rest):
+        if len(x) == 1:  # the picture that tells networks apart
+            return observe(x, *rest)
         if len(seen) == calls:
             raise error
         seen.append(len(x))
@@ -120,16 +122,28 @@ def test_a_place_that_cannot_be_written_is_one_sentence(small_network, photo_fol
         mine(small_network, photo_folder, state=tmp_path / place)
 
 
+def test_a_network_of_the_same_weights_that_computes_otherwise_is_another(small_network, photo_folder, tmp_path, state_of):
+    wanted, module = state_of(), small_network.module
+    forward, factor = module.forward, 1 + 1e-6  # as much as another device may round otherwise
+    module.forward = lambda x: forward(x * factor)
+    assert state_of() == wanted
+    factor = 1.1
+    with pytest.raises(DeconvnetError, match=r"whole\.safetensors was mined with another network: "):
+        state_of()
+
+
 def test_two_at_a_time_are_refused(small_network, photo_folder, tmp_path):
     with FileLock(tmp_path / ".s.safetensors.lock"), pytest.raises(DeconvnetError, match="Another process is mining into"):
         mine(small_network, photo_folder, state=tmp_path / "s.safetensors")
 
 
-def test_what_earlier_processes_left_is_gone_on_from(small_network, photo_folder, tmp_path, state_of):
-    """The files of two processes, one of them merged already when the run was killed."""
+@pytest.mark.parametrize("begin", [0, 4], ids=["merged already", "partly"])
+def test_what_earlier_processes_left_is_gone_on_from(small_network, photo_folder, tmp_path, state_of, begin):
+    """The files of two processes, one of which holds photos that are in the first's; and a save that was killed."""
     wanted, photos = state_of(), find_photos(photo_folder)
-    key, file = Key.of(small_network, photos, small_network.convolutional_layers, 9), tmp_path / "s.safetensors"
-    for indices, name in (((0, 8), "s"), ((4, 8), ".s-process-1"), ((12, 16), ".s-process-2")):
+    key, file = Key.of(small_network, photos, small_network.convolutional_layers, 9), tmp_path / "s[1].safetensors"
+    (tmp_path / "..s[1]-process-3.partial.safetensors").write_bytes(b"half")
+    for indices, name in (((begin, 8), "s[1]"), ((0, 8), ".s[1]-process-1"), ((12, 16), ".s[1]-process-2")):
         state = State(key)
         mine_module.mine_into(
             state, small_network, photos, torch.arange(*indices), tmp_path / f"{name}.safetensors", batch_size=4

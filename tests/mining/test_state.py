@@ -17,7 +17,7 @@ from deconvnet.mining.state import share
 
 def key(photos=40, **changes):
     found = {"layers": {"a": 2, "b": 3}, "top": 3, "photo_count": photos, "class_count": 2}
-    return Key(**{"network": "n", "preprocessing": "p", "photos": "f"} | found | changes)
+    return Key(**{"network": "n", "preprocessing": "p", "photos": "f", "answers": {}} | found | changes)
 
 
 def filled(state, photos, seed=0):

@@ -1,6 +1,7 @@
 """An atlas on disk."""
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -55,7 +56,7 @@ class Atlas:
         build_atlas(
             network, images, Path(out), layers, units, top, batch_size=batch_size, workers=workers, progress=progress
         )
-        return cls(out)
+        return cls(os.path.realpath(out))  # "new/../atlas" is there, but "new" is not
 
     def __repr__(self) -> str:
         photos = self.description["images"]["read"]

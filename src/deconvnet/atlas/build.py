@@ -1,9 +1,10 @@
 """Make an atlas: mine, project, draw, write; in a folder beside the final one, which appears only when all is done."""
 
-import hashlib
 import json
+import os
 import platform
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from io import BytesIO
@@ -45,16 +46,21 @@ def build_atlas(
 
     `processes` mine together, and all have to call this; only the first draws, and the others return before it has.
     """
-    out = out.absolute()
+    out = Path(os.path.realpath(out))
     processes = processes or Processes()
+    if processes.first:
+        refuse_existing(out)
     options = {"batch_size": batch_size, "workers": workers, "progress": progress}
     photos = find_photos(images)
     chosen = _choose(network, network.convolutional_layers if layers is None else layers, units)
     key = Key.of(network, photos, chosen, top)
     if not processes.first:
-        mine_together(network, photos, key, Unfinished(out).state, processes, **options)  # type: ignore[arg-type]
+        work = Unfinished(out)
+        mine_together(network, photos, key, work.state, processes, **options)  # type: ignore[arg-type]
+        with suppress(OSError):
+            work.folder.rmdir()  # on another machine's disk it is empty now
         return
-    with unfinished(out, key, chosen) as work:
+    with unfinished(out, key, chosen, network.full_name) as work:
         state = mine_together(network, photos, key, work.state, processes, **options)  # type: ignore[arg-type]
         _draw(network, photos, state, chosen, work, options)
 
@@ -74,12 +80,12 @@ def merge_atlas(
 
     Raises what `merge_parts` and `Atlas.build` raise.
     """
-    out = out.absolute()
+    out = Path(os.path.realpath(out))
     refuse_existing(out)
     photos = find_photos(images)
     state = merge_parts(network, photos, parts)
     chosen = _choose(network, state.key.layers, units)
-    with unfinished(out, state.key, chosen) as work:
+    with unfinished(out, state.key, chosen, network.full_name) as work:
         _draw(network, photos, state, chosen, work, {"batch_size": batch_size, "workers": workers, "progress": progress})
 
 
@@ -93,7 +99,6 @@ def _draw(
     try:
         folder.mkdir(exist_ok=True)
         write_tables(found, chosen, folder)
-        work.go_on_drawing(hashlib.sha256((folder / "hits.csv").read_bytes()).hexdigest())
         draw_units(network, found, chosen, work, **options)
         description = _describe(network, found, state.key.photos, chosen, work.drawn)
         if network.filters is not None and next(iter(network.layers)) in chosen:

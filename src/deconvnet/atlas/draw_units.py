@@ -1,5 +1,6 @@
 """Project and draw the units of an atlas, group by group, each recorded when its pictures are on the disk."""
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Callable
@@ -35,10 +36,13 @@ def draw_units(
     workers: int | None = None,
     progress: bool = False,
 ) -> None:
-    """Draw every chosen unit that `work.drawn` does not name yet, and the views of the photos that they need.
+    """Draw every chosen unit that no earlier run has drawn, and the views of the photos that they need.
+
+    The tables of `mined` are in `work.atlas` already.
 
     A group that was not finished is drawn again, over what is there of it.
     """
+    _go_on(mined, chosen, work)
     total, before = sum(map(len, chosen.values())), sum(map(len, work.drawn.values()))
     if before:
         say(f"Going on: {before:,} of {total:,} units were drawn.", progress)
@@ -52,8 +56,7 @@ def draw_units(
         def see_view(image: int, view: np.ndarray) -> None:
             if image not in seen:
                 seen.add(image)
-                file = work.atlas / "images" / f"{image:05d}.webp"
-                writers.submit(save_picture, Image.fromarray(view), file, quality=90, method=4)
+                writers.submit(save_picture, Image.fromarray(view), _view_file(work.atlas, image), quality=90, method=4)
 
         for name, units in chosen.items():
             (work.atlas / name).mkdir(exist_ok=True)
@@ -71,6 +74,26 @@ def draw_units(
                 writers.afterwards(partial(work.record, name, differences))
 
 
+def _go_on(mined: Mined, chosen: dict[str, list[int]], work: Unfinished) -> None:
+    """Let `work` find out what was drawn already."""
+
+    def pictures(layer: str, unit: int) -> list[Path]:
+        images = mined[layer].strongest.images[unit]
+        views = [_view_file(work.atlas, image) for image in images[images >= 0].tolist()]
+        return [_unit_file(work.atlas, layer, unit), *views]
+
+    digest = hashlib.sha256((work.atlas / "hits.csv").read_bytes()).hexdigest()
+    work.go_on_drawing(digest, chosen, pictures)
+
+
+def _unit_file(folder: Path, layer: str, unit: int) -> Path:
+    return folder / layer / f"{unit:04d}.webp"
+
+
+def _view_file(folder: Path, image: int) -> Path:
+    return folder / "images" / f"{image:05d}.webp"
+
+
 def save_picture(picture: Image.Image, file: Path, **options: Any) -> None:
     """Write a picture in the format of its name. Raises `OSError` with the system's own reason if it cannot be written."""
     encoded = BytesIO()  # Pillow's own errors while it writes to a file hide that the disk is full
@@ -83,7 +106,7 @@ def _save_unit(pieces: UnitPieces, layout: UnitLayout, layer: str, network: str,
     picture = unit_picture(pieces.projections, pieces.patches, layout, heading, network)
     # Enlarged patches are squares of one colour, which compress well and would blur.
     crisp = layout.zoom > 1
-    file = folder / layer / f"{pieces.unit:04d}.webp"
+    file = _unit_file(folder, layer, pieces.unit)
     save_picture(picture, file, lossless=crisp, quality=50 if crisp else 90, method=2 if crisp else 4)
 
 

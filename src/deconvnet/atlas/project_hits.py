@@ -14,13 +14,14 @@ from deconvnet.networks import Network
 from deconvnet.projection import project_each
 from deconvnet.tracing import Layer
 
-#: Hits that are in memory together.
-_AT_ONCE = 288
-
 #: How far a value found again may lie from the one mined, relative to it: a cone rounds otherwise than a whole pass. …
 TOLERANCE = 1e-4
 #: … or, if that is more, to this share of the layer's largest: next to nothing is rounding of much larger sums.
 SMALL = 0.01
+
+
+class HitsChanged(DeconvnetError):
+    """What was mined is not what the photos and the network give now."""
 
 
 @dataclass(frozen=True)
@@ -51,24 +52,11 @@ def project_hits(
     workers: int | None = None,
     see_view: Callable[[int, np.ndarray], None] = lambda image, view: None,
 ) -> Iterator[UnitPieces]:
-    """Project every hit of `units`; yields one `UnitPieces` per unit, in order.
+    """Project every hit of `units`, all in memory together; yields one `UnitPieces` per unit, in order.
 
     `see_view` is called with every photo's index and its view (crop, crop, 3) uint8 as it is read, perhaps several times.
-    Raises `DeconvnetError` if a value cannot be found again to `TOLERANCE`.
+    Raises `HitsChanged` if a photo cannot be read any more, or a value cannot be found again to `TOLERANCE`.
     """
-    step = max(1, _AT_ONCE // hits.strongest.top)
-    for first in range(0, len(units), step):
-        yield from _project_some(network, hits, units[first : first + step], batch_size, workers, see_view)
-
-
-def _project_some(
-    network: Network,
-    hits: LayerHits,
-    units: list[int],
-    batch_size: int,
-    workers: int | None,
-    see_view: Callable[[int, np.ndarray], None],
-) -> Iterator[UnitPieces]:
     layer, strongest = hits.layer, hits.strongest
     which, ranks = (strongest.images[units] >= 0).nonzero().unbind(dim=1)  # one element per hit
     number = torch.tensor(units)[which]
@@ -85,7 +73,7 @@ def _project_some(
     done = 0
     for batch in batches(hits.photos, network.preprocess, batch_size, workers, images.tolist()):
         for image, reason in batch.skipped.items():
-            raise DeconvnetError(f"{hits.photos.file(image)} could be read while mining, but now it {reason}.")
+            raise HitsChanged(f"{hits.photos.file(image)} could be read while mining, but now it {reason}.")
         part = slice(done, done + len(batch.rows))
         done = part.stop
         # The whole padded batch goes through, as when mining: a batch of another size may round otherwise.
@@ -116,7 +104,7 @@ def _project_some(
 def _check(difference: Tensor, hits: LayerHits, images: Tensor, units: Tensor) -> None:
     worst = int(difference.argmax())
     if not difference[worst] <= TOLERANCE:  # NaN is no agreement either
-        raise DeconvnetError(
+        raise HitsChanged(
             f"{hits.layer.name} unit {units[worst]} gives another value for {hits.photos.paths[images[worst]]} than when it "
             f"was mined (relative difference {difference[worst]:.1e}): the photo or the network has changed, so mine again."
         )

@@ -2,11 +2,12 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from deconvnet.atlas.project_hits import HitsChanged
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.files import locked, write_whole
 from deconvnet.mining import Key
@@ -41,12 +42,30 @@ class Unfinished:
     def _record(self) -> Path:
         return self.folder / "drawn.json"
 
-    def go_on_drawing(self, hits: str) -> None:
-        """Fill `drawn` with what an earlier run drew of the same hits, `hits` being their digest."""
+    def go_on_drawing(self, hits: str, chosen: dict[str, list[int]], pictures: Callable[[str, int], list[Path]]) -> None:
+        """Fill `drawn` with those of the `chosen` units that an earlier run drew, and remove the pictures of other hits.
+
+        `hits` is the digest of the hits, `pictures(layer, unit)` all files that a unit needs: one that is missing or, after
+        a power cut, empty is not drawn.
+        """
         self._hits = hits
         found = _read_json(self._record)
-        if found.get("hits") == hits:
-            self.drawn = {name: {int(unit): units[unit] for unit in units} for name, units in found["drawn"].items()}
+        try:
+            if found["hits"] == hits:
+                self.drawn = {
+                    name: {
+                        unit: float(found["drawn"][name][str(unit)])
+                        for unit in units
+                        if str(unit) in found["drawn"].get(name, {}) and all(map(_has_content, pictures(name, unit)))
+                    }
+                    for name, units in chosen.items()
+                }
+                return
+        except (KeyError, TypeError, ValueError, AttributeError):
+            pass  # no record, or a damaged one
+        for folder in self.atlas.iterdir():
+            if folder.is_dir():
+                shutil.rmtree(folder)
 
     def record(self, layer: str, differences: dict[int, float]) -> None:
         """Note that the pictures of these units of `layer`, and all views that they need, are on the disk."""
@@ -57,20 +76,22 @@ class Unfinished:
         """Put the finished atlas in its place."""
         if self.out.exists():
             self.out.rmdir()  # empty, or it would have been refused
-        self.atlas.rename(self.out)
+        self.atlas.rename(self.out)  # a kill after this leaves a record without pictures, which `go_on_drawing` sees
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def check(self, key: Key, chosen: dict[str, list[int]]) -> None:
+    def check(self, key: Key, chosen: dict[str, list[int]], network: str) -> None:
         """Begin, or see that what was begun is the same. Raises `DeconvnetError`, which says what differs, if not."""
         file = self.folder / "work.json"
         if not file.exists():
-            write_whole(file, json.dumps({"format": _FORMAT, "key": asdict(key), "units": chosen}).encode())
+            content = {"format": _FORMAT, "key": asdict(key), "units": chosen, "network": network}
+            write_whole(file, json.dumps(content).encode())
             return
         found = _read_json(file)
         try:
             different = key.differences(Key(**found["key"])) if found["format"] == _FORMAT else "another format"
             different = different or ("other units" if found["units"] != chosen else "")
-        except (KeyError, TypeError):
+            different = different or (f"another network ({found['network']})" if found["network"] != network else "")
+        except (KeyError, TypeError, ValueError, AttributeError):
             different = "a damaged work.json"
         if different:
             raise DeconvnetError(
@@ -80,29 +101,31 @@ class Unfinished:
 
     def remove_if_empty(self) -> bool:
         """Remove the folder if there is no work in it; returns whether."""
-        if empty := not (any(self.folder.glob("*mined*.safetensors")) or self._record.exists()):
+        states = (self.state, *self.folder.glob(".mined-process-*.safetensors"))
+        if empty := not any(file.exists() for file in (*states, self._record)):
             shutil.rmtree(self.folder, ignore_errors=True)
         return empty
 
 
 @contextmanager
-def unfinished(out: Path, key: Key, chosen: dict[str, list[int]]) -> Iterator[Unfinished]:
-    """The place to make the atlas `out` of `chosen` units in, locked against other processes.
+def unfinished(out: Path, key: Key, chosen: dict[str, list[int]], network: str) -> Iterator[Unfinished]:
+    """The place to make the atlas `out` of `chosen` units in, locked against other processes; `network` is its full name.
 
     An error that leaves work behind says so in a note. Raises `UsageError` if `out` exists, `DeconvnetError` if another
     process is making it, if other work lies in its place, or if something cannot be written.
     """
     work = Unfinished(out)
-    refuse_existing(out)
     with locked(work.folder / "lock", f"Another process is making {out}: wait for it, or choose another --out."):
-        refuse_existing(out)  # that process may just have finished it
         fits = False
         try:
-            work.check(key, chosen)
+            refuse_existing(out)  # that process may just have finished it
+            work.check(key, chosen, network)
             fits = True
             yield work
         except BaseException as error:
-            if not work.remove_if_empty() and fits:
+            if not work.remove_if_empty() and isinstance(error, HitsChanged):
+                error.add_note(f"Remove {work.folder}, where the outdated work lies, and give the command again.")
+            elif fits and work.folder.exists():
                 error.add_note(
                     f"What is done so far is kept in {work.folder}: the same command goes on with it, or begins anew if you "
                     "remove that folder."
@@ -111,9 +134,15 @@ def unfinished(out: Path, key: Key, chosen: dict[str, list[int]]) -> Iterator[Un
 
 
 def refuse_existing(out: Path) -> None:
-    """Raise `UsageError` if there is something at `out` that an atlas would overwrite."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    """Raise `UsageError` if there is something at `out` (resolved) that an atlas would overwrite or cannot replace."""
+    if out == Path.cwd() or out.is_mount():
+        raise UsageError(f"{out} is {'a mount point' if out.is_mount() else 'the current folder'}: pass a folder in it.")
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise UsageError(f"{out} exists already: choose another --out, or remove it first.")
+
+
+def _has_content(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
 
 
 def _read_json(file: Path) -> dict:  # type: ignore[type-arg]

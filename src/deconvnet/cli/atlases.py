@@ -1,5 +1,6 @@
 """Commands for many photos: atlas, mine, merge, demo."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -72,7 +73,7 @@ def atlas(
         progress=processes.first,
     )
     if processes.first:
-        _say_atlas(as_json, Atlas(out))
+        _say_atlas(as_json, Atlas(os.path.realpath(out)))
 
 
 @app.command(
@@ -145,7 +146,7 @@ def merge(
         workers=workers,
         progress=True,
     )
-    _say_atlas(as_json, Atlas(out))
+    _say_atlas(as_json, Atlas(os.path.realpath(out)))
 
 
 @app.command(

@@ -36,8 +36,11 @@ def main() -> None:
         _fail(error, 1)
     except _Stopped as stopped:
         _fail(stopped, stopped.code)
-    except torch.cuda.OutOfMemoryError:
-        _fail("The device has too little memory for this: pass --device cpu (or, to atlas, a smaller --batch-size).", 1)
+    except torch.cuda.OutOfMemoryError as error:
+        error.args = (
+            "The device has too little memory for this: pass --device cpu (or, to atlas, a smaller --batch-size).",
+        )
+        _fail(error, 1)  # with its notes
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -76,5 +76,7 @@ def parse_ranges(text: str) -> list[int]:
         first, _, last = part.partition("-")
         if not (first.strip().isdecimal() and (last or first).strip().isdecimal()):
             raise UsageError(f"--units takes numbers and ranges such as 0-15,40, not {text!r}.")
+        if len((last or first).strip()) > 6:
+            raise UsageError(f"There is no unit {last or first}: no layer has so many.")
         numbers += range(int(first), int(last or first) + 1)
     return numbers

@@ -1,5 +1,6 @@
 """Mining divided: among processes that work at the same time, and into parts that are mined apart and merged."""
 
+import glob
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -97,12 +98,15 @@ def _beside(file: Path, rank: int) -> Path:
 
 def _gather(file: Path, key: Key) -> State:
     """What an earlier run has left in `file` and beside it, all of it in `file`."""
-    others = sorted(file.parent.glob(f".{file.stem}-process-*{file.suffix}"))
+    stem, suffix = glob.escape(file.stem), glob.escape(file.suffix)
+    for stale in file.parent.glob(f"..{stem}-process-*.partial{suffix}"):
+        stale.unlink()  # that process was killed while it saved
+    others = sorted(file.parent.glob(f".{stem}-process-*{suffix}"))
     state = State.load(file, key) if file.exists() else State(key)
     for other in others:
         found = State.load(other, key)
-        if not (found.done & ~state.done).any():
-            continue  # it was merged already, and the run was killed before this file was removed
+        if (found.done & state.done).any():
+            continue  # it was merged already, and the run was killed before this file was removed; if in part, mine the rest
         state.merge(found)
     if others:
         state.save(file)

@@ -4,11 +4,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -40,6 +42,9 @@ class Key:
     layers: dict[str, int]
     """Units by layer, in the order in which the layers run."""
     top: int
+    answers: dict[str, list[float]] = field(compare=False)
+    """By layer, the largest activations of some units in one fixed picture: what a changed `forward` changes, which neither
+    tensors nor structure show. Compared by `differences` only, as other devices round otherwise."""
 
     @classmethod
     def of(cls, network: Network, photos: Photos, layers: Iterable[str], top: int) -> Self:
@@ -57,6 +62,7 @@ class Key:
             class_count=len(photos.classes),
             layers={name: network.layer(name).units for name in names},
             top=top,
+            answers=_answers(network, names),
         )
 
     def differences(self, other: "Key") -> str:
@@ -69,6 +75,9 @@ class Key:
             "top": f"top = {other.top}",
         }
         differing = [words[name] for name in words if getattr(self, name) != getattr(other, name)]
+        common = self.answers.keys() & other.answers.keys()
+        if self.network == other.network and not all(_agree(self.answers[name], other.answers[name]) for name in common):
+            differing.insert(0, words["network"])
         return " and ".join(differing) or ("other photos" if self != other else "")
 
 
@@ -212,6 +221,26 @@ def share(photos: Tensor, part: int, of: int, grain: int) -> Tensor:
     """Part number `part`, from 0, of `of` nearly equal parts of the indices `photos` (n,), cut at multiples of `grain`."""
     blocks = photos // grain
     return photos[torch.isin(blocks, torch.tensor(sorted(set(blocks.tolist()))).tensor_split(of)[part])]
+
+
+def _answers(network: Network, layers: list[str]) -> dict[str, list[float]]:
+    """The largest activations in a picture of noise, of up to 32 units of each layer."""
+    size = network.preprocessing.crop
+    noise = torch.randint(256, (size, size, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    found: dict[str, list[float]] = {}
+
+    def keep(name: str, maps: Tensor) -> None:
+        maxima = maps[0].flatten(1).amax(dim=1)
+        found[name] = maxima[:: -(-len(maxima) // 32)].tolist()
+
+    with torch.inference_mode():
+        network.observe(network.preprocess(Image.fromarray(noise.numpy()))[None], layers, keep)
+    return found
+
+
+def _agree(first: list[float], second: list[float]) -> bool:
+    """Whether they are the same but for rounding."""
+    return len(first) == len(second) and np.allclose(first, second, rtol=0, atol=1e-3 * np.abs(first).max(), equal_nan=True)
 
 
 def _digest(content: bytes) -> str:
