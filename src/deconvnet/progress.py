@@ -1,12 +1,17 @@
 """Progress bars with rate and time left, on standard error so that standard output stays clean for results."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+#: Seconds between two lines in a log.
+_EVERY = 30.0
 
 
 class _Rate(TextColumn):
@@ -27,10 +32,31 @@ def bar(description: str, total: int, show: bool, done: int = 0) -> Iterator[Cal
     if not show:
         yield lambda steps: None
         return
+    if not sys.stderr.isatty():
+        yield _lines(description, total, done)
+        return
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()]
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(description, total=total, completed=done)
         yield lambda steps: progress.advance(task, steps)
+
+
+def _lines(description: str, total: int, done: int) -> Callable[[int], None]:
+    """Where nobody watches, in a log: a line every half a minute, and one at the end."""
+    start = last = time.monotonic()
+    before = done
+
+    def advance(steps: int) -> None:
+        nonlocal done, last
+        done += steps
+        now = time.monotonic()
+        if now - last >= _EVERY or done == total:
+            last = now
+            rate = (done - before) / max(now - start, 1e-9)
+            left = timedelta(seconds=round((total - done) / rate)) if rate else "?"
+            say(f"{description}: {done:,} of {total:,}, {rate:.1f}/s, {left} left", True)
+
+    return advance
 
 
 def say(sentence: str, show: bool) -> None:

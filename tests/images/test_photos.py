@@ -242,3 +242,12 @@ def test_the_imagenette_validation_set_has_its_ten_classes(data):
     assert len(photos) == 3925
     assert len(photos.classes) == 10
     assert photos.ignored == ()
+
+
+def test_an_atlas_among_the_photos_is_no_class(tmp_path):
+    for name in ("atlas/atlas.json", "atlas/figure-conv1.png", "cat/1.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    found = find_photos(tmp_path)
+    assert found.paths == ("cat/1.jpg",)
+    assert found.ignored == ("atlas/",)

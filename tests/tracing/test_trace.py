@@ -108,6 +108,11 @@ def test_a_network_without_relu_is_refused(function):
         layers(Forward(lambda self, x: NO_RELUS[function](self.first(x))))
 
 
+def test_what_stands_in_place_of_relu_is_named():
+    with pytest.raises(DeconvnetError, match=r"No ReLU was met in this network \(gelu, silu instead\)"):
+        layers(Forward(lambda self, x: F.silu(F.gelu(self.first(x)))))
+
+
 def test_layers_are_named_by_the_path_of_their_relu():
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU6()))
     assert names(module) == ["1", "2.1"]

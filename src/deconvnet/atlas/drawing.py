@@ -117,7 +117,7 @@ def figure(panels: Sequence[Panel], heading: str, network: str, halves: tuple[st
     ratio = side / max(widest, tallest)
     width, height = round(widest * ratio), round(tallest * ratio)
     caption, header, gutter = 26, 116, 4 * _MARGIN
-    half = columns * (width + _MARGIN) - _MARGIN
+    half = max(columns * (width + _MARGIN) - _MARGIN, 520)  # room for the headings over few units
     page = Image.new("RGB", (2 * _MARGIN + 2 * half + gutter, header + rows * (height + caption + _MARGIN)), _PAPER)
     draw = ImageDraw.Draw(page)
     draw.text((_MARGIN, 10), fitting(heading, page.width - 2 * _MARGIN, 28), _INK, font(28))

@@ -41,7 +41,7 @@ def layer_figure(
         if filters is not None:
             left = Image.fromarray(filters[unit]).resize(right.size, Image.Resampling.NEAREST)
         panels.append(Panel(f"unit {unit}", left, right))
-    how = f"random units, seed {seed}" if units is None else "chosen units"
+    how = f"random units, seed {seed}" if units is None and len(chosen) < len(here) else "chosen units"
     top, photos = description["top"], description["images"]["read"]
     left_half = (
         "filters, each on its own scale" if filters is not None else f"projections of the {top} strongest activations"

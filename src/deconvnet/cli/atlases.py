@@ -86,7 +86,7 @@ def mine(
     network: NetworkArgument,
     images: ImagesArgument,
     out: Annotated[Path, typer.Option(help="The file for what is found (.safetensors).")],
-    part: Annotated[str, typer.Option(metavar="K/N", help="Which of N parts of the photos.")] = "1/1",
+    part: Annotated[str, typer.Option(metavar="K/N", help="Which of N parts of the photos, in blocks of 32.")] = "1/1",
     layers: LayersOption = "",
     top: TopOption = 9,
     batch_size: BatchSizeOption = 32,

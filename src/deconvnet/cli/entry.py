@@ -25,6 +25,8 @@ class _Stopped(BaseException):
 def main() -> None:
     """Run the command line; exit code 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C, 143 by SIGTERM."""
     before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    if not Processes.here().first:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # while it waits for the first, Python cannot answer signals
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")  # odd photos are named at the end

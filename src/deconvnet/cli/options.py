@@ -78,5 +78,7 @@ def parse_ranges(text: str) -> list[int]:
             raise UsageError(f"--units takes numbers and ranges such as 0-15,40, not {text!r}.")
         if len((last or first).strip()) > 6:
             raise UsageError(f"There is no unit {last or first}: no layer has so many.")
+        if int(last or first) < int(first):
+            raise UsageError(f"--units takes ranges from the lower number to the higher, not {part!r}.")
         numbers += range(int(first), int(last or first) + 1)
     return numbers

@@ -63,13 +63,14 @@ class Look:
         """The photo with its classes, then a row per layer: feature map, projection and patch of each unit."""
         across = max(1, *map(len, self.layers.values()))
         header = 2.2 if self.classes is None else 3.2  # in inches, as all numbers here
-        width, height = 1.0 + 2.85 * across, header + 0.4 + 1.28 * len(self.layers)
+        margin = 0.3 + 0.125 * max(map(len, self.layers))  # for their names
+        width, height = margin + 0.15 + 2.85 * across, header + 0.4 + 1.28 * len(self.layers)
         figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
         self._draw_header(figure, width, height, header)
         grid = figure.add_gridspec(
             len(self.layers),
             across,
-            left=0.85 / width,
+            left=margin / width,
             right=0.995,
             bottom=0.01,
             top=1 - (header + 0.25) / height,

@@ -24,7 +24,7 @@ class Photos:
     paths: tuple[str, ...]
     """Relative to `root`, with forward slashes, ascending."""
     ignored: tuple[str, ...] = ()
-    """Files in the folder that are not photos by their name, and folders that may not be opened, with a slash."""
+    """Files that are no photos by their name; and, with a slash, atlases and folders that may not be opened."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -78,7 +78,11 @@ def find_photos(source: Path | str | Iterable[Path | str] | Photos) -> Photos:
     closed = []
     for folder in folders:
         try:
-            names += [f"{folder}/{name}" for name in _contents(root / folder)[1]]
+            inside = _contents(root / folder)[1]
+            if "atlas.json" in inside:  # made of these photos, and left among them
+                closed.append(f"{folder}/")
+            else:
+                names += [f"{folder}/{name}" for name in inside]
         except OSError:  # such as a drive's lost+found
             closed.append(f"{folder}/")
     paths = tuple(sorted(name for name in names if _suffix(name) in SUFFIXES))

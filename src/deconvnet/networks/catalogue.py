@@ -16,7 +16,7 @@ from deconvnet.networks.architecture import Architecture, build_empty
 from deconvnet.networks.classes import imagenet_classes
 from deconvnet.networks.contrast import ContrastConstants
 from deconvnet.networks.description import Description, check_options, describe, read_description
-from deconvnet.networks.network import Network
+from deconvnet.networks.network import CannotRun, Network
 from deconvnet.networks.onnx_file import OnnxNetwork, read_onnx
 from deconvnet.networks.own_file import load_function, split
 from deconvnet.networks.preprocessing import torchvision_preprocessing
@@ -235,9 +235,9 @@ def _from_file(name: str, file: Path, toml: Path | None) -> Network:
     )
     try:
         _ = loaded.layers  # one pass over zeros: does this network take inputs of this size?
-    except RuntimeError as error:
+    except CannotRun as error:
         size = description.preprocessing.crop
-        reason = str(error).splitlines()[0]
+        reason = str(error.__cause__).splitlines()[0]
         raise DeconvnetError(f"{name} cannot be run on {size}×{size} pixels as {file} is described ({reason}).") from None
     return loaded
 

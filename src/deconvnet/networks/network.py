@@ -22,6 +22,10 @@ from deconvnet.tracing import Cone, CutOut, Layer, Rules, Trace, cone, evaluatin
 _UNFIT = re.compile(r"[/\\\0]|^\.*\Z|^(images|classes)\Z|\.(csv|html|json|np[yz]|png)\Z", re.IGNORECASE)
 
 
+class CannotRun(DeconvnetError):
+    """A module that fails on inputs of the size that its preprocessing gives."""
+
+
 class Network:
     """A module with its preprocessing, its named layers, its class names and where its weights came from.
 
@@ -72,7 +76,16 @@ class Network:
     @cached_property
     def _trace(self) -> Trace:
         size = self.preprocessing.crop
-        return trace(self.module, torch.zeros(1, 3, size, size, device=self.device, dtype=self.dtype))
+        try:
+            return trace(self.module, torch.zeros(1, 3, size, size, device=self.device, dtype=self.dtype))
+        except DeconvnetError:
+            raise
+        except Exception as error:  # whatever a module raises
+            reason = next(iter(str(error).splitlines()), "").rstrip(".")
+            raise CannotRun(
+                f"{self.name} cannot be run on 3×{size}×{size} pixels, as its preprocessing gives them "
+                f"({type(error).__name__}: {reason})."
+            ) from error
 
     @cached_property
     def layers(self) -> dict[str, Layer]:

@@ -129,7 +129,11 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
             "deconvnet can be attached to it."
         )
     if not tracer.layers:
-        raise DeconvnetError("No ReLU was met in this network, so it has no layer that a deconvnet could start from.")
+        others = sorted({step.func.__name__.strip("_") for step in tracer.steps if is_relative_of_relu(step.func)})
+        instead = f" ({', '.join(others)} instead)" if others else ""
+        raise DeconvnetError(
+            f"No ReLU was met in this network{instead}, so it has no layer that a deconvnet could start from."
+        )
     times = Counter(layer.name for layer in tracer.layers)
     seen: Counter[str] = Counter()
     named = []
