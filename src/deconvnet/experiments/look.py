@@ -98,7 +98,7 @@ class Look:
         write(printable(self.photo), 0.45, fontsize=15, fontweight="bold")
         write(self.network, 0.75, fontsize=11, color="0.35")
         explanation = (
-            "Each layer's most driven units: feature map, projection of its strongest activation down to pixels, "
+            "Each layer's most driven units: feature map, projection of its strongest activation\ndown to pixels, "
             "and the patch that it comes from."
         )
         write(explanation, header - 0.1, fontsize=11, color="0.35")
