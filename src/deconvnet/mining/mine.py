@@ -18,7 +18,7 @@ from deconvnet.networks import Network
 from deconvnet.progress import bar
 
 #: Seconds of mining between two savings; as many times more as a saving takes seconds.
-SAVE_EVERY = 30.0
+SAVE_EVERY = 10.0
 
 
 def mine(
@@ -39,7 +39,7 @@ def mine(
     each photo a unit's strongest activation is taken, the first in row-major order among equals. Memory does not grow with
     the number of photos, and neither `batch_size` nor `workers` (threads that decode) changes the answer beyond rounding.
 
-    `state` names a file in which the work is kept: saved every half a minute, at the end, and when something stops it. If it
+    `state` names a file in which the work is kept: saved every ten seconds, at the end, and when something stops it. If it
     is there already, mining goes on where it was, and finds what it would have found undisturbed.
 
     Raises `UsageError` for an unknown layer or a senseless number, `DeconvnetError` if no photo can be read, the network
