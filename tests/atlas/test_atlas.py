@@ -171,8 +171,8 @@ def test_an_existing_folder_is_never_overwritten(atlas, small_network, photo_fol
 def test_a_photo_that_changed_is_noticed_and_leaves_no_atlas(small_network, photo_folder, tmp_path, monkeypatch):
     original = project_hits_module.project_each
 
-    def changed(network, x, *arguments):
-        return original(network, x * 1.0001, *arguments)
+    def changed(network, x, *arguments, **options):
+        return original(network, x * 1.0001, *arguments, **options)
 
     monkeypatch.setattr(project_hits_module, "project_each", changed)
     with pytest.raises(DeconvnetError, match="gives another value for"):
@@ -236,8 +236,8 @@ def test_next_to_nothing_may_differ_by_rounding(small_network, photo_folder, tmp
     values = [hit.value for unit in mine(small_network, photo_folder, ["conv2"])["conv2"] for hit in unit]
     assert min(values) < 0.4 * max(values)
 
-    def rounded(*arguments):
-        found = original(*arguments)
+    def rounded(*arguments, **options):
+        found = original(*arguments, **options)
         return replace(found, values=found.values + 0.5e-5 * max(values))
 
     monkeypatch.setattr(project_hits_module, "project_each", rounded)
@@ -246,6 +246,22 @@ def test_next_to_nothing_may_differ_by_rounding(small_network, photo_folder, tmp
     monkeypatch.setattr(project_hits_module, "SMALL", 0.0)
     with pytest.raises(DeconvnetError, match="gives another value"):
         Atlas.build(small_network, photo_folder, tmp_path / "other", layers=["conv2"])
+
+
+def test_a_cone_that_rounds_too_far_is_made_again_of_whole_images(small_network, photo_folder, tmp_path, monkeypatch):
+    original, asked = project_hits_module.project_each, []
+
+    def rounded(*arguments, cones):
+        asked.append(cones)
+        found = original(*arguments, cones=cones)
+        return replace(found, values=found.values * (1 + 1e-4 * cones))
+
+    Atlas.build(small_network, photo_folder, tmp_path / "plain")
+    monkeypatch.setattr(project_hits_module, "project_each", rounded)
+    book = Atlas.build(small_network, photo_folder, tmp_path / "atlas")
+    assert set(asked) == {True, False}
+    assert all(layer["largest_difference"] <= 1e-5 for layer in book.description["layers"])
+    assert (book.folder / "hits.csv").read_bytes() == (tmp_path / "plain" / "hits.csv").read_bytes()
 
 
 def test_a_mean_image_travels_with_the_atlas(small_network, photo_folder, tmp_path):

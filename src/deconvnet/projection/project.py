@@ -102,30 +102,33 @@ def project_each(
     positions: Tensor | None = None,
     start: Start = "activation",
     rules: str | Rules = DECONVNET,
+    cones: bool = True,
 ) -> Projected:
     """Project activation (units[n], positions[n]) of `layer` for each x[n], in one forward and one backward pass.
 
     `units` is (N,), `positions` (N, 2) rows and columns, or None for each unit's strongest activation. As `project`, of
-    which it is the batched core; its memory grows with N.
+    which it is the batched core; its memory grows with N. `cones` False computes whole images even where only the
+    activation's cone would do: the same up to rounding.
     """
     _check(network, x, layer, units, positions, start)
     rules = rule_set(rules)
     if rules.refuse_relatives:
         network.warn_without_rule(layer)
     x, units = x.detach().to(network.device, network.dtype), units.to(network.device)
-    cone = network.cone(layer)
-    if positions is None:
-        positions = _strongest_positions(network, x, layer, units)
-    positions = positions.to(network.device)
+    positions = None if positions is None else positions.to(network.device)
+    cone = network.cone(layer) if cones else None
     # Overwriting depends on the windows outside a cone as well: they write their zeros.
     if cone is not None and cone.share < PAYS and rules.pool is None:
+        if positions is None:
+            positions = _strongest(network.activations(x, layer), units)
         try:
             cut = CutOut(cone, positions)
-            pixels, values = _down(network, cut.window(x), layer, units, torch.zeros_like(positions), start, rules, cut)
+            pixels, values, _ = _down(network, cut.window(x), layer, units, torch.zeros_like(positions), start, rules, cut)
             return Projected(cut.back(pixels, (x.shape[2], x.shape[3])), values, *positions.unbind(dim=1))
         except (UnlikeTrace, DeconvnetError, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
             pass  # whatever a module makes of cut-outs, what it makes of whole images decides
-    return Projected(*_down(network, x, layer, units, positions, start, rules), *positions.unbind(dim=1))
+    pixels, values, positions = _down(network, x, layer, units, positions, start, rules)
+    return Projected(pixels, values, *positions.unbind(dim=1))
 
 
 def _down(
@@ -133,12 +136,12 @@ def _down(
     x: Tensor,
     layer: str,
     units: Tensor,
-    positions: Tensor,
+    positions: Tensor | None,
     start: Start,
     rules: Rules,
     cut: CutOut | None = None,
-) -> tuple[Tensor, Tensor]:
-    """One forward and one backward pass: what arrives at the pixels, and the activations."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One forward and one backward pass: what arrives at the pixels, the activations, and where they stand."""
     # A leaf of its own: the caller's tensor is neither changed nor given a gradient, and inference mode does not matter.
     with torch.inference_mode(False), torch.enable_grad(), exact_float32():
         pixels = x.clone().requires_grad_()
@@ -146,6 +149,8 @@ def _down(
         try:
             network.observe(pixels, [layer], lambda _, maps: observed.append(maps), rules, cut)
             maps = observed[0]
+            if positions is None:
+                positions = _strongest(maps.detach(), units)
             chosen = torch.arange(len(x), device=maps.device), units, *positions.unbind(dim=1)
             values = maps.detach()[chosen]
             signal = torch.zeros_like(maps)
@@ -160,7 +165,7 @@ def _down(
             f"There is no way down from {layer} of {network.name}: its forward pass cuts it off, by torch.no_grad, detach "
             "or a function with a backward pass of its own."
         )
-    return down, values
+    return down, values, positions
 
 
 def _no_way(error: RuntimeError) -> str:
@@ -172,12 +177,9 @@ def _no_way(error: RuntimeError) -> str:
     return ""
 
 
-def _strongest_positions(network: Network, x: Tensor, layer: str, units: Tensor) -> Tensor:
-    """(N, 2) where units[n] is strongest for x[n]; the first among equals, as torch documents of `argmax`."""
-    maps = network.activations(x, layer)
-    if maps.dim() == 2:
-        return torch.zeros(len(x), 2, dtype=torch.int64, device=maps.device)
-    places = maps[torch.arange(len(x), device=maps.device), units].flatten(1).argmax(dim=1)
+def _strongest(maps: Tensor, units: Tensor) -> Tensor:
+    """(N, 2) where units[n] is strongest in maps[n] (units, rows, columns); the first among equals, as torch says."""
+    places = maps[torch.arange(len(maps), device=maps.device), units].flatten(1).argmax(dim=1)
     return torch.stack([places // maps.shape[3], places % maps.shape[3]], dim=1)
 
 
