@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from deconvnet.networks import Network, torchvision_preprocessing
-from deconvnet.projection import RULES, project
+from deconvnet.projection import RULES, project, project_each
 from deconvnet.tracing import watch
 from oracles.plain_deconvnet import OverwritingPool, Pool, written_one_by_one
 
@@ -231,6 +231,10 @@ def test_equal_to_captum_on_torchvisions_alexnet(index, rules, captums):
         alive = network.activations(x, layer)[0, unit, row, column] > 0
         want = want if alive else torch.zeros_like(want)
         assert (got - want).norm() <= 1e-6 * want.norm()  # a cone may round differently from a whole pass
+        whole = project_each(
+            network, x, layer, torch.tensor([unit]), torch.tensor([[row, column]]), "one", rules, cones=False
+        )
+        assert torch.equal(whole.pixels, want)
 
 
 @pytest.mark.filterwarnings("ignore:Setting", "ignore:Input Tensor 0 did not already require gradients")
