@@ -3,11 +3,15 @@
 An implementation of Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks" (ECCV 2014), on PyTorch.
 """
 
+from importlib.metadata import version
+
 from deconvnet.atlas import Atlas
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.mining import mine
 from deconvnet.networks import Network, Preprocessing, load, per_channel, torchvision_preprocessing
 from deconvnet.projection import picture, project
+
+__version__ = version("deconvnet")
 
 __all__ = [
     "Atlas",

@@ -63,3 +63,11 @@ def locked(file: Path, refusal: str) -> Iterator[None]:
         with suppress(OSError):
             file.unlink(missing_ok=True)
         lock.release()
+
+
+def refuse_existing(out: Path) -> None:
+    """Raise `UsageError` if there is something at `out` (resolved) that a result would overwrite or cannot replace."""
+    if out == Path.cwd() or out.is_mount():
+        raise UsageError(f"{out} is {'a mount point' if out.is_mount() else 'the current folder'}: pass a folder in it.")
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+        raise UsageError(f"{out} exists already: choose another --out, or remove it first.")

@@ -2,9 +2,10 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
@@ -12,6 +13,12 @@ from rich.text import Text
 
 #: Seconds between two lines in a log.
 _EVERY = 30.0
+
+
+class Advance(Protocol):
+    """What is called with the number of steps just done, and perhaps a few words on how things stand."""
+
+    def __call__(self, steps: int, note: str = "", /) -> None: ...
 
 
 class _Rate(TextColumn):
@@ -24,29 +31,30 @@ class _Rate(TextColumn):
 
 
 @contextmanager
-def bar(description: str, total: int, show: bool, done: int = 0) -> Iterator[Callable[[int], None]]:
+def bar(description: str, total: int, show: bool, done: int = 0) -> Iterator[Advance]:
     """A progress bar for `total` steps, `done` of which were made in an earlier run.
 
     Yields the function to call with the number of steps just done.
     """
     if not show:
-        yield lambda steps: None
+        yield lambda steps, note="": None
         return
     if not sys.stderr.isatty():
         yield _lines(description, total, done)
         return
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()]
+    note = TextColumn("{task.fields[note]}")
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(), note]
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(description, total=total, completed=done)
-        yield lambda steps: progress.advance(task, steps)
+        task = progress.add_task(description, total=total, completed=done, note="")
+        yield lambda steps, note="": progress.update(task, advance=steps, note=note)
 
 
-def _lines(description: str, total: int, done: int) -> Callable[[int], None]:
+def _lines(description: str, total: int, done: int) -> Advance:
     """Where nobody watches, in a log: a line every half a minute, and one at the end."""
     start = last = time.monotonic()
     before = done
 
-    def advance(steps: int) -> None:
+    def advance(steps: int, note: str = "", /) -> None:
         nonlocal done, last
         done += steps
         now = time.monotonic()
@@ -54,7 +62,7 @@ def _lines(description: str, total: int, done: int) -> Callable[[int], None]:
             last = now
             rate = (done - before) / max(now - start, 1e-9)
             left = timedelta(seconds=round((total - done) / rate)) if rate else "?"
-            say(f"{description}: {done:,} of {total:,}, {rate:.1f}/s, {left} left", True)
+            say(", ".join([f"{description}: {done:,} of {total:,}, {rate:.1f}/s, {left} left", *filter(None, [note])]), True)
 
     return advance
 

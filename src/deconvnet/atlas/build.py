@@ -19,8 +19,9 @@ from deconvnet.atlas.figures import layer_figure
 from deconvnet.atlas.page import write_page
 from deconvnet.atlas.project_hits import picture_size
 from deconvnet.atlas.tables import write_tables
-from deconvnet.atlas.unfinished import Unfinished, refuse_existing, unfinished
+from deconvnet.atlas.unfinished import Unfinished, unfinished
 from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.files import refuse_existing
 from deconvnet.images import Photos, find_photos
 from deconvnet.mining import HISTOGRAM_EDGES, Key, Mined, Processes, State, merge_parts, mine_together, mined
 from deconvnet.networks import Network

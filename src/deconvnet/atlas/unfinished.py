@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from deconvnet.atlas.project_hits import HitsChanged
-from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.files import locked, write_whole
+from deconvnet.errors import DeconvnetError
+from deconvnet.files import locked, refuse_existing, write_whole
 from deconvnet.mining import Key
 
 _FORMAT = 1
@@ -131,14 +131,6 @@ def unfinished(out: Path, key: Key, chosen: dict[str, list[int]], network: str) 
                     "remove that folder."
                 )
             raise
-
-
-def refuse_existing(out: Path) -> None:
-    """Raise `UsageError` if there is something at `out` (resolved) that an atlas would overwrite or cannot replace."""
-    if out == Path.cwd() or out.is_mount():
-        raise UsageError(f"{out} is {'a mount point' if out.is_mount() else 'the current folder'}: pass a folder in it.")
-    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        raise UsageError(f"{out} exists already: choose another --out, or remove it first.")
 
 
 def _has_content(file: Path) -> bool:

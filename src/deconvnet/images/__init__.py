@@ -1,7 +1,24 @@
-"""From files to tensors: decoding, folders of photos, and batches of them."""
+"""From files to tensors: decoding, folders of photos, packed sets, and batches of them."""
 
 from deconvnet.images.batches import Batch, batches
+from deconvnet.images.classes import imagenet_classes, named_classes
 from deconvnet.images.decode import UnreadableImage, read_image
-from deconvnet.images.photos import Photos, find_photos
+from deconvnet.images.find import find_photos
+from deconvnet.images.pack import pack
+from deconvnet.images.packed import PackedPhotos, is_packed, open_packed
+from deconvnet.images.photos import Photos
 
-__all__ = ["Batch", "Photos", "UnreadableImage", "batches", "find_photos", "read_image"]
+__all__ = [
+    "Batch",
+    "PackedPhotos",
+    "Photos",
+    "UnreadableImage",
+    "batches",
+    "find_photos",
+    "imagenet_classes",
+    "is_packed",
+    "named_classes",
+    "open_packed",
+    "pack",
+    "read_image",
+]

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deconvnet.images.decode import UnreadableImage, read_image
+from deconvnet.images.decode import UnreadableImage
 from deconvnet.images.photos import Photos
 
 
@@ -45,7 +45,7 @@ def batches(
 
     def read(index: int) -> Tensor | str:
         try:
-            return preprocess(read_image(photos.file(index)))
+            return preprocess(photos.read(index))
         except UnreadableImage as error:
             return str(error)
 

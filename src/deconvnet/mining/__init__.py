@@ -2,11 +2,11 @@
 
 from deconvnet.mining.hits import Hit, LayerHits, Mined
 from deconvnet.mining.mine import mine, mined
-from deconvnet.mining.processes import Processes
 from deconvnet.mining.shared import merge_parts, mine_part, mine_together
 from deconvnet.mining.state import Key, State
 from deconvnet.mining.statistics import HISTOGRAM_EDGES, Statistics
 from deconvnet.mining.strongest import Strongest
+from deconvnet.processes import Processes
 
 __all__ = [
     "HISTOGRAM_EDGES",

@@ -12,9 +12,9 @@ from torch import Tensor
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.images import Photos
 from deconvnet.mining.mine import mine_into, only_process
-from deconvnet.mining.processes import Processes
 from deconvnet.mining.state import Key, State, share
 from deconvnet.networks import Network
+from deconvnet.processes import Processes
 from deconvnet.progress import say
 
 #: Parts are cut at multiples of this many photos, whatever the batch size, so that they fit together. As it is the default

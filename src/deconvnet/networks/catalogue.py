@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.images.classes import imagenet_classes
 from deconvnet.networks import torchvision_models
 from deconvnet.networks.alexnet import AlexNet2012, AlexNetOptions
 from deconvnet.networks.architecture import Architecture, build_empty
-from deconvnet.networks.classes import imagenet_classes
 from deconvnet.networks.contrast import ContrastConstants
 from deconvnet.networks.description import Description, check_options, describe, read_description
 from deconvnet.networks.network import CannotRun, Network
@@ -103,7 +103,11 @@ def load(network: str, weights: str | Path | None = None, preprocessing: str | P
     if chosen == "random":
         if preprocessing:
             raise UsageError("An untrained network has its own preprocessing: leave --preprocessing out.")
-        return _untrained(name)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            net = untrained(name)
+        net.weights = "untrained, seed 0"
+        return net
     if chosen in downloads:
         _ = _empty(name, architecture).layers  # refuses a network that never rectifies before it is downloaded
         file = download(downloads[chosen])
@@ -172,18 +176,21 @@ def _empty(name: str, architecture: Architecture) -> Network:
     return Network(module, architecture.preprocessing, name=name, layer_names=names)
 
 
-def _untrained(name: str) -> Network:
+def untrained(name: str, options: Mapping[str, Any] | None = None) -> Network:
+    """A network with the weights that its module's constructor draws, and with `options` that differ from its defaults.
+
+    Raises `UsageError` for options that it does not have.
+    """
     architecture = _architecture(name)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = architecture.build(architecture.options).eval()
+    chosen = _options(architecture, options or {}, f"The options of {name}")
+    module, classes = architecture.build(chosen).eval(), int(chosen.classes)
     return Network(
         module,
         architecture.preprocessing,
         name=name,
-        weights="untrained, seed 0",
-        layer_names=_layer_names(architecture.options.classes) if architecture.paper_names else None,
-        classes=imagenet_classes(),
+        weights="untrained",
+        layer_names=_layer_names(classes) if architecture.paper_names else None,
+        classes=imagenet_classes() if classes == 1000 else None,
     )
 
 
@@ -255,16 +262,10 @@ def _module(
     name: str, classes: int, state: State, description: Description, file: Path, onnx: OnnxNetwork | None
 ) -> nn.Module:
     architecture = _architecture(name)
-    options, source = architecture.options, description.source
-    entries = check_options(options, description.options, source)
-    if "contrast" in entries:
-        try:
-            entries["contrast"] = ContrastConstants(**check_options(ContrastConstants(), entries["contrast"], source))
-        except UsageError as error:
-            raise DeconvnetError(f"{source}: {error}") from None
-    if description.bgr and entries.get("transform_input"):
+    options = _options(architecture, {**description.options, "classes": classes}, description.source)
+    if description.bgr and description.options.get("transform_input"):
         raise DeconvnetError(f"{file} is said to expect BGR and to transform its input, which is defined for RGB only.")
-    module = build_empty(architecture.build, replace(options, **{**entries, "classes": classes}))
+    module = build_empty(architecture.build, options)
     if onnx:
         onnx.check(module, description.preprocessing.crop, str(file), name)
     expected = module.state_dict()
@@ -276,3 +277,14 @@ def _module(
         expected[first] = expected[first].flip(1)
     module.load_state_dict(expected, assign=True)
     return module.eval()
+
+
+def _options(architecture: Architecture, entries: Mapping[str, Any], source: str) -> Any:
+    """An architecture's options with other values. Raises `DeconvnetError` for those that it does not have."""
+    checked = check_options(architecture.options, entries, source)
+    if "contrast" in checked:
+        try:
+            checked["contrast"] = ContrastConstants(**check_options(ContrastConstants(), checked["contrast"], source))
+        except UsageError as error:
+            raise DeconvnetError(f"{source}: {error}") from None
+    return replace(architecture.options, **checked)

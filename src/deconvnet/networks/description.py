@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.networks.classes import imagenet_classes
+from deconvnet.images.classes import imagenet_classes
 from deconvnet.networks.preprocessing import Preprocessing, per_channel
 
 _REQUIRED = ("resize", "crop", "channels", "scale", "mean")

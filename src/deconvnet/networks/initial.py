@@ -10,3 +10,16 @@ def initialise(module: nn.Module) -> None:
             nn.init.normal_(part.weight, std=0.01)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
+
+
+def initialise_he(module: nn.Module) -> None:
+    """Weights from N(0, 2 / fan in) and biases 0 (He et al. 2015): signals keep their size through layers with ReLU.
+
+    The last layer, which no ReLU follows, starts from N(0, 0.01²): at first all classes are about equally probable.
+    """
+    layers = [part for part in module.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    nn.init.normal_(layers[-1].weight, std=0.01)

@@ -14,12 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from deconvnet.errors import UsageError
+from deconvnet.images.views import central_view
 
 Interpolation = Literal["bilinear", "bicubic"]
 INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
-
-#: Photos that are longer than this many times their width, or the other way round, are absurdly long.
-_LONGEST = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,20 +69,7 @@ class Preprocessing:
 
     def view(self, photo: Image.Image) -> Image.Image:
         """The part of a photo that the network is shown, as a picture of crop × crop pixels."""
-        photo = photo.convert("RGB")
-        width, height = photo.size
-        shorter = min(width, height)
-        resized = (int(self.resize * width / shorter), int(self.resize * height / shorter))  # as torchvision rounds
-        left, top = (round((side - self.crop) / 2) for side in resized)
-        how = Image.Resampling[self.interpolation.upper()]
-        if self.interpolation == "bicubic" and max(resized) <= _LONGEST * self.resize:
-            # It overshoots and is cut off at 0 and 255 between two passes, whose order Pillow chooses by the sizes: as
-            # torchvision does it, or some pixels differ by ten grey levels.
-            return photo.resize(resized, how).crop((left, top, left + self.crop, top + self.crop))
-        across, down = width / resized[0], height / resized[1]
-        # Only the crop is resampled, so that an absurdly long photo costs no more than others.
-        box = (left * across, top * down, (left + self.crop) * across, (top + self.crop) * down)
-        return photo.resize((self.crop, self.crop), how, box=box)
+        return central_view(photo.convert("RGB"), self.resize, self.crop, self.interpolation)
 
     def __call__(self, photo: Image.Image) -> Tensor:
         """A photo as the network's input, (3, crop, crop) float32."""

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from deconvnet.errors import UsageError
+from deconvnet.images.classes import imagenet_classes
 from deconvnet.networks.architecture import Architecture, build_empty
-from deconvnet.networks.classes import imagenet_classes
 from deconvnet.networks.description import describe
 from deconvnet.networks.published import Published
 from deconvnet.networks.weights import State

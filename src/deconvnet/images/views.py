@@ -1,0 +1,65 @@
+"""The parts of a photo that a network is shown: the centre, ten views, or a random crop of the central square."""
+
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+#: Rows and columns of the central square that networks are trained on and judged by (section 3).
+SQUARE = 256
+
+#: Photos that are longer than this many times their width, or the other way round, are absurdly long.
+_LONGEST = 100
+
+
+def central_view(
+    photo: Image.Image, resize: int, crop: int, interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+) -> Image.Image:
+    """An RGB photo's shorter side resized to `resize` pixels, and of that the central crop × crop."""
+    width, height = photo.size
+    shorter = min(width, height)
+    resized = (int(resize * width / shorter), int(resize * height / shorter))  # as torchvision rounds
+    left, top = (round((side - crop) / 2) for side in resized)
+    how = Image.Resampling[interpolation.upper()]
+    if interpolation == "bicubic" and max(resized) <= _LONGEST * resize:
+        # It overshoots and is cut off at 0 and 255 between two passes, whose order Pillow chooses by the sizes: as
+        # torchvision does it, or some pixels differ by ten grey levels.
+        return photo.resize(resized, how).crop((left, top, left + crop, top + crop))
+    across, down = width / resized[0], height / resized[1]
+    # Only the crop is resampled, so that an absurdly long photo costs no more than others.
+    box = (left * across, top * down, (left + crop) * across, (top + crop) * down)
+    return photo.resize((crop, crop), how, box=box)
+
+
+def square(photo: Image.Image) -> np.ndarray:
+    """Section 3's 256×256 of an RGB photo: shorter side resized to 256, central part; (256, 256, 3) uint8."""
+    return np.asarray(central_view(photo, SQUARE, SQUARE))
+
+
+def ten_views(squares: np.ndarray, crop: int) -> np.ndarray:
+    """The four corners and the centre of (N, S, S, 3), then the same mirrored: (N, 10, crop, crop, 3)."""
+    far = squares.shape[1] - crop
+    middle = round(far / 2)
+    places = [(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]
+    views = np.stack([squares[:, top : top + crop, left : left + crop] for top, left in places], axis=1)
+    return np.concatenate([views, views[:, :, :, ::-1]], axis=1)
+
+
+def central_crop(squares: np.ndarray, crop: int) -> np.ndarray:
+    """The centre of (N, S, S, 3): (N, crop, crop, 3)."""
+    start = round((squares.shape[1] - crop) / 2)
+    return squares[:, start : start + crop, start : start + crop]
+
+
+def random_crops(squares: np.ndarray, crop: int, numbers: np.ndarray) -> np.ndarray:
+    """A crop of each of (N, S, S, 3), every second one mirrored, as (N, crop, crop, 3).
+
+    `numbers` are N random ones of 64 bits (uint64), which decide where: equal numbers make equal crops.
+    """
+    places = np.uint64(squares.shape[1] - crop + 1)
+    tops, lefts, mirrored = numbers % places, numbers // places % places, numbers >> np.uint64(63)
+    crops = np.empty((len(squares), crop, crop, 3), dtype=squares.dtype)
+    for out, image, top, left, mirror in zip(crops, squares, tops.tolist(), lefts.tolist(), mirrored.tolist(), strict=True):
+        view = image[top : top + crop, left : left + crop]
+        out[:] = view[:, ::-1] if mirror else view
+    return crops

@@ -1,0 +1,170 @@
+"""Photos as the batches that training and validation take, made ahead by threads; a packed set or a folder alike."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deconvnet.errors import DeconvnetError
+from deconvnet.images import PackedPhotos, Photos, UnreadableImage, find_photos
+from deconvnet.images.views import SQUARE, central_crop, random_crops, square
+from deconvnet.processes import Processes
+from deconvnet.progress import bar
+from deconvnet.training.order import crop_numbers, epoch_order
+
+#: Batches made ahead.
+_AHEAD = 3
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A batch, not yet normalised."""
+
+    pixels: Tensor
+    """(n, crop, crop, 3) uint8."""
+    targets: Tensor
+    """(n,) class numbers."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Photos to learn from and photos to judge by, of the same classes."""
+
+    train: Photos
+    val: Photos
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class folders, ascending: a class's place is its number."""
+        return self.train.classes
+
+
+def open_data(folder: Path | str) -> TrainingData:
+    """The sets `train` and `val` of a folder, packed or not.
+
+    Raises `DeconvnetError` if one is missing, has photos outside of class folders, or if their classes differ.
+    """
+    folder = Path(folder)
+    for name in ("train", "val"):
+        if not (folder / name).is_dir():
+            raise DeconvnetError(
+                f"There is no folder {folder / name}: training takes a folder with train/ and val/ in it, each with one "
+                "folder per class, or what deconvnet pack makes of them."
+            )
+    data = TrainingData(find_photos(folder / "train"), find_photos(folder / "val"))
+    for photos in (data.train, data.val):
+        if "" in photos.labels:
+            loose = photos.paths[photos.labels.index("")]
+            raise DeconvnetError(
+                f"{photos.root} has photos outside of class folders, such as {loose}, and nothing says what they show: sort "
+                "them into one folder per class."
+            )
+    missing, unknown = (
+        sorted(set(data.train.classes) - set(data.val.classes)),
+        sorted(set(data.val.classes) - set(data.train.classes)),
+    )
+    if missing or unknown:
+        where, which = ("val", missing) if missing else ("train", unknown)
+        raise DeconvnetError(
+            f"The classes of {folder / 'train'} and {folder / 'val'} differ: {len(which)} have no photo in {where}, such as "
+            f"{which[0]}."
+        )
+    if len(data.classes) < 2:
+        raise DeconvnetError(f"{folder / 'train'} has one class only, {data.classes[0]}: there is nothing to tell apart.")
+    return data
+
+
+def targets(photos: Photos, classes: tuple[str, ...]) -> np.ndarray:
+    """Each photo's class number, (n,) int64."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    return np.array([numbers[label] for label in photos.labels], dtype=np.int64)
+
+
+def squares(photos: Photos, indices: np.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:
+    """(n, 256, 256, 3) uint8. Raises `DeconvnetError`, which names the photo, if one of a folder cannot be read."""
+    if isinstance(photos, PackedPhotos):
+        return photos.pixels[photos.rows[indices]]
+
+    def read(index: int) -> np.ndarray:
+        try:
+            return square(photos.read(index))
+        except UnreadableImage as error:
+            raise DeconvnetError(
+                f"{photos.file(index)} {error}: remove it, or train on what deconvnet pack makes of the photos, which "
+                "leaves out those that cannot be read."
+            ) from None
+
+    return np.stack(list(pool.map(read, indices.tolist())))
+
+
+def mean_image(photos: Photos, pool: ThreadPoolExecutor, progress: bool) -> np.ndarray:
+    """The per-pixel mean of all photos' squares, (256, 256, 3) float32, 0 to 255."""
+    if isinstance(photos, PackedPhotos):
+        return photos.mean
+    sums = np.zeros((SQUARE, SQUARE, 3), np.uint64)
+    with bar("mean image", len(photos), progress) as advance:
+        for start in range(0, len(photos), 256):
+            indices = np.arange(start, min(start + 256, len(photos)))
+            sums += squares(photos, indices, pool).sum(axis=0, dtype=np.uint64)
+            advance(len(indices))
+    return (sums / len(photos)).astype(np.float32)
+
+
+def training_batches(
+    data: TrainingData,
+    crop: int,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    start: int,
+    processes: Processes,
+    pool: ThreadPoolExecutor,
+) -> Iterator[Examples]:
+    """An epoch's batches from number `start` (from 0), this process's share of each; a last one that is not full is left
+    out.
+    """
+    order = epoch_order(seed, epoch, len(data.train))
+    labels = targets(data.train, data.classes)
+    share = batch_size // processes.count
+
+    def make(number: int) -> Examples:
+        first = number * batch_size + processes.rank * share
+        chosen = order[first : first + share]
+        pixels = random_crops(squares(data.train, chosen, pool), crop, crop_numbers(seed, epoch, chosen))
+        return Examples(torch.from_numpy(pixels), torch.from_numpy(labels[chosen]))
+
+    return _ahead(make, range(start, len(order) // batch_size))
+
+
+def validation_batches(
+    data: TrainingData, crop: int, batch_size: int, processes: Processes, pool: ThreadPoolExecutor
+) -> Iterator[Examples]:
+    """The central views of all validation photos, this process's share; no photo is in two shares."""
+    labels = targets(data.val, data.classes)
+    mine = np.arange(processes.rank, len(labels), processes.count)
+    size = max(1, batch_size // processes.count)
+
+    def make(number: int) -> Examples:
+        chosen = mine[number * size : (number + 1) * size]
+        pixels = np.ascontiguousarray(central_crop(squares(data.val, chosen, pool), crop))
+        return Examples(torch.from_numpy(pixels), torch.from_numpy(labels[chosen]))
+
+    return _ahead(make, range(-(-len(mine) // size)))
+
+
+def _ahead(make: Callable[[int], Examples], wanted: range) -> Iterator[Examples]:
+    with ThreadPoolExecutor(1) as maker:
+        ahead = deque(maker.submit(make, number) for number in wanted[:_AHEAD])
+        try:
+            for number in range(len(wanted)):
+                examples = ahead.popleft().result()
+                if number + _AHEAD < len(wanted):
+                    ahead.append(maker.submit(make, wanted[number + _AHEAD]))
+                yield examples
+        finally:
+            maker.shutdown(cancel_futures=True)
