@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from deconvnet.errors import UsageError
-from deconvnet.networks.contrast import ContrastConstants, ContrastNorm
+from deconvnet.networks import contrast
+from deconvnet.networks.contrast import ContrastConstants, ContrastNorm, contrast_norm
+from deconvnet.tracing import watch
 
 
 def plain(x, n, alpha, beta, k):
@@ -44,3 +47,70 @@ def test_the_constants_are_krizhevskys():
 def test_constants_that_divide_by_zero_are_refused(constants):
     with pytest.raises(UsageError, match="n is at least 1, k above 0"):
         ContrastConstants(**constants)
+
+
+ALL = [ContrastConstants(n, 0.3, beta, 1.5) for n in range(1, 8) for beta in (0.75, 0.5)]
+
+
+def torchs(x, c):
+    return F.local_response_norm(x, c.n, c.alpha, c.beta, c.k)
+
+
+@pytest.mark.parametrize("compiling", [False, True], ids=["in parts", "in whole, as torch.compile has it"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["", "channels last"])
+@pytest.mark.parametrize("constants", ALL, ids=str)
+def test_forward_and_backward_are_torchs(constants, layout, compiling, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
+    monkeypatch.setattr(contrast, "_AT_ONCE", 7)
+    x = torch.randn(2, 6, 5, 4, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    expected, found = torchs(x, constants), contrast_norm(x, constants)
+    assert torch.allclose(found, expected, rtol=1e-12, atol=0)
+    signal = torch.randn(expected.shape, dtype=torch.float64)
+    gradients = [torch.autograd.grad(y, x, signal)[0] for y in (expected, found)]
+    assert torch.allclose(*gradients, rtol=1e-12, atol=1e-13)
+
+
+def test_the_gradient_is_that_of_the_differences():
+    x = torch.randn(1, 4, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: contrast_norm(x, ContrastConstants(3, 0.7, 0.75, 1.0)), x)
+
+
+@pytest.mark.parametrize("maps", [1, 2, 3])
+def test_fewer_maps_than_neighbours(maps):
+    x = torch.randn(2, maps, 3, 3, dtype=torch.float64)
+    assert torch.allclose(contrast_norm(x, ContrastConstants()), torchs(x, ContrastConstants()), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_it_computes_in_float32_whatever_it_is_given(dtype):
+    x = (torch.randn(2, 96, 9, 9) * 100).to(dtype).requires_grad_()
+    exact = x.detach().double().requires_grad_()
+    expected, signal = torchs(exact, ContrastConstants()), torch.randn(2, 96, 9, 9).to(dtype)
+    with torch.autocast("cpu", torch.bfloat16):  # which must not reach its products, in either direction
+        found = contrast_norm(x, ContrastConstants())
+        (gradient,) = torch.autograd.grad(found, x, signal)
+    (exact_gradient,) = torch.autograd.grad(expected, exact, signal.double())
+    assert found.dtype == gradient.dtype == dtype
+    rounding = torch.finfo(dtype).eps * 4
+    assert torch.allclose(found.double(), expected, rtol=rounding)
+    assert torch.allclose(gradient.double(), exact_gradient, rtol=rounding, atol=max(1e-6, rounding * 1e-2))
+
+
+def test_whoever_watches_sees_torchs_own_function(monkeypatch):
+    monkeypatch.setattr(contrast, "contrast_norm", None)  # would fail if it were called
+    module = torch.nn.Sequential(torch.nn.ReLU(), ContrastNorm(ContrastConstants()))
+    x = torch.rand(1, 8, 3, 3)
+    assert torch.equal(watch(module, x, lambda number, output: False), torchs(x, ContrastConstants()))
+
+
+def test_its_matrix_survives_inference_mode():
+    constants = ContrastConstants(n=2, alpha=0.123)
+    with torch.inference_mode():
+        contrast_norm(torch.rand(1, 11, 2, 2), constants)
+    x = torch.rand(1, 11, 2, 2, requires_grad=True)
+    contrast_norm(x, constants).sum().backward()
+    assert x.grad is not None
+
+
+def test_no_places():
+    assert contrast_norm(torch.rand(0, 4, 3, 3), ContrastConstants()).shape == (0, 4, 3, 3)
