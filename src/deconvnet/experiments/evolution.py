@@ -16,9 +16,11 @@ from deconvnet.mining import Hit
 from deconvnet.projection import grey_scale, to_pixels
 from deconvnet.projection.picture import in_rows
 
-_TILE = 112  # pixels of the picture, as wide as a projection is drawn
-_CELL = 0.56  # inches
-_GAP = 6  # pixels between two projections
+# The figure. In pixels: a projection as it is drawn, and between two of them.
+_TILE, _GAP, _DPI = 106, 6, 200
+# In inches: one projection, above and left of each block (for epochs and units), between blocks, above all.
+_STEP, _TOP, _LEFT, _BETWEEN, _HEADER = (_TILE + _GAP) / _DPI, 0.45, 0.45, 0.2, 0.75
+_COLOURS, _MARKERS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#d8a800", "#d95f02"), "os^Dv<"
 
 
 @dataclass(frozen=True)
@@ -92,69 +94,74 @@ class Evolution:
         A row has one grey scale over all epochs, symmetric about zero: the 99.5th percentile of its absolute values is black
         or white. So a unit that answers weakly at first is nearly flat there, and rows cannot be compared with each other.
         """
-        count = len(self.layers) + 1  # with the similarities
-        rows_of_tiles, tiles_across = max(len(layer.units) for layer in self.layers.values()), len(self.epochs)
-        across = min(count, max(1, round(math.sqrt(count * rows_of_tiles / tiles_across))))
-        down = math.ceil(count / across)
-        # All in inches from here.
-        left, gap, header, title = 0.55, 0.35, 1.1, 0.62
-        width, height = max(_CELL * tiles_across, 2.6), _CELL * rows_of_tiles
-        page = across * (left + width) + (across - 1) * gap + 0.15, header + down * (height + title) + 0.1
-        figure = Figure(figsize=page, dpi=200, facecolor="white")
-
-        def block(number: int) -> Axes:
-            x = left + number % across * (left + width + gap)
-            y = page[1] - header - (number // across + 1) * (height + title) + 0.12
-            return figure.add_axes((x / page[0], y / page[1], width / page[0], height / page[1]))
-
-        for number, (name, layer) in enumerate(self.layers.items()):
-            self._draw_layer(block(number), name, layer)
-        self._draw_similarities(block(count - 1))
-        self._draw_header(figure, page)
+        most = max(len(layer.units) for layer in self.layers.values())
+        cells = len(self.layers) + 1  # with the similarities
+        across = min(cells, max(1, round(math.sqrt(cells * most / len(self.epochs)))))
+        width, height = max(_STEP * len(self.epochs), 3.0), max(_STEP * most, 1.8)
+        outer_width, outer_height = width + _LEFT + _BETWEEN, height + _TOP + _BETWEEN
+        page = max(across * outer_width, 6.5), _HEADER + math.ceil(cells / across) * outer_height
+        figure = Figure(figsize=page, dpi=_DPI, facecolor="white")
+        self._draw_header(figure)
+        for number, name in enumerate([*self.layers, ""]):
+            left = number % across * outer_width + _LEFT
+            top = _HEADER + number // across * outer_height + _TOP
+            if name:
+                self._draw_layer(figure, name, left, top, width)
+            else:
+                self._draw_similarities(figure, left, top, width, height)
         return figure
 
-    def _draw_header(self, figure: Figure, page: tuple[float, float]) -> None:
-        lines = [
-            (0.3, 13, "black", f"How units change while {self.network} learns"),
-            (0.52, 8, "0.35", f"Each unit's strongest activation among {self.read:,} photos, projected down to pixels."),
-            (
-                0.68,
-                8,
-                "0.35",
-                f"Columns: epochs. Rows: random units (seed {self.seed}), each on one grey scale over all epochs.",
-            ),
-        ]
-        for top, size, colour, text in lines:
-            figure.text(0.15 / page[0], 1 - top / page[1], text, fontsize=size, color=colour, parse_math=False)
+    def _draw_header(self, figure: Figure) -> None:
+        below = (
+            f"Each unit's strongest activation among {self.read:,} photos, projected down to pixels.\n"
+            f"Columns: epochs. Rows: random units (seed {self.seed}), each on one grey scale over all epochs."
+        )
+        _write(figure, 0.15, 0.3, f"How units change while {self.network} learns", fontsize=13)
+        _write(figure, 0.15, 0.7, below, fontsize=8, color="0.35")
 
-    def _draw_layer(self, axes: Axes, name: str, layer: LayerEvolution) -> None:
-        axes.imshow(_block(layer.projections), interpolation="lanczos", aspect="auto")
-        step = _TILE + _GAP
-        axes.set_xticks([number * step + _TILE / 2 for number in range(len(self.epochs))], map(str, self.epochs))
-        axes.set_yticks([number * step + _TILE / 2 for number in range(len(layer.units))], map(str, layer.units))
+    def _draw_layer(self, figure: Figure, name: str, left: float, top: float, width: float) -> None:
+        layer, epoch = self.layers[name], self.settled[name]
+        block = _block(layer.projections)
+        axes = _axes(figure, left, top, block.shape[1] / _DPI, block.shape[0] / _DPI)  # pixel upon pixel
+        axes.imshow(block)
+        step, middle = _TILE + _GAP, _TILE / 2
+        axes.set_xticks([number * step + middle for number in range(len(self.epochs))], map(str, self.epochs))
+        axes.set_yticks([number * step + middle for number in range(len(layer.units))], map(str, layer.units))
         axes.tick_params(length=0, labelsize=8, labeltop=True, labelbottom=False, pad=2)
         axes.spines[:].set_visible(False)
-        epoch = self.settled[name]
         when = f"not settled before epoch {self.epochs[-1]}" if epoch is None else f"settled at epoch {epoch}"
-        axes.set_title(name, fontsize=10, fontweight="bold", loc="left", pad=4)
-        axes.set_title(when, fontsize=9, color="0.35", loc="right", pad=4)
+        _write_title(figure, left, top - 0.22, width, name, when)
 
-    def _draw_similarities(self, axes: Axes) -> None:
-        box = axes.get_position()  # room for the labels that the blocks do not have
-        axes.set_position((box.x0, box.y0 + 0.12 * box.height, box.width, 0.88 * box.height))
-        colours = ["#440154", "#3b528b", "#21918c", "#5ec962", "#d8a800", "#d95f02", "#999999"]
+    def _draw_similarities(self, figure: Figure, left: float, top: float, width: float, height: float) -> None:
+        axes = _axes(figure, left, top, width, height - 0.35)  # its labels stand below
         for number, (name, layer) in enumerate(self.layers.items()):
-            colour, marker = colours[number % len(colours)], "os^Dv<>"[number % 7]
+            colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
             axes.plot(layer.similarities, color=colour, marker=marker, markersize=4, linewidth=1.2, label=name)
         axes.axhline(SETTLED, color="0.5", linewidth=0.8, linestyle="--")
         axes.set_xticks(range(len(self.epochs)), map(str, self.epochs))
-        axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.03)
+        axes.set_ylim(min(-0.02, axes.get_ylim()[0]), 1.02)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlabel("epoch", fontsize=8)
-        axes.legend(fontsize=8, frameon=False, loc="lower right")
-        axes.set_title("similarity to the last epoch", fontsize=10, fontweight="bold", loc="left", pad=4)
-        axes.set_title(f"median unit, {self.compared} photos", fontsize=9, color="0.35", loc="right", pad=4)
+        axes.legend(fontsize=7, frameon=False, loc="best")
+        _write_title(figure, left, top - 0.06, width, "similarity to the end", f"median, {self.compared} photos")
+
+
+def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes at a place given in inches from the upper left."""
+    across, down = figure.get_size_inches()
+    return figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+
+
+def _write(figure: Figure, left: float, bottom: float, text: str, **style: Any) -> None:
+    """Words at a place given in inches from the upper left."""
+    across, down = figure.get_size_inches()
+    figure.text(left / across, 1 - bottom / down, text, parse_math=False, **style)
+
+
+def _write_title(figure: Figure, left: float, bottom: float, width: float, name: str, more: str) -> None:
+    _write(figure, left, bottom, name, fontsize=10, fontweight="bold")
+    _write(figure, left + width, bottom, more, fontsize=9, color="0.35", ha="right")
 
 
 def _block(projections: Tensor) -> np.ndarray:
