@@ -169,14 +169,16 @@ def test_a_row_has_one_grey_scale(evolution):
 
 def test_the_command_writes_picture_and_json(run, photos, tmp_path, monkeypatch, capsys):
     out = tmp_path / "evolution"
-    monkeypatch.setattr(sys, "argv", f"deconvnet evolve {run} {photos} --out {out} --units 2 --json".split())
-    cli.main()
+    monkeypatch.setattr(sys, "argv", f"deconvnet evolve {run} {photos} --out {out} --units 2 --batch-size 3 --json".split())
+    with pytest.raises(SystemExit, match="^0$"):
+        cli.main()
     printed = json.loads(capsys.readouterr().out)
     written = json.loads((out / "evolution.json").read_text())
     assert printed == {"out": str(out), **written}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evolution"]
     assert sorted(path.name for path in out.iterdir()) == ["evolution.json", "evolution.png"]
-    assert Image.open(out / "evolution.png").width > 500
+    with Image.open(out / "evolution.png") as picture:
+        assert picture.width > 500
     assert written["settled"] == {"conv1": 1, "conv2": 2, "conv3": 5, "conv4": None, "conv5": None}
     assert written["images"] == {"digest": find_photos(photos).digest, "found": 7, "read": 6}
     for layer in written["layers"].values():

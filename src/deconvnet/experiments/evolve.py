@@ -54,6 +54,8 @@ def evolve(
     snapshots, photos = open_snapshots(Path(run)), find_photos(images)
     last = snapshots.load(snapshots.epochs[-1]).to(device)
     _check_units(last, units)
+    for epoch in snapshots.epochs[:-1]:
+        snapshots.load(epoch, like=last)  # what is wrong with a file is said before hours of mining
 
     def mine_at(epoch: int, network: Network) -> Mined:
         say(f"Epoch {epoch} of {', '.join(map(str, snapshots.epochs))}:", progress)
