@@ -34,7 +34,7 @@ WorkersOption = Annotated[int | None, typer.Option(min=1, help="Threads that dec
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-def load_network(name: str, preprocessing: Path | None, device: str) -> Network:
+def choose_device(device: str) -> str:
     if not device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and Processes.here().count > 1:  # one for each of the processes on this machine
@@ -43,7 +43,11 @@ def load_network(name: str, preprocessing: Path | None, device: str) -> Network:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"There is no device {device!r} here ({str(error).splitlines()[0]}): pass --device cpu.") from None
-    return load(name, preprocessing=preprocessing).to(device)
+    return device
+
+
+def load_network(name: str, preprocessing: Path | None, device: str) -> Network:
+    return load(name, preprocessing=preprocessing).to(choose_device(device))
 
 
 def open_photo(file: Path) -> Image.Image:
