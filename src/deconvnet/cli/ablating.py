@@ -52,7 +52,7 @@ def ablate(
         if data or out:
             raise UsageError("--list trains nothing: leave DATA and --out out.")
         options = read_recipe(recipe).network
-        _list({variant: size(variant, options) for variant in choose(labels)}, as_json)
+        _list([(variant, size(variant, options)) for variant in choose(labels)], as_json)
         return
     if data is None or out is None:
         raise UsageError("ablate takes DATA and --out, or --list.")
@@ -68,17 +68,16 @@ def ablate(
     console.print(f"Wrote {out}: ablation.json, ablation.csv, ablation.png.", markup=False)
 
 
-def _list(sizes: dict[Variant, Size], as_json: bool) -> None:
+def _list(sizes: list[tuple[Variant, Size]], as_json: bool) -> None:
     if as_json:
-        print(
-            json.dumps({variant.label: {"change": variant.change, **asdict(of)} for variant, of in sizes.items()}, indent=1)
-        )
+        found = {variant.label: {"change": variant.change, **asdict(of)} for variant, of in sizes}
+        print(json.dumps(found, indent=1))
         return
     names = [*(f"conv{number}" for number in range(1, 6)), "fc6", "fc7"]
     table = Table("", *names, "params M", "MMAC", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
-    for variant, of in sizes.items():
+    for variant, of in sizes:
         layers = ["@".join(map(str, of.layers[name][:2])) if name in of.layers else "–" for name in names]
         table.add_row(variant.label, *layers, f"{of.parameters / 1e6:.1f}", f"{of.multiply_adds / 1e6:.0f}")
     console = _console()
