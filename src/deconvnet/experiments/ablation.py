@@ -121,9 +121,9 @@ def _open(out: Path, ablation: Ablation) -> None:
         raise DeconvnetError(f"{out / 'ablation.json'} cannot be read ({error}): choose another --out.") from None
     for name, value in json.loads(json.dumps(ablation.key)).items():
         if not isinstance(found, dict) or found.get(name) != value:
+            other = f"{'other' if name == 'photos' else 'another'} {name}"
             raise DeconvnetError(
-                f"{out} holds an ablation with another {name}: go on with the command that began it, or choose another "
-                "--out."
+                f"{out} holds an ablation with {other}: go on with the command that began it, or choose another --out."
             )
 
 
