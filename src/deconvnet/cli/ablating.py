@@ -64,7 +64,7 @@ def ablate(
         return
     console = _console()
     console.print(result.table())
-    console.print(result.measured)
+    console.print(f"Errors. {result.measured}", markup=False)
     console.print(f"Wrote {out}: ablation.json, ablation.csv, ablation.png.", markup=False)
 
 
