@@ -29,8 +29,8 @@ class Architecture:
     """Prefix of the names of the fully connected layers' tensors."""
     last: str
     """The tensor whose first dimension is the number of classes."""
-    paper_names: bool = True
-    """Its layers are called conv1, conv2 … as in the paper, not by the paths of its modules."""
+    paper_names: bool = False
+    """Its layers are conv1, conv2 … fc7 of the paper, but its module, which is none of ours, does not say so."""
     adapt: Callable[[State], State] = _unchanged
     """Makes the tensors of files by others those that the module has."""
     stated: tuple[str, ...] = ()
