@@ -43,17 +43,19 @@ def pack(
     work = out.with_name(f".{out.name}.partial")
     with locked(work / "lock", f"Another process is packing into {out}: wait for it, or choose another --out."):
         refuse_existing(out)  # that process may just have finished it
-        same_work(work, sets)
+        fits = False
         try:
+            same_work(work, sets)
+            fits = True
             _pack(sets, work, out, workers, progress)
         except BaseException as error:
-            if work_done(work):
+            if not work_done(work):
+                shutil.rmtree(work, ignore_errors=True)
+            elif fits:
                 error.add_note(
                     f"What is done so far is kept in {work}: the same command goes on with it, or begins anew if you remove "
                     "that folder."
                 )
-            else:
-                shutil.rmtree(work, ignore_errors=True)
             raise
         shutil.rmtree(work, ignore_errors=True)
     return {name: open_packed(out / name) for name in sets}

@@ -50,7 +50,7 @@ def photos_in_tar(file: Path, progress: bool = False) -> TarPhotos:
 
     def add(member: tarfile.TarInfo, folder: str, begin: int) -> None:
         path = folder + _bare(member)
-        if not member.isdir() and not _bare(member).startswith("."):
+        if not member.isdir() and not _bare(member).startswith(".") and _bare(member):
             if _is_file(member) and is_photo(path):
                 spans[path] = (begin + member.offset_data, member.size)  # of two alike the last counts, as when unpacking
             else:
