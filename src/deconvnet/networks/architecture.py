@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from deconvnet.networks.preprocessing import Preprocessing
 from deconvnet.networks.weights import State
@@ -45,8 +46,19 @@ class Architecture:
 def build_empty(build: Callable[[Any], nn.Module], options: Any) -> nn.Module:
     """A module on the meta device: no memory and no time for weights that are replaced at once, or never needed."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _NoDraws():
             return build(options)
     except NotImplementedError:  # torchvision's RegNets compute their widths with tensors
         with torch.random.fork_rng(devices=[]):
             return build(options).to("meta")
+
+
+class _NoDraws(TorchFunctionMode):
+    """Weights are not drawn: on the meta device there is nothing to draw, but it would import torch's compiler (seconds)."""
+
+    _DRAWS = frozenset([Tensor.normal_, Tensor.uniform_, torch.nn.init.normal_, torch.nn.init.uniform_])
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if func in self._DRAWS or getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
