@@ -118,7 +118,7 @@ def count_wrong(
                     for frame, part in zip(different, parts, strict=True)
                 }
                 all_found = [
-                    _probabilities(network, squares[frame], views)[batch.rows]
+                    mean_probabilities(network, squares[frame], views)[batch.rows]
                     for network, frame in zip(networks, frames, strict=True)
                 ]
                 targets = answers[:, labels[batch.images]]
@@ -143,7 +143,7 @@ def misses(probabilities: Tensor, targets: Tensor) -> tuple[int, int]:
     return int((rank >= 1).sum()), int((rank >= 5).sum())
 
 
-def _probabilities(network: Network, squares: np.ndarray, views: int) -> Tensor:
+def mean_probabilities(network: Network, squares: np.ndarray, views: int) -> Tensor:
     """The mean over views of (N, size, size, 3) uint8: (N, classes) float64, on the CPU."""
     preprocessing = network.preprocessing
     shown = squares[:, None] if views == 1 else ten_views(squares, preprocessing.crop)
