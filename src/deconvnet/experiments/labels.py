@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.images import Photos, find_photos, is_packed
+from deconvnet.images import Photos, find_photos
 from deconvnet.networks import Network
 
 
@@ -30,7 +30,7 @@ def labelled_photos(data: Path | str | Photos) -> Photos:
     """
     if not isinstance(data, Photos):
         data = Path(data)
-        if (data / "val").is_dir() and not is_packed(data):
+        if (data / "val").is_dir():
             data = data / "val"
     photos = find_photos(data)
     if "" in photos.labels:
