@@ -316,6 +316,13 @@ def test_typed_it_prints_errors_and_the_papers_table(run, photos, own_file):
     assert "These are other photos, so the errors do not compare with the paper's." in out
 
 
+def test_the_papers_table_as_json(run, photos, own_file):
+    code, out, _ = run(f"{own_file}:one", photos.root, "--views", 1, "--table", "--json")
+    rows = json.loads(out)["paper_table_2"]
+    assert (code, len(rows)) == (0, 13)
+    assert rows[7] == {"model": "1 convnet as Fig. 3", "val_top1": 38.4, "val_top5": 16.5, "test_top5": None}
+
+
 def test_imagenet_itself_is_known_by_size_and_classes():
     ids = tuple(id for id, _ in imagenet_classes())
     judged = Judged("net", Error(1, 50_000), Error(0, 50_000))

@@ -1,5 +1,6 @@
 """Commands that judge networks: evaluate."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from deconvnet.cli.options import (
 from deconvnet.cli.printing import say
 from deconvnet.experiments.imagenet import evaluate as evaluate_networks
 from deconvnet.experiments.labels import labelled_photos
+from deconvnet.experiments.paper_tables import TABLE_2
 from deconvnet.processes import Processes
 
 
@@ -60,4 +62,5 @@ def evaluate(
         progress=processes.first,
     )
     if processes.first:
-        say(as_json, result.as_json(), *(result.table_2() if table else result.lines()))
+        paper = {"paper_table_2": [asdict(row) for row in TABLE_2]} if table else {}
+        say(as_json, {**result.as_json(), **paper}, *(result.table_2() if table else result.lines()))
