@@ -167,7 +167,7 @@ def evaluate(
     _check_alike([photos.digest, digests, views, batch_size], processes)
     counts = count_wrong(
         networks,
-        outputs,
+        outputs[0],
         photos,
         views,
         share(torch.arange(len(photos)), processes.rank, processes.count, batch_size).tolist(),

@@ -87,7 +87,7 @@ def check_views(network: Network, photos: Photos, views: int) -> None:
 
 def count_wrong(
     networks: Sequence[Network],
-    outputs: Sequence[Outputs],
+    outputs: Outputs,
     photos: Photos,
     views: int,
     own: Sequence[int],
@@ -96,14 +96,13 @@ def count_wrong(
     workers: int | None,
     progress: bool,
 ) -> Counts:
-    """What `networks` get wrong of the photos `own`. All read a photo once; of one view at a time, `batch_size` photos go
-    through a network.
+    """What `networks`, all with the same `outputs`, get wrong of the photos `own`. A photo is read once for all of them; of
+    one view at a time, `batch_size` photos go through a network.
     """
     frames = [_Frame.of(network.preprocessing, views) for network in networks]
     different = list(dict.fromkeys(frames))
-    answers = torch.tensor([found.numbers for found in outputs])  # (networks, classes)
-    numbers = {name: number for number, name in enumerate(photos.classes)}
-    labels = torch.tensor([numbers[label] for label in photos.labels])
+    answers = dict(zip(photos.classes, outputs.numbers, strict=True))
+    targets = torch.tensor([answers[label] for label in photos.labels])
     counts = Counts.none(len(networks))
 
     def cut(photo: Image.Image) -> Tensor:
@@ -121,11 +120,9 @@ def count_wrong(
                     mean_probabilities(network, squares[frame], views)[batch.rows]
                     for network, frame in zip(networks, frames, strict=True)
                 ]
-                targets = answers[:, labels[batch.images]]
                 if len(networks) > 1:
                     all_found.append(torch.stack(all_found).mean(dim=0))
-                    targets = torch.cat([targets, targets[:1]])
-                wrong = [misses(found, target) for found, target in zip(all_found, targets, strict=True)]
+                wrong = [misses(found, targets[batch.images]) for found in all_found]
                 counts.add(Counts(wrong, len(batch.rows)))
             counts.skipped |= {photos.paths[index]: reason for index, reason in batch.skipped.items()}
             advance(len(batch.rows) + len(batch.skipped))
