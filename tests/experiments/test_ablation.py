@@ -13,10 +13,10 @@ from torch import nn
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments import ablation
 from deconvnet.experiments.ablation import ablate, choose
+from deconvnet.experiments.imagenet import evaluate
 from deconvnet.experiments.variants import VARIANTS, Errors, size
-from deconvnet.experiments.wrong import share_wrong
-from deconvnet.images import find_photos, read_image
-from deconvnet.networks import AlexNet2012, AlexNetOptions, Network, Preprocessing, ZFNet, ZFNetOptions, load
+from deconvnet.images import find_photos
+from deconvnet.networks import AlexNet2012, AlexNetOptions, ZFNet, ZFNetOptions, load
 from deconvnet.training import Recipe
 
 RECIPE = Recipe(
@@ -97,9 +97,6 @@ def test_a_recipes_options_hold_where_a_variant_changes_nothing():
     assert size(zfnet, options).parameters == sum(p.numel() for p in ZFNet(ZFNetOptions(**options)).parameters())
 
 
-# Judging
-
-
 @pytest.fixture
 def photos(tmp_path):
     """Sets `train` and `val` of small photos in three classes, one colour to each but for noise."""
@@ -113,34 +110,6 @@ def photos(tmp_path):
                 photo = Image.fromarray(pixels).resize((60 + 9 * index, 70), Image.Resampling.BICUBIC)
                 photo.save(tmp_path / "photos" / name / label / f"{index}.png")
     return tmp_path / "photos"
-
-
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("views", [1, 10])
-def test_errors_are_those_of_a_plain_loop(photos, views, seed):
-    """Photo by photo with Pillow, from the definition."""
-    torch.manual_seed(seed)
-    net = Network(
-        nn.Sequential(nn.Conv2d(3, 6, 9, stride=9), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 7)),
-        Preprocessing(256, 192, 255.0, 255 * torch.rand(3, 192, 192), torch.full((3, 1, 1), 60.0)),
-    )
-    found = find_photos(photos / "train")
-    wrong = [0, 0]
-    for index, path in enumerate(found.paths):
-        whole = read_image(photos / "train" / path)
-        scale = 256 / min(whole.size)
-        whole = whole.resize([int(side * scale) for side in whole.size], Image.Resampling.BILINEAR)
-        left, top = ((side - 256) // 2 for side in whole.size)
-        places = [(32, 32)] if views == 1 else [(0, 0), (64, 0), (0, 64), (64, 64), (32, 32)]
-        crops = [whole.crop((left + x, top + y, left + x + 192, top + y + 192)) for x, y in places]
-        crops += [crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for crop in crops] if views == 10 else []
-        inputs = [torch.from_numpy(np.array(crop, np.float32)).permute(2, 0, 1) - net.preprocessing.mean for crop in crops]
-        scores = torch.stack([net.probabilities(x[None] / 60)[0] for x in inputs]).mean(dim=0)
-        order = scores.argsort(descending=True).tolist()
-        label = ("ant", "bee", "cat").index(found.labels[index])
-        wrong[0] += order[0] != label
-        wrong[1] += label not in order[:5]
-    assert share_wrong(net, found, views) == (pytest.approx(wrong[0] / len(found)), pytest.approx(wrong[1] / len(found)))
 
 
 # From photos to table
@@ -166,7 +135,7 @@ def stop_at(monkeypatch, function, call):
 def test_an_ablation_that_is_stopped_goes_on_and_ends_as_one_that_was_not(photos, tmp_path, monkeypatch):
     whole, out = ablate(photos, tmp_path / "whole", RECIPE, only=TWO), tmp_path / "out"
     trained = []
-    for function, call in (("share_wrong", 1), ("train", 2)):  # before the first is judged, before the second is trained
+    for function, call in (("evaluate", 1), ("train", 2)):  # before the first is judged, before the second is trained
         with monkeypatch.context() as patch:
             stop_at(patch, function, call)
             with pytest.raises(KeyboardInterrupt):
@@ -189,14 +158,20 @@ def test_an_ablation_that_is_stopped_goes_on_and_ends_as_one_that_was_not(photos
     net = load("alexnet2012", out / TWO[0] / "weights.safetensors")
     assert net.module.options == AlexNetOptions(classes=3, hidden=8, removed=(3, 4))
     sets = {name: find_photos(photos / name) for name in ("train", "val")}
-    expected = Errors(share_wrong(net, sets["train"], 1)[0], *share_wrong(net, sets["val"], 10))
+    central, ten = evaluate([net], sets["train"], 1).networks[0], evaluate([net], sets["val"], 10).networks[0]
+    expected = Errors(central.top1.share, ten.top1.share, ten.top5.share)
     assert Errors(**written[TWO[0]]["ours"]) == expected
     (logged,) = table(out / TWO[0] / "log.csv")
-    assert share_wrong(net, sets["val"], 1)[0] == pytest.approx(float(logged["val_error_top1"]))
+    found = evaluate([net], sets["val"], 1).networks[0].top1.share
+    assert found == pytest.approx(float(logged["val_error_top1"]))
 
     (out / TWO[0] / "errors.json").unlink()
-    monkeypatch.setattr(ablation, "share_wrong", lambda net, of, views, **_: (views / 100, len(of) / 100))
-    assert ablate(photos, out, RECIPE, only=TWO[:1]).rows[1].ours == Errors(0.01, 0.1, 0.03)  # 3 photos in `val`
+    asked = []
+    monkeypatch.setattr(
+        ablation, "evaluate", lambda nets, of, views, **_: asked.append((len(of), views)) or evaluate(nets, of, views)
+    )
+    assert ablate(photos, out, RECIPE, only=TWO[:1]).rows[1].ours == expected
+    assert asked == [(6, 1), (3, 10)]
 
     with pytest.raises(DeconvnetError, match=r"holds an ablation with another seed: go on with"):
         ablate(photos, out, RECIPE, seed=1)

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.experiments.imagenet import evaluate
 from deconvnet.experiments.table_3 import TRAIN_VIEWS, VAL_VIEWS, Ablation, Row
 from deconvnet.experiments.variants import VARIANTS, Errors, Variant, size
-from deconvnet.experiments.wrong import share_wrong
 from deconvnet.files import replacing, write_whole
 from deconvnet.networks import load
 from deconvnet.processes import Processes
@@ -96,8 +96,9 @@ def _judge(
     progress: bool,
 ) -> Errors:
     net = load(variant.network, weights).to(device)
-    train_top1, _ = share_wrong(net, sets.train, TRAIN_VIEWS, workers=workers, progress=progress)
-    return Errors(train_top1, *share_wrong(net, sets.val, VAL_VIEWS, workers=workers, progress=progress))
+    (train,) = evaluate([net], sets.train, TRAIN_VIEWS, workers=workers, progress=progress).networks
+    (val,) = evaluate([net], sets.val, VAL_VIEWS, workers=workers, progress=progress).networks
+    return Errors(train.top1.share, val.top1.share, val.top5.share)
 
 
 def _errors(folder: Path) -> Errors | None:

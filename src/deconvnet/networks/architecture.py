@@ -56,7 +56,7 @@ def build_empty(build: Callable[[Any], nn.Module], options: Any) -> nn.Module:
 class _NoDraws(TorchFunctionMode):
     """Weights are not drawn: on the meta device there is nothing to draw, but it would import torch's compiler (seconds)."""
 
-    _DRAWS = frozenset([Tensor.normal_, Tensor.uniform_, torch.nn.init.normal_, torch.nn.init.uniform_])
+    _DRAWS: frozenset[Any] = frozenset([Tensor.normal_, Tensor.uniform_])
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         if func in self._DRAWS or getattr(func, "__module__", "") == "torch.nn.init":
