@@ -48,7 +48,7 @@ def weights(tmp_path):
 
 
 def test_help_has_an_example_for_every_command(run):
-    for command in ("networks", "look", "project", "atlas", "mine", "merge", "demo"):
+    for command in ("networks", "look", "project", "atlas", "mine", "merge", "demo", "evolve", "ablate"):
         code, out, _ = run(command, "--help")
         assert code == 0
         assert "Example" in out
@@ -198,6 +198,22 @@ def test_errors_are_one_sentence_and_leave_nothing(run, weights, photo_folder, t
     assert result[2].count("\n") == 1
     assert result[1] == ""
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_ablate_lists_its_variants_without_training_any(run):
+    code, out, _ = run("ablate", "--list")
+    assert code == 0
+    assert "zfnet-wide-fc8192   96@110  256@26  512@13  1024@13  512@13  8192  8192     237.6  2607" in out
+    code, out, _ = run("ablate", "--list", "--json", "--only", "alexnet2012-no67")
+    assert json.loads(out)["alexnet2012-no67"]["parameters"] == 11_551_080
+    for words, sentence in (
+        (["--list", "--out", "a"], "--list trains nothing: leave DATA and --out out."),
+        (["photos"], "ablate takes DATA and --out, or --list."),
+        (["--list", "--only", "zf"], "Table 3 has no variant 'zf'"),
+    ):
+        code, _, err = run("ablate", *words)
+        assert code == 2
+        assert sentence in err
 
 
 def test_wrong_options_are_wrong_use(run):

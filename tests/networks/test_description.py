@@ -189,7 +189,7 @@ def test_options_become_what_the_dataclass_has():
 def test_an_unknown_option_is_named_with_those_there_are():
     with pytest.raises(
         DeconvnetError,
-        match="unknown option 'groups': there are classes, contrast, fc7, hidden, middle, order, padding, pool5",
+        match="unknown option 'groups': there are classes, contrast, fc7, hidden, middle, order, padding, pool5, removed",
     ):
         check_options(ZFNetOptions(), {"groups": 2}, "weights.toml")
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +28,7 @@ from deconvnet.cli.options import (
     parse_numbers,
     parse_ranges,
 )
-from deconvnet.cli.printing import say
+from deconvnet.cli.printing import left_out, say
 from deconvnet.demo import write_views
 from deconvnet.errors import UsageError
 from deconvnet.images import find_photos
@@ -184,13 +183,5 @@ def _say_atlas(as_json: bool, book: Atlas) -> None:
     lines = [
         f"Wrote {book.folder}: {len(book.units):,} units over {images['read']:,} photos. Open {book.folder / 'index.html'}."
     ]
-    if images["ignored"]:
-        lines.append(f"{len(images['ignored'])} files are not photos by their name: {_some(images['ignored'])}.")
-    if images["skipped"]:
-        lines.append(f"{len(images['skipped'])} photos could not be read and were skipped:")
-        lines += [f"  {skipped['path']} {skipped['reason']}" for skipped in images["skipped"]]
+    lines += left_out(images["ignored"], images["skipped"])
     say(as_json, {"atlas": str(book.folder), **book.description}, *lines)
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -4,6 +4,7 @@ from deconvnet.images.batches import Batch, batches
 from deconvnet.images.classes import imagenet_classes, named_classes
 from deconvnet.images.decode import UnreadableImage, read_image
 from deconvnet.images.find import find_photos
+from deconvnet.images.layouts import find_sets
 from deconvnet.images.pack import pack
 from deconvnet.images.packed import PackedPhotos, is_packed, open_packed
 from deconvnet.images.photos import Photos
@@ -15,6 +16,7 @@ __all__ = [
     "UnreadableImage",
     "batches",
     "find_photos",
+    "find_sets",
     "imagenet_classes",
     "is_packed",
     "named_classes",

@@ -19,7 +19,8 @@ class Batch:
     """Some photos ready for a network."""
 
     inputs: Tensor
-    """(batch size, 3, H, W); rows past the photos of the last batch, and those of unreadable photos, are zero."""
+    """(batch size, …): what `preprocess` made of each photo, such as (3, H, W); rows past the photos of the last batch, and
+    those of unreadable photos, are zero."""
     rows: Tensor
     """(n,) which rows of `inputs` hold a photo."""
     images: Tensor
@@ -65,7 +66,7 @@ def _assemble(results: list[Tensor | str], indices: Sequence[int], batch_size: i
     rows = [row for row, result in enumerate(results) if isinstance(result, Tensor)]
     good = [result for result in results if isinstance(result, Tensor)]
     shape = good[0].shape if good else torch.Size((3, 1, 1))
-    inputs = torch.zeros(batch_size, *shape)
+    inputs = torch.zeros(batch_size, *shape, dtype=good[0].dtype if good else None)
     for row, result in zip(rows, good, strict=True):
         inputs[row] = result
     skipped = {index: result for index, result in zip(indices, results, strict=True) if isinstance(result, str)}

@@ -1,9 +1,12 @@
-"""The classes of ImageNet 2012."""
+"""Classes: those of ImageNet 2012, and those that sets of photos have."""
 
 import csv
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
+
+from deconvnet.errors import DeconvnetError
+from deconvnet.images.photos import Photos
 
 
 @cache
@@ -17,3 +20,20 @@ def named_classes(folders: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """(id, name) of classes that are called like `folders`: WordNet ids of ImageNet 2012 get ImageNet's names."""
     names = dict(imagenet_classes())
     return tuple((folder, names.get(folder, folder)) for folder in folders)
+
+
+def refuse_different_classes(train: Photos, val: Photos) -> None:
+    """Raise `DeconvnetError` unless all photos of both sets lie in class folders, and in the same ones."""
+    for photos in (train, val):
+        if "" in photos.labels:
+            loose = photos.paths[photos.labels.index("")]
+            raise DeconvnetError(
+                f"{photos.root} has photos outside of class folders, such as {loose}, and nothing says what they show: sort "
+                "them into one folder per class."
+            )
+    for one, other in ((train, val), (val, train)):
+        if lacking := sorted(set(one.classes) - set(other.classes)):
+            raise DeconvnetError(
+                f"The classes of {train.root} and {val.root} differ: {len(lacking)} have no photo in {other.root.name}, "
+                f"such as {lacking[0]}."
+            )

@@ -42,8 +42,10 @@ class UnreadableImage(DeconvnetError):
     """A file that cannot be shown to a network; the message is the reason, without the file's name."""
 
 
-def read_image(path: Path | str) -> Image.Image:
+def read_image(source: Path | str | bytes) -> Image.Image:
     """Decode one JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF file to an RGB picture, upright as its EXIF orientation says.
+
+    `source` is where the file lies, or its content as bytes.
 
     Greyscale becomes three equal channels, transparency white, 16 bits 8, CMYK its plain RGB; of an animation or of many
     pages the first is taken. Colour profiles are ignored, as they are wherever networks are trained. May be called from
@@ -51,7 +53,7 @@ def read_image(path: Path | str) -> Image.Image:
     than `MAX_PIXELS` pixels or a side of more than `MAX_SIDE`, or is larger than `MAX_BYTES`.
     """
     try:
-        with _open(path) as file, Image.open(file, formats=FORMATS) as image:
+        with _open(source) as file, Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise UnreadableImage(f"claims {width}×{height} pixels, more than the limit of {MAX_PIXELS:,}")
@@ -71,23 +73,30 @@ def read_image(path: Path | str) -> Image.Image:
         raise UnreadableImage(f"cannot be decoded ({str(error) or type(error).__name__})") from None
 
 
-def _open(path: Path | str) -> BinaryIO:
+def _open(source: Path | str | bytes) -> BinaryIO:
     """Open a regular file that is not empty. A pipe would block and a device may do anything: they are not even opened."""
+    if isinstance(source, bytes):
+        _check_size(len(source))
+        return io.BytesIO(source)
     try:
-        found = os.stat(path)
+        found = os.stat(source)
         if stat.S_ISDIR(found.st_mode):
             raise UnreadableImage("is a folder")
         if not stat.S_ISREG(found.st_mode):
             raise UnreadableImage("is a pipe, a socket or a device and not a file")
-        if found.st_size == 0:
-            raise UnreadableImage("is empty")
-        if found.st_size > MAX_BYTES:
-            raise UnreadableImage(f"is {found.st_size:,} bytes long, more than the limit of {MAX_BYTES:,}")
-        return open(path, "rb")
+        _check_size(found.st_size)
+        return open(source, "rb")
     except FileNotFoundError:
-        raise UnreadableImage("is a link to nothing" if os.path.islink(path) else "does not exist") from None
+        raise UnreadableImage("is a link to nothing" if os.path.islink(source) else "does not exist") from None
     except OSError as error:
         raise UnreadableImage(f"cannot be opened ({error.strerror or error})") from None
+
+
+def _check_size(size: int) -> None:
+    if size == 0:
+        raise UnreadableImage("is empty")
+    if size > MAX_BYTES:
+        raise UnreadableImage(f"is {size:,} bytes long, more than the limit of {MAX_BYTES:,}")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

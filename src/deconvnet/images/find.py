@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.images.packed import is_packed, open_packed
+from deconvnet.images.packed import MANIFEST, is_packed, open_packed
 from deconvnet.images.photos import Photos
 
 #: Endings of files taken for photos, in any case.
@@ -41,17 +41,22 @@ def find_photos(source: Path | str | Iterable[Path | str] | Photos) -> Photos:
     for folder in folders:
         try:
             inside = _contents(root / folder)[1]
-            if "atlas.json" in inside:  # made of these photos, and left among them
+            if "atlas.json" in inside or MANIFEST in inside:  # made of these photos, and left among them
                 closed.append(f"{folder}/")
             else:
                 names += [f"{folder}/{name}" for name in inside]
         except OSError:  # such as a drive's lost+found
             closed.append(f"{folder}/")
-    paths = tuple(sorted(name for name in names if _suffix(name) in SUFFIXES))
-    ignored = tuple(sorted([name for name in names if _suffix(name) not in SUFFIXES] + closed))
+    paths = tuple(sorted(name for name in names if is_photo(name)))
+    ignored = tuple(sorted([name for name in names if not is_photo(name)] + closed))
     if not paths:
         raise DeconvnetError(f"There is no photo in {root} or in its folders ({_hint(root, ignored)}).")
     return Photos(root, paths, ignored)
+
+
+def is_photo(name: str) -> bool:
+    """Whether a file is taken for a photo, by its name."""
+    return _suffix(name) in SUFFIXES
 
 
 def _suffix(name: str) -> str:
@@ -75,16 +80,18 @@ def _what(file: Path) -> str:
     """What a file is that was passed for a folder, and what to pass."""
     if _suffix(file.name) in _ARCHIVES:
         return "an archive: unpack it and pass the folder of photos that comes out."
-    if _suffix(file.name) in SUFFIXES:
+    if is_photo(file.name):
         return "one photo: pass the folder that it lies in."
     return "a file, not a folder: pass the folder that the photos lie in."
 
 
 def _hint(root: Path, ignored: Sequence[str]) -> str:
     """What to do about a folder that holds no photo."""
+    if sets := [root / name for name in ignored if name.endswith("/") and is_packed(root / name)]:
+        return f"it holds packed sets, so pass {sets[-1]}"  # val rather than train
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if Path(folder) != root and any(_suffix(name) in SUFFIXES and not name.startswith(".") for name in names):
+        if Path(folder) != root and any(is_photo(name) and not name.startswith(".") for name in names):
             return f"photos lie deeper, so pass {Path(folder).parent}"
     if packed := [name for name in ignored if _suffix(name) in _ARCHIVES]:
         return f"unpack {_first(packed)} and pass the folder that comes out"

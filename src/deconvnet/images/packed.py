@@ -4,15 +4,20 @@ docs/file-formats.md says what is in its folder; `pack.py` writes it.
 """
 
 import csv
+import hashlib
 import json
-from dataclasses import dataclass, field
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from deconvnet.errors import DeconvnetError
+from deconvnet.images.decode import UnreadableImage
 from deconvnet.images.photos import Photos
 from deconvnet.images.views import SQUARE
 
@@ -23,29 +28,35 @@ IMAGES = "images.csv"
 MEAN = "mean.npy"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PackedPhotos(Photos):
-    """Photos of a packed set; `paths` are those that they had in the folder that was packed."""
+    """Photos of a packed set; `paths` are those that they had where they were packed from."""
 
-    pixels: np.ndarray = field(default_factory=lambda: np.empty((0, SQUARE, SQUARE, 3), np.uint8))
-    """(rows, 256, 256, 3) uint8, memory-mapped; rows of photos that could not be read hold nothing."""
-    rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-    """(n,) each photo's row of `pixels`."""
-    stated_digest: str = ""
+    pixels: np.ndarray
+    """(rows, 256, 256, 3) uint8, memory-mapped; rows of photos that could not be read are zero."""
+    rows: np.ndarray
+    """(n,) int64, each photo's row of `pixels`."""
+    checksums: tuple[str, ...]
+    """CRC-32 of each photo's pixels, eight hexadecimal digits."""
+    mean: np.ndarray
+    """The per-pixel mean of all its photos, (256, 256, 3) float32, 0 to 255."""
+    manifest: dict[str, Any]
+    """docs/file-formats.md says what is in it."""
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over paths and checksums of pixels, as the manifest states it."""
-        return self.stated_digest
+        """SHA-256 over paths and checksums of pixels."""
+        return str(self.manifest["digest"])
 
-    @cached_property
-    def mean(self) -> np.ndarray:
-        """The per-pixel mean of all its photos, (256, 256, 3) float32, 0 to 255."""
-        return np.load(self.root / MEAN, allow_pickle=False)
+    def size(self, index: int) -> int:
+        return self.square(index).nbytes
 
     def read(self, index: int) -> Image.Image:
-        """Photo number `index`, 256×256."""
-        return Image.fromarray(self.square(index))
+        """Photo number `index`, 256×256. Raises `UnreadableImage` if its pixels are not those that were packed."""
+        square = self.square(index)
+        if f"{zlib.crc32(square.tobytes()):08x}" != self.checksums[index]:
+            raise UnreadableImage("is damaged in the packed set: pack the photos again")
+        return Image.fromarray(square)
 
     def square(self, index: int) -> np.ndarray:
         """Photo number `index` as (256, 256, 3) uint8."""
@@ -56,6 +67,12 @@ def is_packed(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
+def digest_of(paths: Sequence[str], checksums: Sequence[str]) -> str:
+    """SHA-256 over paths and checksums of pixels."""
+    lines = "".join(f"{path}\0{checksum}\n" for path, checksum in zip(paths, checksums, strict=True))
+    return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
+
+
 def open_packed(folder: Path) -> PackedPhotos:
     """Open a packed set. Raises `DeconvnetError` if a part of it is missing, damaged or of another version."""
     try:
@@ -64,14 +81,22 @@ def open_packed(folder: Path) -> PackedPhotos:
             raise DeconvnetError(f"{folder} was packed by another version of deconvnet: pack the photos again.")
         with (folder / IMAGES).open(encoding="utf-8", newline="", errors="surrogateescape") as table:
             records = list(csv.DictReader(table))
-        pixels = np.load(folder / PIXELS, mmap_mode="r", allow_pickle=False)
-        rows = np.array([int(record["row"]) for record in records], dtype=np.int64)
         paths = tuple(record["path"] for record in records)
-        digest = str(manifest["digest"])
-        whole = pixels.dtype == np.uint8 and pixels.shape[1:] == (SQUARE, SQUARE, 3) and len(rows) == manifest["photos"]
-        if not whole or not ((rows >= 0) & (rows < len(pixels))).all():
-            raise ValueError("its files do not fit together")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        rows = np.array([int(record["row"]) for record in records], dtype=np.int64)
+        checksums = tuple(record["crc32"] for record in records)
+        pixels = np.load(folder / PIXELS, mmap_mode="r", allow_pickle=False)
+        mean = np.load(folder / MEAN, allow_pickle=False)
+        if (pixels.dtype, pixels.shape[1:]) != (np.uint8, (SQUARE, SQUARE, 3)) or not (
+            (rows >= 0) & (rows < len(pixels))
+        ).all():
+            raise ValueError(f"{PIXELS} does not hold its photos")
+        if (mean.dtype, mean.shape) != (np.float32, (SQUARE, SQUARE, 3)):
+            raise ValueError(f"{MEAN} is no mean image")
+        if digest_of(paths, checksums) != manifest["digest"]:
+            raise ValueError(f"{IMAGES} is not what was written")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, EOFError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise DeconvnetError(f"{folder} is not a whole packed set ({reason}): pack the photos again.") from None
-    return PackedPhotos(folder, paths, pixels=pixels, rows=rows, stated_digest=digest)
+    return PackedPhotos(
+        root=folder, paths=paths, pixels=pixels, rows=rows, checksums=checksums, mean=mean, manifest=manifest
+    )

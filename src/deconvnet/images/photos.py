@@ -38,12 +38,15 @@ class Photos:
         """SHA-256 over relative paths and file sizes: tells two sets apart without reading every photo."""
         digest = hashlib.sha256()
         for index, path in enumerate(self.paths):
-            try:
-                size = self.file(index).stat().st_size
-            except OSError:  # a link to nothing: a photo that will be skipped, as broken ones are
-                size = -1
-            digest.update(f"{path}\0{size}\n".encode(errors="surrogateescape"))
+            digest.update(f"{path}\0{self.size(index)}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
+
+    def size(self, index: int) -> int:
+        """Bytes of photo number `index`; -1 of a link to nothing, a photo that will be skipped, as broken ones are."""
+        try:
+            return self.file(index).stat().st_size
+        except OSError:
+            return -1
 
     def read(self, index: int) -> Image.Image:
         """Photo number `index` as an RGB picture. Raises `UnreadableImage` with the reason."""

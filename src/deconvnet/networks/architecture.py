@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from deconvnet.networks.preprocessing import Preprocessing
 from deconvnet.networks.weights import State
@@ -29,8 +30,8 @@ class Architecture:
     """Prefix of the names of the fully connected layers' tensors."""
     last: str
     """The tensor whose first dimension is the number of classes."""
-    paper_names: bool = True
-    """Its layers are called conv1, conv2 … as in the paper, not by the paths of its modules."""
+    paper_names: bool = False
+    """Its layers are conv1, conv2 … fc7 of the paper, but its module, which is none of ours, does not say so."""
     adapt: Callable[[State], State] = _unchanged
     """Makes the tensors of files by others those that the module has."""
     stated: tuple[str, ...] = ()
@@ -45,8 +46,19 @@ class Architecture:
 def build_empty(build: Callable[[Any], nn.Module], options: Any) -> nn.Module:
     """A module on the meta device: no memory and no time for weights that are replaced at once, or never needed."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _NoDraws():
             return build(options)
     except NotImplementedError:  # torchvision's RegNets compute their widths with tensors
         with torch.random.fork_rng(devices=[]):
             return build(options).to("meta")
+
+
+class _NoDraws(TorchFunctionMode):
+    """Weights are not drawn: on the meta device there is nothing to draw, but it would import torch's compiler (seconds)."""
+
+    _DRAWS: frozenset[Any] = frozenset([Tensor.normal_, Tensor.uniform_])
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if func in self._DRAWS or getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))

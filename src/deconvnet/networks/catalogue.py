@@ -27,8 +27,10 @@ from deconvnet.networks.weights import State, check_state, read_weights
 from deconvnet.networks.zfnet import ZFNet, ZFNetOptions
 
 
-def _layer_names(classes: int) -> list[str]:
-    """What the layers of all these networks are called, in the order in which they run."""
+def _layer_names(architecture: Architecture, classes: int) -> list[str] | None:
+    """What layers are called, in the order in which they run; None where that is left to the module or its paths."""
+    if not architecture.paper_names:
+        return None
     return ["conv1", "conv2", "conv3", "conv4", "conv5", *(["fc6", "fc7"] if classes else [])]
 
 
@@ -49,6 +51,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         torchvision_preprocessing(),
         "classifier.",
         "classifier.6.weight",
+        paper_names=True,
     ),
     "alexnet2012": Architecture(
         "AlexNet as published in 2012: groups, contrast normalisation, 11×11 first filters at stride 4",
@@ -181,7 +184,7 @@ def _rows(name: str) -> tuple[Published, ...]:
 def _empty(name: str, architecture: Architecture) -> Network:
     """The network without memory for its weights: good for its layers."""
     module = build_empty(architecture.build, architecture.options)
-    names = _layer_names(architecture.options.classes) if architecture.paper_names else None
+    names = _layer_names(architecture, architecture.options.classes)
     return Network(module, architecture.preprocessing, name=name, layer_names=names)
 
 
@@ -198,7 +201,7 @@ def untrained(name: str, options: Mapping[str, Any] | None = None) -> Network:
         architecture.preprocessing,
         name=name,
         weights="untrained",
-        layer_names=_layer_names(classes) if architecture.paper_names else None,
+        layer_names=_layer_names(architecture, classes),
         classes=imagenet_classes() if classes == 1000 else None,
     )
 
@@ -245,7 +248,7 @@ def _from_file(name: str, file: Path, toml: Path | None) -> Network:
         description.preprocessing,
         name=name,
         weights=description.weights or file.name,
-        layer_names=_layer_names(classes) if architecture.paper_names else None,
+        layer_names=_layer_names(architecture, classes),
         classes=description.classes if classes else None,
         classifies=classes > 0,
     )

@@ -129,13 +129,16 @@ def check_options(options: Any, entries: Mapping[str, Any], source: str) -> dict
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in entries.items()}
     for name, value in values.items():
         if not _alike(value, known[name]):
-            raise DeconvnetError(f"{source} has the option {name} = {value!r}: give one like {known[name]!r}.")
+            wanted = "a list of whole numbers" if known[name] == () else f"one like {known[name]!r}"
+            raise DeconvnetError(f"{source} has the option {name} = {value!r}: give {wanted}.")
     return values
 
 
 def _alike(value: Any, default: Any) -> bool:
     if is_dataclass(default):
         return isinstance(value, Mapping)
+    if default == ():
+        return isinstance(value, tuple) and all(_alike(number, 0) for number in value)
     if isinstance(default, tuple):
         return isinstance(value, tuple) and len(value) == len(default) and all(map(_alike, value, default))
     if isinstance(default, float):

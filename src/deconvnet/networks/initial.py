@@ -1,15 +1,16 @@
 """The weights that training starts from."""
 
+from collections.abc import Iterator
+
 from torch import nn
 
 
 def initialise(module: nn.Module) -> None:
     """Weights from N(0, 0.01²) and biases 0: section 3's "initialised to 10⁻²", read as cuda-convnet's `initW=0.01`."""
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d | nn.Linear):
-            nn.init.normal_(part.weight, std=0.01)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
+    for layer in _layers(module):
+        nn.init.normal_(layer.weight, std=0.01)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 def initialise_he(module: nn.Module) -> None:
@@ -17,9 +18,16 @@ def initialise_he(module: nn.Module) -> None:
 
     The last layer, which no ReLU follows, starts from N(0, 0.01²): at first all classes are about equally probable.
     """
-    layers = [part for part in module.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+    layers = list(_layers(module))
     for layer in layers:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
     nn.init.normal_(layers[-1].weight, std=0.01)
+
+
+def _layers(module: nn.Module) -> Iterator[nn.Conv2d | nn.Linear]:
+    for part in module.modules():
+        # On the meta device there is nothing to draw, and drawing would import torch's compiler, which takes seconds.
+        if isinstance(part, nn.Conv2d | nn.Linear) and not part.weight.is_meta:
+            yield part

@@ -73,8 +73,12 @@ class Preprocessing:
 
     def __call__(self, photo: Image.Image) -> Tensor:
         """A photo as the network's input, (3, crop, crop) float32."""
-        pixels = torch.from_numpy(np.array(self.view(photo), dtype=np.float32)).permute(2, 0, 1)
-        return (pixels * (self.scale / 255) - self.mean) / self.std
+        return self.normalise(torch.from_numpy(np.array(self.view(photo))))
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Views (…, crop, crop, 3) uint8 as the network's input, (…, 3, crop, crop) float32, on their device."""
+        values = pixels.float().movedim(-1, -3) * (self.scale / 255)
+        return (values - self.mean.to(pixels.device)) / self.std.to(pixels.device)
 
     def pixels(self, inputs: Tensor) -> np.ndarray:
         """The inverse of `__call__`: inputs (N, 3, crop, crop) as pictures (N, crop, crop, 3) uint8."""

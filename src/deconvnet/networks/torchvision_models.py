@@ -84,7 +84,6 @@ def architecture(model: str) -> Architecture:
         preprocessing=describe(default.description, default.file).preprocessing,
         classifier=last.partition(".")[0] + ".",
         last=last,
-        paper_names=False,
         adapt=_adapt,
         stated=("transform_input",) if model in _INCEPTIONS else (),
     )

@@ -6,6 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from deconvnet.errors import UsageError
+from deconvnet.networks.alexnet import check_removed
 from deconvnet.networks.contrast import ContrastConstants, ContrastNorm
 from deconvnet.networks.initial import initialise
 
@@ -29,10 +30,13 @@ class ZFNetOptions:
     """Rows and columns of the last pooling's windows."""
     fc7: int = 0
     """Units in fc7; 0 means as many as in fc6."""
+    removed: tuple[int, ...] = ()
+    """Layers that are left out, of 3, 4, 6 and 7 (Table 3); the others keep their numbers."""
 
     def __post_init__(self) -> None:
         if self.order not in ("pool-norm", "norm-pool"):  # it may come from a file
             raise UsageError(f'The order of a ZFNet is "pool-norm" or "norm-pool", not {self.order!r}.')
+        check_removed(self.removed)
 
 
 class ZFNet(nn.Module):
@@ -45,20 +49,27 @@ class ZFNet(nn.Module):
         super().__init__()
         self.options = options = options or ZFNetOptions()
         third, fourth, fifth = options.middle
+        removed = options.removed
         self.conv1 = nn.Conv2d(3, 96, 7, stride=2, padding=options.padding)
         self.conv2 = nn.Conv2d(96, 256, 5, stride=2)
-        self.conv3 = nn.Conv2d(256, third, 3, padding=1)
-        self.conv4 = nn.Conv2d(third, fourth, 3, padding=1)
-        self.conv5 = nn.Conv2d(fourth, fifth, 3, padding=1)
+        maps = 256  # of what the next layer takes
+        if 3 not in removed:
+            self.conv3, maps = nn.Conv2d(maps, third, 3, padding=1), third
+        if 4 not in removed:
+            self.conv4, maps = nn.Conv2d(maps, fourth, 3, padding=1), fourth
+        self.conv5 = nn.Conv2d(maps, fifth, 3, padding=1)
         self.relu = nn.ReLU()
         self.norm = ContrastNorm(options.contrast)
         self.pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
         self.pool5 = nn.MaxPool2d(options.pool5, stride=2, ceil_mode=True)
         self.dropout = nn.Dropout(0.5)
         if options.classes:
-            self.fc6 = nn.Linear(fifth * 6 * 6, options.hidden)
-            self.fc7 = nn.Linear(options.hidden, options.fc7 or options.hidden)
-            self.fc8 = nn.Linear(options.fc7 or options.hidden, options.classes)
+            inputs = fifth * 6 * 6
+            if 6 not in removed:
+                self.fc6, inputs = nn.Linear(inputs, options.hidden), options.hidden
+            if 7 not in removed:
+                self.fc7, inputs = nn.Linear(inputs, options.fc7 or options.hidden), options.fc7 or options.hidden
+            self.fc8 = nn.Linear(inputs, options.classes)
         initialise(self)
 
     def _pool_and_normalise(self, x: Tensor) -> Tensor:
@@ -69,17 +80,21 @@ class ZFNet(nn.Module):
     @property
     def layer_names(self) -> list[str]:
         """The paper's names of its layers, in the order in which they run."""
-        return ["conv1", "conv2", "conv3", "conv4", "conv5", *(["fc6", "fc7"] if self.options.classes else [])]
+        return [name for name, _ in self.named_children() if name.startswith(("conv", "fc")) and name != "fc8"]
 
     def forward(self, x: Tensor) -> Tensor:
         x = self._pool_and_normalise(self.relu(self.conv1(x)))
         x = self._pool_and_normalise(self.relu(self.conv2(x)))
-        x = self.relu(self.conv3(x))
-        x = self.relu(self.conv4(x))
+        if 3 not in self.options.removed:
+            x = self.relu(self.conv3(x))
+        if 4 not in self.options.removed:
+            x = self.relu(self.conv4(x))
         x = self.pool5(self.relu(self.conv5(x)))
         if not self.options.classes:
             return x
         x = x.flatten(1)
-        x = self.dropout(self.relu(self.fc6(x)))
-        x = self.dropout(self.relu(self.fc7(x)))
+        if 6 not in self.options.removed:
+            x = self.dropout(self.relu(self.fc6(x)))
+        if 7 not in self.options.removed:
+            x = self.dropout(self.relu(self.fc7(x)))
         return self.fc8(x)

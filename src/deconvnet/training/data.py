@@ -12,6 +12,7 @@ from torch import Tensor
 
 from deconvnet.errors import DeconvnetError
 from deconvnet.images import PackedPhotos, Photos, UnreadableImage, find_photos
+from deconvnet.images.classes import refuse_different_classes
 from deconvnet.images.views import SQUARE, central_crop, random_crops, square
 from deconvnet.processes import Processes
 from deconvnet.progress import bar
@@ -57,23 +58,7 @@ def open_data(folder: Path | str) -> TrainingData:
                 "folder per class, or what deconvnet pack makes of them."
             )
     data = TrainingData(find_photos(folder / "train"), find_photos(folder / "val"))
-    for photos in (data.train, data.val):
-        if "" in photos.labels:
-            loose = photos.paths[photos.labels.index("")]
-            raise DeconvnetError(
-                f"{photos.root} has photos outside of class folders, such as {loose}, and nothing says what they show: sort "
-                "them into one folder per class."
-            )
-    missing, unknown = (
-        sorted(set(data.train.classes) - set(data.val.classes)),
-        sorted(set(data.val.classes) - set(data.train.classes)),
-    )
-    if missing or unknown:
-        where, which = ("val", missing) if missing else ("train", unknown)
-        raise DeconvnetError(
-            f"The classes of {folder / 'train'} and {folder / 'val'} differ: {len(which)} have no photo in {where}, such as "
-            f"{which[0]}."
-        )
+    refuse_different_classes(data.train, data.val)
     if len(data.classes) < 2:
         raise DeconvnetError(f"{folder / 'train'} has one class only, {data.classes[0]}: there is nothing to tell apart.")
     return data

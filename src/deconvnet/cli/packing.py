@@ -1,0 +1,39 @@
+"""The command that decodes photos once, for all: pack."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deconvnet.cli.app import app, example
+from deconvnet.cli.options import JsonOption, WorkersOption
+from deconvnet.cli.printing import left_out, say
+from deconvnet.images import find_sets
+from deconvnet.images import pack as pack_sets
+
+
+@app.command(epilog=example("deconvnet pack imagenet/ --out packed/", "deconvnet pack photos/ --out packed/"))
+def pack(
+    images: Annotated[
+        Path, typer.Argument(metavar="IMAGES", help="A folder of photos, or with train and val in it, or a tar file.")
+    ],
+    out: Annotated[Path, typer.Option(help="The new folder for the packed set, or for the two.")],
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Decode photos once, for all: 256×256 pixels of each in one file, which training and mining read fast.
+
+    IMAGES is a folder of photos, flat or with one folder per class; or a folder with train/ and val/; or one with ImageNet's
+    ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, which are read without unpacking them. Where ImageNet's photos for
+    validation lie in no class folders, ILSVRC2012_devkit_t12.tar.gz, or the folder that it unpacks to, has to lie in IMAGES
+    too (or beside it, if IMAGES is the validation set itself).
+
+    If it is stopped, or killed, the same command goes on where it was.
+    """
+    packed = pack_sets(find_sets(images, progress=True), out, workers=workers, progress=True)
+    lines = []
+    for photos in packed.values():
+        classes = f" of {len(photos.classes):,} classes" if photos.classes else ""
+        lines.append(f"Wrote {photos.root}: {len(photos):,} photos{classes}.")
+        lines += left_out(photos.manifest["ignored"], photos.manifest["skipped"])
+    say(as_json, {"sets": [{"folder": str(photos.root), **photos.manifest} for photos in packed.values()]}, *lines)

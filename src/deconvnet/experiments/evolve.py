@@ -1,0 +1,159 @@
+"""Make Fig. 4: mine and project at every snapshot of a training run, and compare the snapshots."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deconvnet.atlas.project_hits import picture_size, project_hits
+from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.experiments.evolution import Evolution, LayerEvolution
+from deconvnet.experiments.settling import similarity
+from deconvnet.experiments.snapshots import open_snapshots
+from deconvnet.files import locked, refuse_existing
+from deconvnet.images import Photos, find_photos
+from deconvnet.mining import Hit, LayerHits, Mined, mine
+from deconvnet.networks import Network
+from deconvnet.progress import say
+
+#: Photos, drawn at random, on which the units of two snapshots are compared.
+COMPARED = 200
+
+#: One layer at one epoch: hits, projections (units, 3, h, w), median similarity, share of strongest photos that stay.
+_Column = tuple[list[Hit | None], Tensor, float, float]
+
+
+def evolve(
+    run: Path | str,
+    images: Path | str | Iterable[Path | str] | Photos,
+    units: int = 6,
+    *,
+    seed: int = 0,
+    states: Path | None = None,
+    device: torch.device | str = "cpu",
+    batch_size: int = 32,
+    workers: int | None = None,
+    progress: bool = False,
+) -> Evolution:
+    """Show `units` random units of each convolutional layer at every snapshot of `run`, a folder that training has made.
+
+    The weights that a finished run ends with count as its last snapshot. At each snapshot the strongest activation of every
+    unit over `images` is found, those of the chosen units are projected, and all units are compared with what they are at
+    the last one, on `COMPARED` random photos. The folder `states` keeps what was mined, for a killed evolution to go on.
+
+    Raises `UsageError` if a layer has fewer units, `DeconvnetError` if `run` is no run, has no snapshot or one of another
+    network, or if no photo can be read.
+    """
+    snapshots, photos = open_snapshots(Path(run)), find_photos(images)
+    last = snapshots.load(snapshots.epochs[-1]).to(device)
+    _check_units(last, units)
+    for epoch in snapshots.epochs[:-1]:
+        snapshots.load(epoch, like=last)  # what is wrong with a file is said before hours of mining
+
+    def mine_at(epoch: int, network: Network) -> Mined:
+        say(f"Epoch {epoch} of {', '.join(map(str, snapshots.epochs))}:", progress)
+        state = None if states is None else states / f"epoch-{epoch:03d}.safetensors"
+        return mine(network, photos, top=1, state=state, batch_size=batch_size, workers=workers, progress=progress)
+
+    at_end = mine_at(snapshots.epochs[-1], last)
+    random = np.random.default_rng(seed)
+    chosen = {name: _random_units(hits, units, random) for name, hits in at_end.layers.items()}
+    readable = [index for index in range(len(photos)) if index not in at_end.skipped]
+    compared = sorted(random.choice(readable, min(COMPARED, len(readable)), replace=False).tolist())
+
+    columns: dict[str, list[_Column]] = {name: [] for name in chosen}
+    for epoch in snapshots.epochs:
+        network = last if epoch == snapshots.epochs[-1] else snapshots.load(epoch, like=last).to(device)
+        found = at_end if network is last else mine_at(epoch, network)
+        alike = similarity(network, last, photos, compared, workers)
+        for name, shown in chosen.items():
+            projections = _projections(network, found[name], shown, batch_size, workers)
+            hits = [next(iter(found[name][unit]), None) for unit in shown]
+            same_photo = _same_photo(found[name], at_end[name])
+            columns[name].append((hits, projections, float(alike[name].nanquantile(0.5)), same_photo))
+    layers = {name: _layer(chosen[name], columns[name]) for name in chosen}
+    return Evolution(last.full_name, snapshots.epochs, layers, photos, at_end.read, len(compared), seed)
+
+
+def write_evolution(out: Path, run: Path, images: Path, units: int = 6, **options: Any) -> Evolution:
+    """Write `evolution.png` and `evolution.json` to the new folder `out`; see `evolve`, whose `options` these are.
+
+    Until all is done, the work is in a hidden folder beside `out`, and the same call goes on with it. Raises `UsageError` if
+    `out` exists, `DeconvnetError` if it cannot be written or another process is writing it, and what `evolve` raises.
+    """
+    out = Path(os.path.realpath(out))
+    refuse_existing(out)
+    work = out.with_name(f".{out.name}.partial")
+    with locked(work / "lock", f"Another process is making {out}: wait for it, or choose another --out."):
+        try:
+            result = evolve(run, images, units, states=work, **options)
+            _save(result, work / "evolution")
+            if out.exists():
+                out.rmdir()  # empty, or it would have been refused
+            (work / "evolution").rename(out)
+        except BaseException as error:
+            if any(work.glob("epoch-*.safetensors")):
+                error.add_note(
+                    f"What is done so far is kept in {work}: the same command goes on with it, or begins anew if you remove "
+                    "that folder."
+                )
+            else:
+                shutil.rmtree(work, ignore_errors=True)
+            raise
+        shutil.rmtree(work, ignore_errors=True)
+    return result
+
+
+def _check_units(network: Network, units: int) -> None:
+    counts = {network.layer(name).units: name for name in network.convolutional_layers}
+    fewest = min(counts)
+    if not 1 <= units <= fewest:
+        raise UsageError(
+            f"{units} units of each layer cannot be shown: {counts[fewest]} has {fewest}, so pass 1 to {fewest}."
+        )
+
+
+def _random_units(hits: LayerHits, count: int, random: np.random.Generator) -> list[int]:
+    """Ascending; dead units only where there are not enough others."""
+    alive = (hits.strongest.images[:, 0] >= 0).tolist()
+    order = random.permutation(len(alive)).tolist()
+    return sorted(sorted(order, key=lambda unit: not alive[unit])[:count])
+
+
+def _projections(network: Network, hits: LayerHits, units: list[int], batch_size: int, workers: int | None) -> Tensor:
+    """(units, 3, h, w), each unit's strongest; zeros for one that no photo activates."""
+    projections = torch.zeros(len(units), 3, *picture_size(network, hits.layer))
+    for row, pieces in enumerate(project_hits(network, hits, units, batch_size=batch_size, workers=workers)):
+        for projection in pieces.projections:  # one, or none
+            projections[row] = projection
+    return projections
+
+
+def _same_photo(hits: LayerHits, at_end: LayerHits) -> float:
+    """See `LayerEvolution.same_photo`."""
+    then, end = hits.strongest.images[:, 0], at_end.strongest.images[:, 0]
+    return float((then == end)[end >= 0].double().mean())
+
+
+def _layer(units: list[int], columns: list[_Column]) -> LayerEvolution:
+    hits, projections, similarities, same_photo = zip(*columns, strict=True)
+    rows = [list(row) for row in zip(*hits, strict=True)]
+    return LayerEvolution(units, rows, torch.stack(projections, dim=1), list(similarities), list(same_photo))
+
+
+def _save(result: Evolution, folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+        drawn = BytesIO()  # Pillow's own errors while it writes to a file hide that the disk is full
+        result.figure().savefig(drawn, format="png")
+        (folder / "evolution.png").write_bytes(drawn.getbuffer())
+        (folder / "evolution.json").write_text(json.dumps(result.as_json(), indent=1), encoding="utf-8")
+    except OSError as error:
+        raise DeconvnetError(f"{folder} cannot be written: {error.strerror or error}.") from error

@@ -1,0 +1,83 @@
+"""Photos that say what they show, and the outputs of a network that stand for it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from deconvnet.errors import DeconvnetError
+from deconvnet.images import Photos, find_photos
+from deconvnet.networks import Network
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where a network says what photos are judged by."""
+
+    ids: tuple[str, ...]
+    """What each output stands for; a prediction is one of all of them."""
+    numbers: tuple[int, ...]
+    """The output of each of the photos' classes."""
+    by: Literal["id", "number"]
+    """How they were found; by number in ascending order."""
+
+
+def labelled_photos(data: Path | str | Photos) -> Photos:
+    """The photos to judge by: those of `data`, a folder with a folder per class or a packed set, or of `val` in it.
+
+    Raises `DeconvnetError` for photos outside of class folders, and what `find_photos` raises.
+    """
+    if not isinstance(data, Photos):
+        data = Path(data)
+        if (data / "val").is_dir():
+            data = data / "val"
+    photos = find_photos(data)
+    if "" in photos.labels:
+        loose = photos.paths[photos.labels.index("")]
+        raise DeconvnetError(
+            f"{photos.root} has photos outside of class folders, such as {loose}, and nothing says what they show: sort "
+            "them into one folder per class, called by its WordNet id."
+        )
+    return photos
+
+
+def find_outputs(network: Network, photos: Photos) -> Outputs:
+    """Match the photos' class folders with the network's outputs.
+
+    They are matched by id (ImageNet's classes have their WordNet ids), so that a network of 1,000 classes is judged by
+    photos of ten: its prediction remains one of all its classes. A network that names no ids is matched by number, if it
+    has as many outputs as there are folders.
+
+    Raises `DeconvnetError` for a trunk, for a network whose output is no class scores, and for folders that no output
+    stands for.
+    """
+    if not network.classifies:
+        raise DeconvnetError(
+            f"{network.full_name} cannot be judged, as it has no classifier: pass weights that hold the fully connected "
+            "layers too."
+        )
+    size = network.preprocessing.crop
+    scores = network.probabilities(torch.zeros(1, 3, size, size))
+    count = scores.shape[1]
+    if scores.dim() != 2 or len(network.classes or range(count)) != count:
+        raise DeconvnetError(
+            f"{network.full_name} cannot be judged: of one photo it makes a tensor of shape {tuple(scores.shape)}, not one "
+            f"score for each of {len(network.classes) if network.classes else 'its'} classes."
+        )
+    ids = tuple(id for id, _ in network.classes or ())
+    numbers = {id: number for number, id in enumerate(ids) if id}
+    if not numbers:
+        if len(photos.classes) != count:
+            raise DeconvnetError(
+                f"{network.full_name} does not say what its {count:,} classes are, and {photos.root} has "
+                f"{len(photos.classes):,} of them: only equal numbers could be matched in ascending order."
+            )
+        return Outputs(photos.classes, tuple(range(count)), "number")
+    if missing := [name for name in photos.classes if name not in numbers]:
+        named = ", ".join(missing[:5]) + (f" and {len(missing) - 5:,} more" if len(missing) > 5 else "")
+        raise DeconvnetError(
+            f"{network.full_name} knows no class {named}, so it cannot be judged by {photos.root}: class folders are called "
+            f"by the ids of its {count:,} classes, such as {next(iter(numbers))}."
+        )
+    return Outputs(ids, tuple(numbers[name] for name in photos.classes), "id")

@@ -1,0 +1,83 @@
+"""Packs again and again, each time killed at another moment, and compares the files: `python killed_packing.py FOLDER`.
+
+Prints JSON: how many kills there were, and how many of them left something to go on with. A child is a fork that dies just
+before a file of the folder is opened, renamed, written or removed; a fork is safe where no thread was ever started.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+from deconvnet.images import find_sets, pack
+from helpers.killing import files
+
+
+def child(folder: Path, moment: int) -> None:
+    events = 0
+
+    def count() -> None:
+        nonlocal events
+        events += 1
+        if events == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def see(event: str, arguments: tuple) -> None:
+        if event in ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir") and "packed" in str(arguments[0]):
+            count()
+
+    write = os.pwrite
+
+    def half_written(descriptor: int, content: bytes, place: int) -> int:
+        count()
+        return write(descriptor, content[: len(content) // 2 + 1], place)
+
+    sys.addaudithook(see)
+    os.pwrite = half_written
+    os.fsync = lambda descriptor: None  # which a kill needs not, and which is slow
+    pack(find_sets(folder / "photos"), folder / "packed", workers=2)
+
+
+def killed(folder: Path, moment: int) -> bool:
+    pid = os.fork()
+    if not pid:
+        try:
+            child(folder, moment)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status) or status == 0, status
+    return os.WIFSIGNALED(status)
+
+
+def main(folder: Path) -> None:
+    sys.modules["deconvnet.images.pack"].SAVE_EVERY = -1  # after every photo
+    out, work = folder / "packed", folder / ".packed.partial"
+    assert not killed(folder, -1)
+    wanted = files(out)
+    shutil.rmtree(out)
+    kills = kept = 0
+    for moment in range(1, 10_000, 41):
+        if not killed(folder, moment):
+            break
+        kills += 1
+        assert out.exists() or not list(folder.glob("packed/**/packed.json"))
+        kept += bool(list(work.glob("done*")))
+        if not out.exists() and moment % 2:
+            assert killed(folder, 30) or out.exists()  # and once more where it goes on
+        if not out.exists():
+            assert not killed(folder, -1)
+            assert not work.exists()
+        assert files(out) == wanted
+        shutil.rmtree(out)
+        shutil.rmtree(work, ignore_errors=True)
+    print(json.dumps({"kills": kills, "kept": kept}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
