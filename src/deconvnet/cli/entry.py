@@ -7,7 +7,7 @@ from types import FrameType
 
 import torch
 
-from deconvnet.cli import atlases, looking  # noqa: F401 (they register the commands)
+from deconvnet.cli import atlases, looking, training  # noqa: F401 (they register the commands)
 from deconvnet.cli.app import app
 from deconvnet.cli.printing import print_line
 from deconvnet.errors import DeconvnetError, UsageError

@@ -35,6 +35,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 
 
 def load_network(name: str, preprocessing: Path | None, device: str) -> Network:
+    device = check_device(device)
+    return load(name, preprocessing=preprocessing).to(device)
+
+
+def check_device(device: str) -> str:
+    """The device of that name, or the one that is taken where none is named."""
     if not device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and Processes.here().count > 1:  # one for each of the processes on this machine
@@ -43,7 +49,7 @@ def load_network(name: str, preprocessing: Path | None, device: str) -> Network:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"There is no device {device!r} here ({str(error).splitlines()[0]}): pass --device cpu.") from None
-    return load(name, preprocessing=preprocessing).to(device)
+    return device
 
 
 def open_photo(file: Path) -> Image.Image:
