@@ -9,7 +9,7 @@ import torch
 from deconvnet.errors import UsageError
 from deconvnet.memory import keep_freed_memory
 from deconvnet.processes import Processes
-from deconvnet.training.begin import check_network, fresh_network
+from deconvnet.training.begin import prepared, untrained_network
 from deconvnet.training.data import mean_image, open_data
 from deconvnet.training.loop import fit
 from deconvnet.training.recipe import Recipe, read_recipe
@@ -38,13 +38,13 @@ def train(
     for a run of another kind in `out`, for a disk that is full, and if the loss is NaN or stays at chance.
     """
     recipe, named = (recipe, "The recipe") if isinstance(recipe, Recipe) else (read_recipe(recipe), f"The recipe {recipe}")
-    check_network(network, recipe, named)
     processes = Processes.here()
     if recipe.batch_size % processes.count:
         raise UsageError(f"A batch of {recipe.batch_size} cannot be shared by {processes.count} processes equally.")
     sets, device, show = open_data(data), torch.device(device), progress and processes.first
     if len(sets.train) < recipe.batch_size:
         raise UsageError(f"There are {len(sets.train)} photos to train on, fewer than a batch of {recipe.batch_size}.")
+    net = untrained_network(network, len(sets.classes), recipe, named, seed)
     key = {
         "network": network,
         "recipe": recipe.entries(),
@@ -61,6 +61,5 @@ def train(
         (finished,) = processes.total(processes.first and run.weights.exists())
         if not finished:
             mean = run.mean(lambda: mean_image(sets.train, pool, show), processes)
-            net = fresh_network(network, sets.classes, mean, recipe, seed).to(device)
-            fit(net, sets, recipe, seed, run, processes, pool, show)
+            fit(prepared(net, sets.classes, mean, recipe).to(device), sets, recipe, seed, run, processes, pool, show)
     return run.weights
