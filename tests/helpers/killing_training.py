@@ -111,7 +111,7 @@ def main(folder: Path, seed: int) -> None:
     chance = random.Random(seed)
     found, losses = {"kills": [], "stops": []}, {}
     out = folder / "run"
-    for count, kills in ((1, 6), (2, 2)):
+    for count, kills in ((1, 5), (2, 1)):
         checkpoint.SAVE_EVERY = -1  # after every step
         status, events = run(folder, folder / f"undisturbed-{count}", count)
         assert status == 0

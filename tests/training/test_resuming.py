@@ -80,11 +80,14 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(begun, small_zfnet, photos, 
     with monkeypatch.context() as patch:
 
         def full(descriptor):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            left.pop()
+            if not left:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         patch.setattr(os, "fsync", full)
-        for _ in range(2):
-            with pytest.raises(DeconvnetError, match=r"cannot be written: No space left on device\.$"):
+        for calls, file in ((1, "The logs"), (3, r"checkpoint\.safetensors")):
+            left = [1] * calls
+            with pytest.raises(DeconvnetError, match=rf"{file} cannot be written: No space left on device\."):
                 begun()
     kept = [file for file in (tmp_path / "run").glob("checkpoint*") if file.stat().st_size]
     assert kept
