@@ -15,8 +15,8 @@ from deconvnet.files import write_whole
 from deconvnet.processes import Processes
 from deconvnet.training.annealing import Plateau
 
-#: Seconds between two checkpoints; more where writing one takes more than a hundredth of that.
-SAVE_EVERY = 60.0
+#: Seconds between two checkpoints, and at least so many times as long as writing one takes.
+SAVE_EVERY, TIMES_AS_LONG = 60.0, 100
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Checkpoints:
             raise DeconvnetError(f"{self.previous} cannot be written: {error.strerror or error}.") from error
         write_whole(self.newest, content)
         ended = time.monotonic()
-        self._next = ended + max(SAVE_EVERY, 100 * (ended - began))
+        self._next = ended + max(SAVE_EVERY, TIMES_AS_LONG * (ended - began))
 
     def load(self) -> Progress:
         """Put the newest whole checkpoint into module and optimiser, in all processes; without one, change nothing.

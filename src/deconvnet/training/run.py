@@ -84,6 +84,8 @@ def open_run(folder: Path, key: Mapping[str, Any], processes: Processes) -> Iter
         raise DeconvnetError(f"{folder} exists already and is no training run: choose another --out.")
     with locked(folder / ".lock", f"Another process is training in {folder}: wait for it, or choose another --out."):
         _check(folder / "run.json", key)
+        for left in [*folder.glob(".*.partial*"), *folder.glob("snapshots/.*.partial*")]:  # by what was killed
+            left.unlink(missing_ok=True)
         try:
             yield Run(folder)
         except BaseException as error:
