@@ -48,7 +48,21 @@ def weights(tmp_path):
 
 
 def test_help_has_an_example_for_every_command(run):
-    for command in ("networks", "look", "project", "atlas", "mine", "merge", "demo", "evolve", "ablate"):
+    commands = (
+        "networks",
+        "look",
+        "project",
+        "atlas",
+        "mine",
+        "merge",
+        "demo",
+        "pack",
+        "train",
+        "evaluate",
+        "ablate",
+        "evolve",
+    )
+    for command in commands:
         code, out, _ = run(command, "--help")
         assert code == 0
         assert "Example" in out

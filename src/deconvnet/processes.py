@@ -1,4 +1,4 @@
-"""The processes that `torchrun` started, and what they say to each other: bytes, through torch.distributed on the CPU."""
+"""The processes that `torchrun` started, and what they say to each other through torch.distributed, on the CPU."""
 
 import os
 from collections.abc import Iterator
@@ -59,6 +59,30 @@ class Processes:
             data = torch.empty(int(size), dtype=torch.uint8)
             dist.recv(data, rank, self._group)
         return _bytes(data)
+
+    def total(self, *values: float) -> tuple[float, ...]:
+        """The sum of each value over all processes, in float64. All must call it, and go on when all have."""
+        if self.count == 1:
+            return values
+        with self._all_there():
+            sums = torch.tensor(values, dtype=torch.float64)
+            dist.all_reduce(sums, group=self._group)
+        return tuple(sums.tolist())
+
+    @contextmanager
+    def together(self, device: torch.device) -> Iterator[None]:
+        """Within, `DistributedDataParallel` averages gradients on `device` over all processes."""
+        if self.count == 1:
+            yield
+            return
+        if device.type == "cuda":
+            dist.init_process_group("nccl", device_id=device)
+        else:
+            dist.init_process_group("gloo")
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
 
     @cached_property
     def _group(self) -> Any:

@@ -7,7 +7,8 @@ from types import FrameType
 
 import torch
 
-from deconvnet.cli import ablating, atlases, evolving, judging, looking, packing  # noqa: F401 (they register the commands)
+# They register the commands.
+from deconvnet.cli import ablating, atlases, evolving, judging, looking, packing, training  # noqa: F401
 from deconvnet.cli.app import app
 from deconvnet.cli.printing import print_line
 from deconvnet.errors import DeconvnetError, UsageError

@@ -1,10 +1,9 @@
 """A checkpoint: all that a training run needs to go on exactly, as tensors and plain values in one safetensors file."""
 
 import json
-from collections.abc import Mapping
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -16,7 +15,8 @@ from deconvnet.files import write_whole
 from deconvnet.processes import Processes
 from deconvnet.training.annealing import Plateau
 
-_NEWEST, _PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
+#: Seconds between two checkpoints, and at least so many times as long as writing one takes.
+SAVE_EVERY, TIMES_AS_LONG = 60.0, 100
 
 
 @dataclass
@@ -44,55 +44,81 @@ class Progress:
     """Bytes of each log."""
 
 
-def save_checkpoint(folder: Path, module: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
-    """Write a checkpoint beside the one before it, which is kept. Raises `DeconvnetError` if it cannot be written."""
-    tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
-    for name, parameter in module.named_parameters():
-        momentum = optimiser.state[parameter].get("momentum_buffer")
-        if momentum is not None:
-            tensors[f"momentum.{name}"] = momentum
-    content = save(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-        {"progress": json.dumps(asdict(progress))},
-    )
-    newest = folder / _NEWEST
-    if newest.exists():
-        newest.replace(folder / _PREVIOUS)
-    write_whole(newest, content)
+class Checkpoints:
+    """The two newest checkpoints of a run, which the first of its processes writes."""
 
+    def __init__(self, folder: Path, module: nn.Module, optimiser: torch.optim.Optimizer, processes: Processes) -> None:
+        self.newest = folder / "checkpoint.safetensors"
+        self.previous = folder / "checkpoint.previous.safetensors"
+        self._module, self._optimiser, self._processes = module, optimiser, processes
+        self._next = time.monotonic() + SAVE_EVERY
 
-def load_checkpoint(folder: Path, module: nn.Module, optimiser: torch.optim.Optimizer, processes: Processes) -> Progress:
-    """Put the newest whole checkpoint into a module and its optimiser, in all processes; without one, change nothing.
+    @property
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        return time.monotonic() > self._next
 
-    Raises `DeconvnetError` if there are checkpoints and none is whole.
-    """
-    content = processes.tell(_newest(folder) if processes.first else b"") if processes.count > 1 else _newest(folder)
-    if not content:
-        return Progress()
-    tensors, entries = _parse(content)
-    module.load_state_dict({name: tensors[f"module.{name}"] for name in module.state_dict()})
-    for name, parameter in module.named_parameters():
-        if f"momentum.{name}" in tensors:
-            momentum = tensors[f"momentum.{name}"].to(parameter.device)
-            optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
-    return Progress(**{**entries, "plateau": Plateau(**entries["plateau"])})
-
-
-def _newest(folder: Path) -> bytes:
-    there = [folder / name for name in (_NEWEST, _PREVIOUS) if (folder / name).exists()]
-    for file in there:
-        content = file.read_bytes()
+    def save(self, progress: Progress) -> None:
+        """Write a checkpoint; the one before it is kept. Raises `DeconvnetError` if it cannot be written."""
+        if not self._processes.first:
+            return
+        began = time.monotonic()
+        tensors = {f"module.{name}": tensor for name, tensor in self._module.state_dict().items()}
+        for name, parameter in self._module.named_parameters():
+            momentum = self._optimiser.state[parameter].get("momentum_buffer")
+            if momentum is not None:
+                tensors[f"momentum.{name}"] = momentum
+        content = save(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            {"progress": json.dumps(asdict(progress))},
+        )
         try:
-            _parse(content)
-        except (SafetensorError, ValueError, KeyError, TypeError):
-            continue
-        return content
-    if there:
-        raise DeconvnetError(f"{there[0]} is damaged, and so is the one before it: remove {folder} and train again.")
-    return b""
+            if self.newest.exists():
+                self.newest.replace(self.previous)
+        except OSError as error:
+            raise DeconvnetError(f"{self.previous} cannot be written: {error.strerror or error}.") from error
+        write_whole(self.newest, content)
+        ended = time.monotonic()
+        self._next = ended + max(SAVE_EVERY, TIMES_AS_LONG * (ended - began))
+
+    def load(self) -> Progress:
+        """Put the newest whole checkpoint into module and optimiser, in all processes; without one, change nothing.
+
+        Raises `DeconvnetError` if there are checkpoints and none is whole.
+        """
+        content = self._read() if self._processes.first else b""
+        if self._processes.count > 1:
+            content = self._processes.tell(content)
+        if not content:
+            return Progress()
+        tensors, progress = _parse(content)
+        self._module.load_state_dict({name: tensors[f"module.{name}"] for name in self._module.state_dict()})
+        for name, parameter in self._module.named_parameters():
+            if f"momentum.{name}" in tensors:
+                momentum = tensors[f"momentum.{name}"].to(parameter.device)
+                self._optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
+        return progress
+
+    def _read(self) -> bytes:
+        there = [file for file in (self.newest, self.previous) if file.exists()]
+        for file in there:
+            try:
+                content = file.read_bytes()
+                _parse(content)
+            except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+                continue
+            if file == self.previous:
+                self.newest.unlink(missing_ok=True)  # damaged, it would take the place of the one that is whole
+            return content
+        if there:
+            raise DeconvnetError(
+                f"{self.newest} is damaged, and so is the one before it: remove {self.newest.parent} and train again."
+            )
+        return b""
 
 
-def _parse(content: bytes) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+def _parse(content: bytes) -> tuple[dict[str, Tensor], Progress]:
     size = int.from_bytes(content[:8], "little")  # safetensors.torch.load keeps the metadata to itself
     tensors = load(content)
-    return tensors, json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["progress"])
+    entries = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["progress"])
+    return tensors, Progress(**{**entries, "plateau": Plateau(**entries["plateau"])})

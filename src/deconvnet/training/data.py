@@ -1,10 +1,11 @@
 """Photos as the batches that training and validation take, made ahead by threads; a packed set or a folder alike."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -29,7 +30,11 @@ class Examples:
     pixels: Tensor
     """(n, crop, crop, 3) uint8."""
     targets: Tensor
-    """(n,) class numbers."""
+    """(n,) int64, class numbers."""
+
+    def pinned(self) -> Self:
+        """The same in memory from which a GPU copies while the program goes on."""
+        return type(self)(self.pixels.pin_memory(), self.targets.pin_memory())
 
 
 @dataclass(frozen=True)
@@ -109,9 +114,10 @@ def training_batches(
     start: int,
     processes: Processes,
     pool: ThreadPoolExecutor,
-) -> Iterator[Examples]:
+    device: torch.device,
+) -> Generator[Examples]:
     """An epoch's batches from number `start` (from 0), this process's share of each; a last one that is not full is left
-    out.
+    out. They are on the CPU, from where they are copied to `device` soon.
     """
     order = epoch_order(seed, epoch, len(data.train))
     labels = targets(data.train, data.classes)
@@ -121,14 +127,15 @@ def training_batches(
         first = number * batch_size + processes.rank * share
         chosen = order[first : first + share]
         pixels = random_crops(squares(data.train, chosen, pool), crop, crop_numbers(seed, epoch, chosen))
-        return Examples(torch.from_numpy(pixels), torch.from_numpy(labels[chosen]))
+        examples = Examples(torch.from_numpy(pixels), torch.from_numpy(labels[chosen]))
+        return examples.pinned() if device.type == "cuda" else examples
 
     return _ahead(make, range(start, len(order) // batch_size))
 
 
 def validation_batches(
     data: TrainingData, crop: int, batch_size: int, processes: Processes, pool: ThreadPoolExecutor
-) -> Iterator[Examples]:
+) -> Generator[Examples]:
     """The central views of all validation photos, this process's share; no photo is in two shares."""
     labels = targets(data.val, data.classes)
     mine = np.arange(processes.rank, len(labels), processes.count)
@@ -142,7 +149,7 @@ def validation_batches(
     return _ahead(make, range(-(-len(mine) // size)))
 
 
-def _ahead(make: Callable[[int], Examples], wanted: range) -> Iterator[Examples]:
+def _ahead(make: Callable[[int], Examples], wanted: range) -> Generator[Examples]:
     with ThreadPoolExecutor(1) as maker:
         ahead = deque(maker.submit(make, number) for number in wanted[:_AHEAD])
         try:

@@ -23,6 +23,11 @@ def numbers(*coordinates: int | np.ndarray) -> np.ndarray:
     return mixed
 
 
+def initial_seed(seed: int) -> int:
+    """The seed of the generator that first weights are drawn with."""
+    return int(numbers(seed, 0)[0] >> np.uint64(1))
+
+
 def epoch_order(seed: int, epoch: int, images: int) -> np.ndarray:
     """The order in which an epoch shows its images: a permutation of 0 … images − 1, drawn from (seed, epoch)."""
     return np.argsort(numbers(seed, 1, epoch, np.arange(images)), kind="stable")

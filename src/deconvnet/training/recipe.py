@@ -63,14 +63,15 @@ class Recipe:
                     there = " or ".join(f'"{choice}"' for choice in _CHOICES[entry.name])
                     raise UsageError(f"A recipe has {entry.name} = {value!r}: it is {there}.")
             elif entry.type is int or entry.type is float:
-                low, high = _LIMITS.get(entry.name, (0.0, float("inf")))
+                low, high = _LIMITS[entry.name]
                 number = isinstance(value, int) or (entry.type is float and isinstance(value, float))
                 if not number or isinstance(value, bool) or not low <= value <= high:
                     kind = "a whole number" if entry.type is int else "a number"
-                    until = f"from {low:g} to {high:g}" if high < float("inf") else f"of at least {low:g}"
-                    raise UsageError(f"A recipe has {entry.name} = {value!r}: it is {kind} {until}.")
+                    raise UsageError(f"A recipe has {entry.name} = {value!r}: it is {kind} from {low:g} to {high:g}.")
             elif entry.type is bool and not isinstance(value, bool):
                 raise UsageError(f"A recipe has {entry.name} = {value!r}: it is true or false.")
+        if not isinstance(self.network, Mapping):
+            raise UsageError(f"A recipe has network = {self.network!r}: it is a table of options, under [network].")
 
     @classmethod
     def of(cls, entries: Mapping[str, Any], source: str = "The recipe") -> Self:
@@ -99,10 +100,12 @@ _LIMITS: Mapping[str, tuple[float, float]] = {
     "learning_rate": (1e-12, 1e6),
     "patience": (1, 1e6),
     "warm_up": (0, 1),
-    "momentum": (0, 1),
+    "momentum": (0, 0.9999),
+    "weight_decay": (0, 1),
     "dropout": (0, 0.99),
     "label_smoothing": (0, 0.99),
     "deviation": (1e-3, 1e6),
+    "largest_rms": (0, 1e6),
     "steps_at_chance": (1, 1e12),
 }
 
@@ -117,6 +120,8 @@ def read_recipe(recipe: str | Path) -> Recipe:
     else:
         try:
             text = Path(recipe).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{recipe} is not a TOML file: {error}.") from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UsageError(

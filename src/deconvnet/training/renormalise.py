@@ -1,7 +1,7 @@
 """Filter renormalisation (section 3): what keeps a few first-layer filters from dominating (Fig. 6a)."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @torch.no_grad()
@@ -12,5 +12,17 @@ def renormalise(module: nn.Module, largest_rms: float) -> None:
     """
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
-            rms = part.weight.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+            rms = _rms(part)
             part.weight.mul_(torch.where(rms > largest_rms, largest_rms / rms, 1.0))
+
+
+@torch.no_grad()
+def first_layer_rms(module: nn.Module) -> float:
+    """The largest root mean square of the first convolutional layer's filters."""
+    first = next(part for part in module.modules() if isinstance(part, nn.Conv2d))
+    return float(_rms(first).max())
+
+
+def _rms(layer: nn.Conv2d) -> Tensor:
+    """(units, 1, 1, 1)."""
+    return layer.weight.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()

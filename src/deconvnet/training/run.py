@@ -5,37 +5,33 @@ import io
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+import numpy as np
 import torch
 
 import deconvnet
 from deconvnet.errors import DeconvnetError
 from deconvnet.files import locked, write_whole
 from deconvnet.processes import Processes
+from deconvnet.training.health import Hopeless
+from deconvnet.training.logs import EPOCHS
 
 FORMAT = 1
 
 #: Epochs after which a snapshot of the weights is kept: those of Fig. 4.
 SNAPSHOTS = (1, 2, 5, 10, 20, 30, 40, 64)
 
-#: Logs, with their columns. Nothing in them depends on the clock.
-_LOGS: Mapping[str, tuple[str, ...]] = {
-    "log.csv": ("epoch", "learning_rate", "train_loss", "train_error", "val_error_top1", "val_error_top5"),
-    "steps.csv": ("step", "learning_rate", "loss"),
-}
 
-
-@dataclass
+@dataclass(frozen=True)
 class Run:
-    """A run's folder, opened by the first of the processes that work on it."""
+    """A run's folder, which the first of the processes that work on it has opened."""
 
     folder: Path
-    _logs: dict[str, BinaryIO] = field(default_factory=dict)
 
     @property
     def weights(self) -> Path:
@@ -45,65 +41,61 @@ class Run:
     def snapshot(self, epoch: int) -> Path:
         return self.folder / "snapshots" / f"epoch-{epoch:03d}.safetensors"
 
-    def log(self, name: str, *values: object) -> None:
-        """Add a row to a log."""
-        self._write(name, values)
+    def mean(self, make: Callable[[], np.ndarray], processes: Processes) -> np.ndarray:
+        """The mean image (256, 256, 3) float32 of the photos, in all processes; the first makes it once for all runs."""
+        content, file = b"", self.folder / "mean.npy"
+        if processes.first:
+            if not file.exists():
+                kept = io.BytesIO()
+                np.save(kept, make())
+                write_whole(file, kept.getvalue())
+            content = file.read_bytes()
+        content = processes.tell(content) if processes.count > 1 else content
+        try:
+            return np.load(io.BytesIO(content), allow_pickle=False)
+        except (ValueError, EOFError):
+            raise DeconvnetError(f"{file} is damaged: remove it, and the same command makes it again.") from None
 
-    def sizes(self) -> dict[str, int]:
-        """Bytes of each log, which are on the disk when this returns."""
-        for file in self._logs.values():
-            file.flush()
-            os.fsync(file.fileno())
-        return {name: file.tell() for name, file in self._logs.items()}
 
-    def open_logs(self, sizes: Mapping[str, int]) -> None:
-        """Open the logs behind the given numbers of bytes; what an earlier run wrote after its last checkpoint goes."""
-        for name, columns in _LOGS.items():
-            file = (self.folder / name).open("ab")
-            file.truncate(sizes.get(name, 0))
-            file.seek(0, os.SEEK_END)
-            self._logs[name] = file
-            if file.tell() == 0:
-                self._write(name, columns)
-
-    def close_logs(self) -> None:
-        for file in self._logs.values():
-            file.close()
-        self._logs.clear()
-
-    def _write(self, name: str, values: tuple[object, ...]) -> None:
-        row = io.StringIO(newline="")
-        csv.writer(row, lineterminator="\n").writerow(values)
-        self._logs[name].write(row.getvalue().encode())
+def read_log(run: Path) -> list[dict[str, float]]:
+    """The rows of a run's `log.csv`, one for each epoch that is over. Raises `DeconvnetError` if it cannot be read."""
+    try:
+        with (run / EPOCHS).open(encoding="utf-8", newline="") as table:
+            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(table)]
+    except (OSError, ValueError, TypeError) as error:
+        raise DeconvnetError(f"{run / EPOCHS} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
 
 
 @contextmanager
 def open_run(folder: Path, key: Mapping[str, Any], processes: Processes) -> Iterator[Run]:
     """Begin a run in a new or empty folder, or go on with the one in it. `key` is all that decides what it computes.
 
-    Raises `DeconvnetError` if the folder holds a run with another key or anything else, or is in use.
+    An error that leaves work behind says so in a note. Raises `DeconvnetError` if the folder holds a run with another key
+    or anything else, or is in use.
     """
     if not processes.first:
         yield Run(folder)
         return
-    busy = f"Another process is training in {folder}: wait for it, or choose another --out."
     try:
-        strange = folder.exists() and not (folder / "run.json").exists() and _contents(folder)
+        strange = folder.exists() and not (folder / "run.json").exists() and set(os.listdir(folder)) - _BEFORE_A_RUN
     except OSError as error:
         raise DeconvnetError(f"{folder} cannot be opened: {error.strerror or error}.") from None
     if strange:
         raise DeconvnetError(f"{folder} exists already and is no training run: choose another --out.")
-    with locked(folder / ".lock", busy):
+    with locked(folder / ".lock", f"Another process is training in {folder}: wait for it, or choose another --out."):
         _check(folder / "run.json", key)
-        run = Run(folder)
+        for left in [*folder.glob(".*.partial*"), *folder.glob("snapshots/.*.partial*")]:  # by what was killed
+            left.unlink(missing_ok=True)
         try:
-            yield run
-        finally:
-            run.close_logs()
+            yield Run(folder)
+        except BaseException as error:
+            if not isinstance(error, Hopeless):
+                error.add_note(f"What is done so far is kept in {folder}: the same command goes on with it.")
+            raise
 
 
-def _contents(folder: Path) -> list[str]:
-    return [name for name in os.listdir(folder) if name != ".lock"]
+#: What a run that was killed as it began has left.
+_BEFORE_A_RUN = {".lock", ".run.partial.json"}
 
 
 def _check(file: Path, key: Mapping[str, Any]) -> None:
@@ -120,8 +112,16 @@ def _check(file: Path, key: Mapping[str, Any]) -> None:
     if not found:
         raise DeconvnetError(f"{file} is damaged or of another version: choose another --out.")
     for name, value in json.loads(json.dumps(key)).items():
-        if found.get(name) != value:
+        if (other := found.get(name)) != value:
             raise DeconvnetError(
-                f"{file.parent} holds a run with another {name}: go on with the command that began it, or choose another "
-                "--out."
+                f"{file.parent} holds a run with another {_difference(name, other, value)}: go on with the command that "
+                "began it, or choose another --out."
             )
+
+
+def _difference(name: str, found: Any, wanted: Any) -> str:
+    """What differs, in as few words as tell it."""
+    if name == "recipe" and isinstance(found, dict):
+        entry = next(entry for entry in {**wanted, **found} if found.get(entry) != wanted.get(entry))
+        return f"recipe ({entry} = {found.get(entry)!r}, not {wanted.get(entry)!r})"
+    return f"{name} ({found!r}, not {wanted!r})" if isinstance(wanted, str | int) else name

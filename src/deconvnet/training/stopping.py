@@ -1,15 +1,18 @@
 """Ctrl-C and SIGTERM while training: put off until a step is done and saved."""
 
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-import torch
-import torch.distributed as dist
-
+from deconvnet.errors import DeconvnetError
 from deconvnet.processes import Processes
+
+#: Who sends a second signal means it. One that comes sooner after the first is the same, sent on by another program.
+_AGAIN = 2.0
 
 
 @dataclass
@@ -22,33 +25,38 @@ class Stop:
 
     def asked(self) -> bool:
         """Whether a signal has come, to any of the processes: all must ask at the same step."""
-        if self.processes.count > 1:
-            came = torch.tensor(self.number, device="cuda" if dist.get_backend() == "nccl" else "cpu")
-            dist.all_reduce(came, dist.ReduceOp.MAX)
-            self.number = int(came)
+        (came,) = self.processes.total(self.number > 0)
+        if came and not self.number:
+            self.number = signal.SIGTERM
         return self.number > 0
 
 
 @contextmanager
 def stop_asked(processes: Processes) -> Iterator[Stop]:
-    """Collects signals; at the end one that came is raised again, for whoever handled it before."""
-    stop = Stop(processes)
+    """Collects signals; at the end one that came is raised again, for whoever handled it before.
+
+    Raises `DeconvnetError` if whoever that is lets the program go on.
+    """
+    stop, came = Stop(processes), 0.0
 
     def collect(number: int, frame: FrameType | None) -> None:
-        if stop.number:  # the second of the kind means it
-            signal.signal(number, before[signal.Signals(number)])
+        nonlocal came
+        if stop.number and time.monotonic() - came > _AGAIN:
+            signal.signal(number, before[number])
             signal.raise_signal(number)
-        stop.number = number
+        elif not stop.number:
+            stop.number, came = number, time.monotonic()
 
-    try:
-        before = {number: signal.signal(number, collect) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread, where no signal arrives
-        yield stop
-        return
+    before: dict[int, signal._HANDLER] = {}
+    if threading.current_thread() is threading.main_thread():  # no other may handle signals
+        for each in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(each) not in (signal.SIG_IGN, None):  # a command in the background ignores Ctrl-C
+                before[each] = signal.signal(each, collect)
     try:
         yield stop
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for handled, handler in before.items():
+            signal.signal(handled, handler)
     if stop.number:
         signal.raise_signal(stop.number)
+        raise DeconvnetError("Training was stopped.")

@@ -1,0 +1,64 @@
+"""Commands for networks of one's own photos: train."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deconvnet.cli.app import app, example
+from deconvnet.cli.options import DeviceOption, JsonOption, WorkersOption, find_device
+from deconvnet.cli.printing import say
+from deconvnet.mining import Processes
+from deconvnet.training import RECIPES, TRAINABLE, read_log
+from deconvnet.training import train as train_network
+
+
+@app.command(
+    epilog=example(
+        "deconvnet train zfnet packed/ --out run/",
+        "deconvnet train alexnet2012 photos/ --out run/ --recipe fast --seed 1",
+        "torchrun --nproc-per-node 8 -m deconvnet train zfnet packed/ --out run/",
+        "tensorboard --logdir run/",
+    )
+)
+def train(
+    network: Annotated[str, typer.Argument(metavar="NETWORK", help=f"What to train: {', '.join(TRAINABLE)}.")],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", help="A folder with train/ and val/, each with a folder per class, or what `pack` makes of it."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="The folder for logs, checkpoints, snapshots and weights.")],
+    recipe: Annotated[str, typer.Option(metavar="|".join([*RECIPES, "FILE"]), help="How; FILE is a TOML file.")] = "paper",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="What everything random is drawn from.")] = 0,
+    device: DeviceOption = "",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a network from scratch (section 3).
+
+    Ctrl-C saves first. If it is stopped, or killed, the same command goes on where it was, and ends in the same weights.
+    """
+    processes = Processes.here()
+    weights = train_network(
+        network,
+        data,
+        out,
+        recipe,
+        seed=seed,
+        device=find_device(device),
+        workers=workers,
+        progress=processes.first,
+    )
+    if not processes.first:
+        return
+    last = read_log(weights.parent)[-1]
+    top1, top5, learnt = (last[name] for name in ("val_error_top1", "val_error_top5", "train_error"))
+    say(
+        as_json,
+        {"weights": str(weights), "network": network, "seed": seed, **last},
+        f"Wrote {weights}: after {last['epoch']:.0f} epochs {top1:.1%} of the photos in val are classified wrongly (top-5 "
+        f"{top5:.1%}; one central view), and {learnt:.1%} of those learnt from (random crops, with dropout).",
+        f"`deconvnet evaluate {network}:{weights} {data} --views 10` judges it as the paper does.",
+    )

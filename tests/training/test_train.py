@@ -1,0 +1,154 @@
+"""Training as a whole: what it learns from, when it refuses or gives up, and the command."""
+
+import json
+import resource
+import shutil
+import sys
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from deconvnet import cli, memory
+from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.images import find_photos, pack
+from deconvnet.networks import load
+from deconvnet.training import read_log, train
+from deconvnet.training.checkpoint import Progress
+from deconvnet.training.health import Hopeless, check_loss
+from helpers.small_training import RECIPE, results
+
+ONE = replace(RECIPE, epochs=1)
+
+
+def test_a_packed_set_its_folder_and_any_number_of_workers_train_alike(small_zfnet, photos, tmp_path):
+    pack({name: find_photos(photos / name) for name in ("train", "val")}, tmp_path / "packed")
+    wanted = results(train("zfnet", photos, tmp_path / "one", ONE, workers=1).parent)
+    assert results(train("zfnet", photos, tmp_path / "four", ONE, workers=4).parent) == wanted
+    assert results(train("zfnet", tmp_path / "packed", tmp_path / "from-packed", ONE).parent) == wanted
+    assert results(train("zfnet", photos, tmp_path / "seed", ONE, seed=1).parent) != wanted
+    made = load("zfnet", weights=tmp_path / "one" / "weights.safetensors")
+    assert made.weights == "3 classes, 1 epochs, seed 0"
+    assert [name for name, _ in made.classes] == ["ant", "bee", "cat"]
+    assert made.preprocessing.mean.shape == (3, 32, 32)
+    assert (read_log(tmp_path / "one")[0]["val_error_top1"] * 9).is_integer()
+
+
+def test_bfloat16_channels_last_and_tensorboard(small_zfnet, photos, tmp_path, monkeypatch, capsys):
+    recipe = replace(ONE, precision="bfloat16", channels_last=True)
+    run = train("zfnet", photos, tmp_path / "run", recipe).parent
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    assert {"loss", "learning_rate", "error/val_top1", "speed/waiting"} <= set(events.Tags()["scalars"])
+    assert events.Scalars("error/val_top1")[0].value == pytest.approx(read_log(run)[0]["val_error_top1"])
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    bare = train("zfnet", photos, tmp_path / "bare", recipe, progress=True).parent
+    assert capsys.readouterr().err.count("tensorboard is not installed") == 1
+    assert not (bare / "tensorboard").exists()
+    assert results(bare) == results(run)
+
+
+def test_compiled_it_learns_the_same(small_zfnet, photos, tmp_path, monkeypatch):
+    """Without the compiler behind it, which takes minutes."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    plain, compiled = (
+        train("zfnet", photos, tmp_path / str(way), replace(ONE, compile=way, dropout=0.0)).parent for way in (False, True)
+    )
+    assert read_log(compiled)[0]["train_loss"] == pytest.approx(read_log(plain)[0]["train_loss"], rel=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_on_a_gpu(small_zfnet, photos, tmp_path, precision):
+    recipe = replace(ONE, precision=precision, dropout=0.0)
+    on_cpu, on_gpu = (train("zfnet", photos, tmp_path / device, recipe, device=device).parent for device in ("cpu", "cuda"))
+    assert read_log(on_gpu)[0]["train_loss"] == pytest.approx(read_log(on_cpu)[0]["train_loss"], rel=1e-2)
+
+
+def test_a_loss_that_is_no_number_or_stays_at_chance(small_zfnet, photos, tmp_path):
+    with pytest.raises(Hopeless, match=r"has diverged: try a recipe with a learning_rate below 1e\+06, in another --out"):
+        train("zfnet", photos, tmp_path / "nan", replace(ONE, learning_rate=1e6, largest_rms=0, schedule="plateau"))
+    with pytest.raises(
+        Hopeless, match=r"for 6 steps, no better than chance \(1\.099\): try another --seed, or .*\"he\""
+    ) as why:
+        train("zfnet", photos, tmp_path / "flat", replace(RECIPE, initial="normal", steps_at_chance=6))
+    assert not hasattr(why.value, "__notes__")
+    at = Progress()
+    for step in range(400):  # it learns late
+        check_loss(2.303 if step < 60 else 2.0, step, 10, replace(RECIPE, steps_at_chance=100), at)
+    assert at.at_chance == 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda f: shutil.rmtree(f / "val"), "There is no folder .*val: training takes a folder with train/ and val/"),
+        (lambda f: shutil.rmtree(f / "train"), "There is no folder .*train"),
+        (
+            lambda f: (f / "train" / "ant" / "00.png").rename(f / "train" / "00.png"),
+            "outside of class folders, such as 00.png",
+        ),
+        (lambda f: shutil.rmtree(f / "val" / "bee"), "1 have no photo in val, such as bee"),
+        (lambda f: shutil.rmtree(f / "train" / "bee"), "1 have no photo in train, such as bee"),
+        (
+            lambda f: [shutil.rmtree(f / name / label) for name in ("train", "val") for label in ("ant", "bee")],
+            "has one class only, cat",
+        ),
+        (lambda f: (f / "train" / "ant" / "00.png").write_bytes(b"no"), r"ant/00\.png .*: remove it, or train on what"),
+    ],
+)
+def test_data_that_cannot_be_used(small_zfnet, photos, tmp_path, spoil, sentence):
+    shutil.copytree(photos, tmp_path / "photos")
+    spoil(tmp_path / "photos")
+    with pytest.raises(DeconvnetError, match=sentence):
+        train("zfnet", tmp_path / "photos", tmp_path / "run", ONE)
+
+
+def test_a_batch_that_cannot_be_filled_or_shared(small_zfnet, photos, tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="There are 22 photos to train on, fewer than a batch of 23"):
+        train("zfnet", photos, tmp_path / "run", replace(ONE, batch_size=23))
+    for name, value in {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match="A batch of 4 cannot be shared by 3 processes"):
+        train("zfnet", photos, tmp_path / "run", ONE)
+
+
+def test_the_command(small_zfnet, photos, tmp_path, monkeypatch, capsys):
+    recipe = tmp_path / "my.toml"
+    recipe.write_text('epochs = 1\nbatch_size = 4\nlearning_rate = 0.05\ninitial = "he"\ndeviation = 58.0\n')
+
+    def typed(*words):
+        monkeypatch.setattr(sys, "argv", ["deconvnet", "train", *map(str, words), "--device", "cpu"])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capsys.readouterr()
+
+    code, out, err = typed("zfnet", photos, "--out", tmp_path / "run", "--recipe", recipe)
+    assert (code, "of the photos in val are classified wrongly" in out) == (0, True), err
+    assert "deconvnet evaluate zfnet:" in out
+    assert "training zfnet" in err
+    code, out, _ = typed("zfnet", photos, "--out", tmp_path / "run", "--recipe", recipe, "--json")
+    assert (code, json.loads(out)["epoch"], json.loads(out)["weights"]) == (0, 1, str(tmp_path / "run/weights.safetensors"))
+    assert typed("zfnet", photos, "--out", tmp_path / "run", "--recipe", "none")[0] == 2
+    assert typed("zfnet", photos, "--out", tmp_path / "run")[0] == 2  # 22 photos are no batch of 128
+    assert typed("zfnet", photos, "--out", tmp_path / "run", "--recipe", recipe, "--seed", "2")[0] == 1
+
+
+def test_memory_that_is_kept_is_used_again():
+    """And nothing happens where there is no mallopt."""
+    memory.keep_freed_memory()
+    largest = []
+    for number in range(60):
+        torch.ones(8_000_000 - 1000 * (number % 7))  # 32 MB
+        largest.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    assert largest[-1] - largest[9] < 100_000  # kB
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory.ctypes, "CDLL", lambda _: object())
+        memory.keep_freed_memory()
+        patch.setattr(memory.sys, "platform", "darwin")
+        memory.keep_freed_memory()
