@@ -156,7 +156,7 @@ def demo(
         str, typer.Option(metavar="NETWORK", help=f"{NETWORK_HELP}  [default: both that come with deconvnet]")
     ] = "",
     out: Annotated[Path, typer.Option(help="The new folder for photos and atlases.")] = Path("demo"),
-    units: Annotated[str, typer.Option(help="Units of each layer, like 0-15,40, or all.")] = "0-47",
+    units: Annotated[str, typer.Option(help="Units of each layer, like 0-15,40, or all.")] = "0-31",
     device: DeviceOption = "",
     as_json: JsonOption = False,
 ) -> None:

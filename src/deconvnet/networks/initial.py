@@ -16,14 +16,17 @@ def initialise(module: nn.Module) -> None:
 def initialise_he(module: nn.Module) -> None:
     """Weights from N(0, 2 / fan in) and biases 0 (He et al. 2015): signals keep their size through layers with ReLU.
 
-    The last layer, which no ReLU follows, starts from N(0, 0.01²): at first all classes are about equally probable.
+    The first layer and the last start from N(0, 0.01²). The last, so that at first all classes are about equally probable;
+    the first, because what it starts from is never forgotten, and of He's size it would still be noise to look at when
+    training ends. Inputs have to be larger in turn, of a standard deviation of about 7.
     """
     layers = list(_layers(module))
     for layer in layers:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
-    nn.init.normal_(layers[-1].weight, std=0.01)
+    for layer in (layers[0], layers[-1]):
+        nn.init.normal_(layer.weight, std=0.01)
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Conv2d | nn.Linear]:

@@ -39,7 +39,7 @@ class Recipe:
     dropout: float = 0.5
     label_smoothing: float = 0.0
     initial: Initial = "normal"
-    """normal: N(0, 0.01²); he: N(0, 2 / fan in). Biases are 0."""
+    """normal: N(0, 0.01²); he: N(0, 2 / fan in), but for the first and the last layer. Biases are 0."""
     deviation: float = 1.0
     """What pixels from 0 to 255, minus the mean image, are divided by."""
     largest_rms: float = 0.1
