@@ -31,6 +31,5 @@ def initialise_he(module: nn.Module) -> None:
 
 def _layers(module: nn.Module) -> Iterator[nn.Conv2d | nn.Linear]:
     for part in module.modules():
-        # On the meta device there is nothing to draw, and drawing would import torch's compiler, which takes seconds.
-        if isinstance(part, nn.Conv2d | nn.Linear) and not part.weight.is_meta:
+        if isinstance(part, nn.Conv2d | nn.Linear):
             yield part
