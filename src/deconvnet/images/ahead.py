@@ -9,9 +9,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def made_ahead(
-    make: Callable[[Item], Result], items: Iterable[Item], threads: int, most: int
-) -> Generator[Result]:
+def made_ahead(make: Callable[[Item], Result], items: Iterable[Item], threads: int, most: int) -> Generator[Result]:
     """`make` of each item, in order, by so many threads; at most `most` are under way or wait while one is being used.
 
     What `make` raises comes in its turn. Close the generator, or what is under way goes on for a while after an error.
