@@ -35,11 +35,10 @@ def bundle(data: Path, run: Path, bundled: Path) -> None:
     trained.weights = f"Imagenette, {epochs} epochs, seed {about['seed']}"
     folder = bundled / f"{name}-imagenette"
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "weights.safetensors"
+    file = run / "half.safetensors"  # beside those that it is made of, until it is judged
     save_weights(trained, file, torch.float16)
     if file.stat().st_size > LARGEST:
         raise SystemExit(f"{file} has {file.stat().st_size:,} bytes, more than {LARGEST:,}.")
-    shutil.copyfile(run / "log.csv", folder / "log.csv")
     half = load(name, file)
     errors = {
         f"{views} view{'s' * (views > 1)}": evaluate([half], data, views, progress=True).as_json() for views in (1, 10)
@@ -47,6 +46,8 @@ def bundle(data: Path, run: Path, bundled: Path) -> None:
     for found in errors.values():
         found["data"]["folder"] = "imagenette"
     result = {**{entry: about[entry] for entry in ("network", "seed", "recipe", "photos", "made_with")}, "errors": errors}
+    shutil.move(file, folder / "weights.safetensors")
+    shutil.copyfile(run / "log.csv", folder / "log.csv")
     (folder / "errors.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     for views, found in errors.items():
         network = found["networks"][0]

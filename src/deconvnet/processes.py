@@ -71,7 +71,10 @@ class Processes:
 
     @contextmanager
     def together(self, device: torch.device) -> Iterator[None]:
-        """Within, `DistributedDataParallel` averages gradients on `device` over all processes."""
+        """Within, `DistributedDataParallel` averages gradients on `device` over all processes.
+
+        Raises `DeconvnetError` where another process is lost.
+        """
         if self.count == 1:
             yield
             return
@@ -81,6 +84,10 @@ class Processes:
             dist.init_process_group("gloo")
         try:
             yield
+        except RuntimeError as error:
+            if isinstance(error, dist.DistError) or "gloo" in str(error):  # which raises no kind of its own
+                raise self._lost() from error
+            raise
         finally:
             dist.destroy_process_group()
 
@@ -96,9 +103,12 @@ class Processes:
         try:
             yield
         except RuntimeError as error:  # torch.distributed's own errors among them; what they say helps nobody
-            raise DeconvnetError(
-                f"Process {self.rank} of 0–{self.count - 1} has lost another one, which should have said why it ended."
-            ) from error
+            raise self._lost() from error
+
+    def _lost(self) -> DeconvnetError:
+        return DeconvnetError(
+            f"Process {self.rank} of 0–{self.count - 1} has lost another one, which should have said why it ended."
+        )
 
 
 def _tensor(content: bytes) -> Tensor:

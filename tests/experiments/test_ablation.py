@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -97,6 +98,12 @@ def test_a_recipes_options_hold_where_a_variant_changes_nothing():
     assert size(zfnet, options).parameters == sum(p.numel() for p in ZFNet(ZFNetOptions(**options)).parameters())
 
 
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch):
+    """Batches are filled up, and 29 of 32 photos would be none."""
+    monkeypatch.setattr(ablation, "evaluate", partial(evaluate, batch_size=3))
+
+
 @pytest.fixture
 def photos(tmp_path):
     """Sets `train` and `val` of small photos in three classes, one colour to each but for noise."""
@@ -141,7 +148,7 @@ def test_an_ablation_that_is_stopped_goes_on_and_ends_as_one_that_was_not(photos
             with pytest.raises(KeyboardInterrupt):
                 ablate(photos, out, RECIPE, only=TWO)
         trained.append((out / TWO[0] / "weights.safetensors").stat().st_mtime_ns)
-    partial = table(out / "ablation.csv")
+    half_done = table(out / "ablation.csv")
     assert ablate(photos, out, RECIPE, only=TWO) == whole
     trained.append((out / TWO[0] / "weights.safetensors").stat().st_mtime_ns)
     assert len(set(trained)) == 1
@@ -153,23 +160,28 @@ def test_an_ablation_that_is_stopped_goes_on_and_ends_as_one_that_was_not(photos
     for row in whole.rows:
         label, there = row.variant.label, row.ours is not None
         assert there == (label in TWO) == bool(rows[label]["val_top1"]) == (written[label]["ours"] is not None)
-    assert [row["label"] for row in partial if row["val_top1"]] == [TWO[0]]
+    assert [row["label"] for row in half_done if row["val_top1"]] == [TWO[0]]
 
     net = load("alexnet2012", out / TWO[0] / "weights.safetensors")
     assert net.module.options == AlexNetOptions(classes=3, hidden=8, removed=(3, 4))
     sets = {name: find_photos(photos / name) for name in ("train", "val")}
-    central, ten = evaluate([net], sets["train"], 1).networks[0], evaluate([net], sets["val"], 10).networks[0]
+    central, ten = (
+        evaluate([net], sets[name], views, batch_size=3).networks[0] for name, views in (("train", 1), ("val", 10))
+    )
     expected = Errors(central.top1.share, ten.top1.share, ten.top5.share)
     assert Errors(**written[TWO[0]]["ours"]) == expected
     (logged,) = table(out / TWO[0] / "log.csv")
-    found = evaluate([net], sets["val"], 1).networks[0].top1.share
+    found = evaluate([net], sets["val"], 1, batch_size=3).networks[0].top1.share
     assert found == pytest.approx(float(logged["val_error_top1"]))
 
     (out / TWO[0] / "errors.json").unlink()
     asked = []
-    monkeypatch.setattr(
-        ablation, "evaluate", lambda nets, of, views, **_: asked.append((len(of), views)) or evaluate(nets, of, views)
-    )
+
+    def judge(nets, of, views, **_):
+        asked.append((len(of), views))
+        return evaluate(nets, of, views, batch_size=3)
+
+    monkeypatch.setattr(ablation, "evaluate", judge)
     assert ablate(photos, out, RECIPE, only=TWO[:1]).rows[1].ours == expected
     assert asked == [(6, 1), (3, 10)]
 
@@ -180,6 +192,14 @@ def test_an_ablation_that_is_stopped_goes_on_and_ends_as_one_that_was_not(photos
     (photos / "train" / "ant" / "0.png").unlink()
     with pytest.raises(DeconvnetError, match=r"holds an ablation with other photos: go on with"):
         ablate(photos, out, RECIPE)
+
+
+def test_another_process_may_just_have_begun(photos, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".ablation.123.partial.json").write_text("{")
+    assert ablate(photos, out, RECIPE, only=[]).rows[0].ours is None
+    assert len(table(out / "ablation.csv")) == len(VARIANTS)
 
 
 def test_a_variant_that_does_not_learn_is_named(photos, tmp_path):

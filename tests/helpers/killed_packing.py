@@ -62,7 +62,7 @@ def main(folder: Path) -> None:
     wanted = files(out)
     shutil.rmtree(out)
     kills = kept = 0
-    for moment in range(1, 10_000, 41):
+    for moment in range(1, 10_000, 59):
         if not killed(folder, moment):
             break
         kills += 1

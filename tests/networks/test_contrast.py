@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from deconvnet.errors import UsageError
 from deconvnet.networks import contrast
@@ -70,9 +71,26 @@ def test_forward_and_backward_are_torchs(constants, layout, compiling, monkeypat
     assert torch.allclose(*gradients, rtol=1e-12, atol=1e-13)
 
 
-def test_the_gradient_is_that_of_the_differences():
+def test_the_gradient_is_that_of_the_differences_and_has_one_itself():
     x = torch.randn(1, 4, 2, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: contrast_norm(x, ContrastConstants(3, 0.7, 0.75, 1.0)), x)
+    for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
+        assert check(lambda x: contrast_norm(x, ContrastConstants(3, 0.7, 0.75, 1.0)), x)
+
+
+def test_functional_gradients_are_torchs():
+    x, constants = torch.randn(3, 4, 2, 2, dtype=torch.float64), ContrastConstants(3, 0.7, 0.75, 1.0)
+    found, expected = (
+        torch.func.vmap(torch.func.jacrev(torch.func.grad(lambda x, norm=norm: (norm(x[None], constants) ** 3).sum())))(x)
+        for norm in (contrast_norm, torchs)
+    )
+    assert torch.allclose(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_gradients_may_lie_anyhow_in_memory():
+    x = torch.randn(2, 6, 8, 8)[:, :, ::2, ::2].requires_grad_()
+    for signal in (torch.ones(()).expand(x.shape), torch.randn(4, 4, 6, 2).permute(3, 2, 0, 1)):
+        found, expected = (torch.autograd.grad(norm(x, ALL[6]), x, signal)[0] for norm in (contrast_norm, torchs))
+        assert torch.allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("maps", [1, 2, 3])
@@ -103,13 +121,17 @@ def test_whoever_watches_sees_torchs_own_function(monkeypatch):
     assert torch.equal(watch(module, x, lambda number, output: False), torchs(x, ContrastConstants()))
 
 
-def test_its_matrix_survives_inference_mode():
-    constants = ContrastConstants(n=2, alpha=0.123)
-    with torch.inference_mode():
-        contrast_norm(torch.rand(1, 11, 2, 2), constants)
-    x = torch.rand(1, 11, 2, 2, requires_grad=True)
-    contrast_norm(x, constants).sum().backward()
-    assert x.grad is not None
+@pytest.mark.parametrize("photos", [1, 3])
+def test_its_output_is_in_channels_last(photos):
+    x = torch.rand(photos, 4, 5, 6)
+    assert contrast_norm(x, ContrastConstants()).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_nothing_is_left_of_fake_tensors():
+    constants, x = ContrastConstants(n=2, alpha=0.123), torch.rand(1, 11, 2, 2)
+    with FakeTensorMode():
+        assert contrast_norm(torch.rand(1, 11, 2, 2), constants).shape == x.shape
+    assert torch.allclose(contrast_norm(x, constants), torchs(x, constants))
 
 
 def test_no_places():

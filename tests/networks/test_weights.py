@@ -1,8 +1,8 @@
 """Weights files: everything travels along, and what is broken, foreign or dangerous is refused in a sentence."""
 
 import json
+import os
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +21,6 @@ from deconvnet.networks import (
     ZFNetOptions,
     load,
     save_weights,
-    weights,
 )
 from deconvnet.networks.preprocessing import per_channel
 from helpers.loading import refusal
@@ -107,11 +106,10 @@ def test_nothing_is_left_beside_a_file_and_a_failed_save_keeps_the_old_one(trunk
     assert list(saved.parent.iterdir()) == [saved]
     before = saved.read_bytes()
 
-    def full_disk(state, file, metadata):
-        Path(file).write_bytes(b"half")
+    def full_disk(descriptor):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(weights, "save_file", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(DeconvnetError, match="cannot be written: no space"):
         save_weights(trunk, saved)
     assert saved.read_bytes() == before

@@ -96,14 +96,35 @@ def test_a_loss_that_is_no_number_or_stays_at_chance(small_zfnet, photos, tmp_pa
             lambda f: [shutil.rmtree(f / name / label) for name in ("train", "val") for label in ("ant", "bee")],
             "has one class only, cat",
         ),
-        (lambda f: (f / "train" / "ant" / "00.png").write_bytes(b"no"), r"ant/00\.png .*: remove it, or train on what"),
+        (
+            lambda f: (f / "train" / "ant" / "00.png").write_bytes(b"no"),
+            r"train/ant/00\.png .*: remove it, or train on what",
+        ),
+        (lambda f: (f / "val" / "bee" / "01.png").write_bytes(b"no"), r"val/bee/01\.png .*: remove it, or train on what"),
     ],
 )
 def test_data_that_cannot_be_used(small_zfnet, photos, tmp_path, spoil, sentence):
     shutil.copytree(photos, tmp_path / "photos")
     spoil(tmp_path / "photos")
-    with pytest.raises(DeconvnetError, match=sentence):
+    with pytest.raises(DeconvnetError, match=sentence) as caught:
         train("zfnet", tmp_path / "photos", tmp_path / "run", ONE)
+    assert not hasattr(caught.value, "__notes__")  # for nothing is done yet
+
+
+def test_a_run_without_a_step_gives_way_to_another(small_zfnet, photos, tmp_path):
+    """As when a broken photo was removed, as the error told to."""
+    for name in ("ant", "bee"):
+        broken = tmp_path / "photos" / "val" / name / "broken.png"
+        shutil.copytree(photos, tmp_path / "photos", dirs_exist_ok=True)
+        broken.write_bytes(b"no")
+        with pytest.raises(DeconvnetError, match="remove it"):
+            train("zfnet", tmp_path / "photos", tmp_path / "run", ONE)
+        broken.unlink()
+    (tmp_path / "run" / "mean.npy").write_bytes(b"of other photos")
+    made = train("zfnet", tmp_path / "photos", tmp_path / "run", ONE).parent
+    assert results(made) == results(train("zfnet", photos, tmp_path / "undisturbed", ONE).parent)
+    with pytest.raises(DeconvnetError, match="is a file: choose another --out"):
+        train("zfnet", photos, photos / "val" / "bee" / "01.png", ONE)
 
 
 def test_a_batch_that_cannot_be_filled_or_shared(small_zfnet, photos, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import warnings
 from types import FrameType
 
 import torch
+import torch.distributed as dist
 
 # They register the commands.
 from deconvnet.cli import ablating, atlases, evolving, judging, looking, packing, training  # noqa: F401
@@ -45,6 +46,8 @@ def main() -> None:
         )
         _fail(error, 1)  # with its notes
     finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()  # its threads, still at work when Python ends, would now and then abort the process
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -114,7 +114,8 @@ def _open(out: Path, ablation: Ablation) -> None:
     try:
         found = json.loads((out / "ablation.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        # What is hidden is what another process, started at the same time, is writing.
+        if out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
             raise UsageError(f"{out} exists already and is no ablation: choose another --out.") from None
         _write(out, ablation)
         return

@@ -19,7 +19,7 @@ from deconvnet.projection.picture import in_rows
 # The figure. In pixels: a projection as it is drawn, and between two of them.
 _TILE, _GAP, _DPI = 106, 6, 200
 # In inches: one projection, above and left of each block (for epochs and units), between blocks, above all.
-_STEP, _TOP, _LEFT, _BETWEEN, _HEADER = (_TILE + _GAP) / _DPI, 0.45, 0.45, 0.2, 0.75
+_STEP, _TOP, _LEFT, _BETWEEN, _HEADER = (_TILE + _GAP) / _DPI, 0.45, 0.45, 0.2, 0.85
 _COLOURS, _MARKERS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#d8a800", "#d95f02"), "os^Dv<"
 
 
@@ -96,9 +96,9 @@ class Evolution:
         """
         most = max(len(layer.units) for layer in self.layers.values())
         cells = len(self.layers) + 1  # with the similarities
-        across = min(cells, max(1, round(math.sqrt(cells * most / len(self.epochs)))))
         width, height = max(_STEP * len(self.epochs), 3.0), max(_STEP * most, 1.8)
         outer_width, outer_height = width + _LEFT + _BETWEEN, height + _TOP + _BETWEEN
+        across = min(cells, max(1, round(math.sqrt(cells * outer_height / outer_width))))
         page = max(across * outer_width, 6.5), _HEADER + math.ceil(cells / across) * outer_height
         figure = Figure(figsize=page, dpi=_DPI, facecolor="white")
         self._draw_header(figure)
@@ -114,10 +114,11 @@ class Evolution:
     def _draw_header(self, figure: Figure) -> None:
         below = (
             f"Each unit's strongest activation among {self.read:,} photos, projected down to pixels.\n"
-            f"Columns: epochs. Rows: random units (seed {self.seed}), each on one grey scale over all epochs."
+            f"Columns: epochs. Rows: random units (seed {self.seed}), each on one grey scale over all epochs.\n"
+            f"A layer has settled where its units' median similarity to the end stays at or above {SETTLED:g} (dashed)."
         )
         _write(figure, 0.15, 0.3, f"How units change while {self.network} learns", fontsize=13)
-        _write(figure, 0.15, 0.7, below, fontsize=8, color="0.35")
+        _write(figure, 0.15, 0.83, below, fontsize=8, color="0.35")
 
     def _draw_layer(self, figure: Figure, name: str, left: float, top: float, width: float) -> None:
         layer, epoch = self.layers[name], self.settled[name]

@@ -8,6 +8,7 @@ import torch
 
 from deconvnet.errors import DeconvnetError
 from deconvnet.images import Photos, find_photos
+from deconvnet.images.classes import refuse_loose_photos
 from deconvnet.networks import Network
 
 
@@ -33,12 +34,7 @@ def labelled_photos(data: Path | str | Photos) -> Photos:
         if (data / "val").is_dir():
             data = data / "val"
     photos = find_photos(data)
-    if "" in photos.labels:
-        loose = photos.paths[photos.labels.index("")]
-        raise DeconvnetError(
-            f"{photos.root} has photos outside of class folders, such as {loose}, and nothing says what they show: sort "
-            "them into one folder per class, called by its WordNet id."
-        )
+    refuse_loose_photos(photos)
     return photos
 
 

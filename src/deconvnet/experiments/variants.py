@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-import torch
-
+from deconvnet.networks.architecture import without_weights
 from deconvnet.networks.catalogue import untrained
 
 
@@ -69,7 +68,7 @@ def size(variant: Variant, options: Mapping[str, Any] | None = None) -> Size:
 
     Raises `UsageError` for options that its network does not have.
     """
-    with torch.device("meta"):
+    with without_weights():
         net = untrained(variant.network, {**(options or {}), **variant.options})
         layers = net.layers
     parameters = dict(net.module.named_parameters())

@@ -1,15 +1,16 @@
 """Batches of photos as tensors, decoded ahead by threads, all of one size whatever is broken or left over."""
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from deconvnet.images.ahead import made_ahead
 from deconvnet.images.decode import UnreadableImage
 from deconvnet.images.photos import Photos
 
@@ -50,16 +51,9 @@ def batches(
         except UnreadableImage as error:
             return str(error)
 
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        ahead = deque([pool.submit(read, index) for index in group] for group in groups[:3])
-        try:
-            for number, group in enumerate(groups):
-                results = [future.result() for future in ahead.popleft()]
-                if number + 3 < len(groups):
-                    ahead.append([pool.submit(read, index) for index in groups[number + 3]])
-                yield _assemble(results, group, batch_size)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with closing(made_ahead(read, order, workers or min(8, os.cpu_count() or 1), 3 * batch_size)) as results:
+        for group in groups:
+            yield _assemble(list(islice(results, len(group))), group, batch_size)
 
 
 def _assemble(results: list[Tensor | str], indices: Sequence[int], batch_size: int) -> Batch:

@@ -22,15 +22,20 @@ def named_classes(folders: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple((folder, names.get(folder, folder)) for folder in folders)
 
 
+def refuse_loose_photos(photos: Photos) -> None:
+    """Raise `DeconvnetError` unless all photos lie in class folders."""
+    if "" in photos.labels:
+        loose = photos.paths[photos.labels.index("")]
+        raise DeconvnetError(
+            f"{photos.root} has photos outside of class folders, such as {loose}, and nothing says what they show: sort "
+            "them into one folder per class, called by its WordNet id if it is one of ImageNet's."
+        )
+
+
 def refuse_different_classes(train: Photos, val: Photos) -> None:
     """Raise `DeconvnetError` unless all photos of both sets lie in class folders, and in the same ones."""
     for photos in (train, val):
-        if "" in photos.labels:
-            loose = photos.paths[photos.labels.index("")]
-            raise DeconvnetError(
-                f"{photos.root} has photos outside of class folders, such as {loose}, and nothing says what they show: sort "
-                "them into one folder per class."
-            )
+        refuse_loose_photos(photos)
     for one, other in ((train, val), (val, train)):
         if lacking := sorted(set(one.classes) - set(other.classes)):
             raise DeconvnetError(

@@ -3,15 +3,15 @@
 import os
 import shutil
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from deconvnet.errors import DeconvnetError
 from deconvnet.files import locked, refuse_existing
+from deconvnet.images.ahead import made_ahead
 from deconvnet.images.decode import UnreadableImage
 from deconvnet.images.packed import MANIFEST, PIXELS, PackedPhotos, open_packed
 from deconvnet.images.packing import Done, PixelFile, same_work, work_done, write_tables
@@ -78,8 +78,12 @@ def _pack(sets: Mapping[str, Photos], work: Path, out: Path, workers: int | None
 def _pack_set(photos: Photos, file: PixelFile, state: Path, title: str, workers: int | None, progress: bool) -> None:
     done = Done.load(state, len(photos))
     due = time.monotonic() + SAVE_EVERY
-    with file, bar(title, len(photos), progress, done.count) as advance:
-        for result in _squares(photos, done.count, workers):
+    with (
+        file,
+        bar(title, len(photos), progress, done.count) as advance,
+        closing(_squares(photos, done.count, workers)) as results,
+    ):
+        for result in results:
             file.write(done.count, result if isinstance(result, np.ndarray) else None)
             done.add(result)
             advance(1)
@@ -91,7 +95,7 @@ def _pack_set(photos: Photos, file: PixelFile, state: Path, title: str, workers:
         write_tables(file.path.parent, photos, done)
 
 
-def _squares(photos: Photos, start: int, workers: int | None) -> Iterator[np.ndarray | str]:
+def _squares(photos: Photos, start: int, workers: int | None) -> Generator[np.ndarray | str]:
     """The squares of photos from number `start` on, or the reasons why they cannot be read; decoded ahead."""
 
     def read(index: int) -> np.ndarray | str:
@@ -103,14 +107,4 @@ def _squares(photos: Photos, start: int, workers: int | None) -> Iterator[np.nda
             return str(error)
 
     threads = workers or os.cpu_count() or 1
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            ahead: deque[Future[np.ndarray | str]] = deque()
-            for index in range(start, len(photos)):
-                ahead.append(pool.submit(read, index))
-                if len(ahead) > _AHEAD * threads:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return made_ahead(read, range(start, len(photos)), threads, _AHEAD * threads)

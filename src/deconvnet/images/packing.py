@@ -30,21 +30,23 @@ def same_work(work: Path, sets: Mapping[str, Photos]) -> None:
     """Begin in the folder `work`, or see that the same was begun there. Raises `DeconvnetError` if other work was done."""
     record = work / "work.json"
     content = json.dumps({"format": FORMAT, "photos": {name: photos.digest for name, photos in sets.items()}}).encode()
-    if record.exists() and record.read_bytes() == content:
+    same = record.exists() and record.read_bytes() == content
+    if same and work_done(work):
         return
     if work_done(work):
         raise DeconvnetError(
             f"{work} holds an unfinished packed set of other photos, or of these before they were changed: finish it with "
             "the command that began it, or remove that folder."
         )
-    if (work / "packed").exists():
-        shutil.rmtree(work / "packed")
+    for left in work.glob("done*.npz"):
+        left.unlink()
+    shutil.rmtree(work / "packed", ignore_errors=True)
     write_whole(record, content)
 
 
 def work_done(work: Path) -> bool:
-    """Whether there is anything in the folder `work` to go on with."""
-    return any(work.glob("done*.npz"))
+    """Whether there is anything in the folder `work` to go on with. (When all is done its pixels go first.)"""
+    return (work / "packed").is_dir() and any(work.glob("done*.npz"))
 
 
 class PixelFile:

@@ -52,7 +52,7 @@ def central_crop(squares: np.ndarray, crop: int) -> np.ndarray:
 
 
 def random_crops(squares: np.ndarray, crop: int, numbers: np.ndarray) -> np.ndarray:
-    """A crop of each of (N, S, S, 3), every second one mirrored, as (N, crop, crop, 3).
+    """A crop of each of (N, S, S, 3), each mirrored with a probability of one half, as (N, crop, crop, 3).
 
     `numbers` are N random ones of 64 bits (uint64), which decide where: equal numbers make equal crops.
     """

@@ -1,6 +1,7 @@
 """What is known of one kind of network before any weights are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,10 +44,17 @@ class Architecture:
         return self.preprocessing.crop
 
 
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Modules that are built here are on the meta device: their weights have shapes, but take neither memory nor time."""
+    with torch.device("meta"), _NoDraws():
+        yield
+
+
 def build_empty(build: Callable[[Any], nn.Module], options: Any) -> nn.Module:
-    """A module on the meta device: no memory and no time for weights that are replaced at once, or never needed."""
+    """A module on the meta device, for weights that are replaced at once, or never needed."""
     try:
-        with torch.device("meta"), _NoDraws():
+        with without_weights():
             return build(options)
     except NotImplementedError:  # torchvision's RegNets compute their widths with tensors
         with torch.random.fork_rng(devices=[]):

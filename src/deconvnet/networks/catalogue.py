@@ -191,10 +191,10 @@ def _empty(name: str, architecture: Architecture) -> Network:
 def untrained(name: str, options: Mapping[str, Any] | None = None) -> Network:
     """A network with the weights that its module's constructor draws, and with `options` that differ from its defaults.
 
-    Raises `UsageError` for options that it does not have.
+    Raises `UsageError` for an unknown name, `DeconvnetError` for options that it does not have.
     """
     architecture = _architecture(name)
-    chosen = _options(architecture, options or {}, f"The options of {name}")
+    chosen = _options(architecture, options or {}, name)
     module, classes = architecture.build(chosen).eval(), int(chosen.classes)
     return Network(
         module,

@@ -1,13 +1,11 @@
 """Local contrast normalisation across feature maps (Krizhevsky et al. 2012, section 3.3)."""
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.overrides import has_torch_function_unary
 
 from deconvnet.errors import UsageError
@@ -54,7 +52,7 @@ class ContrastNorm(nn.Module):
 
 
 def contrast_norm(x: Tensor, constants: ContrastConstants) -> Tensor:
-    """`F.local_response_norm` of (N, C, H, W), as exact and several times as fast, differentiable once.
+    """`F.local_response_norm` of (N, C, H, W), as exact and several times as fast.
 
     With the maps in the last dimension, Σ_j is a product with a matrix that has ones around its diagonal. Computed in
     float32 (float64 for float64) whatever `x` is, and given back in its type, in channels_last.
@@ -65,27 +63,33 @@ def contrast_norm(x: Tensor, constants: ContrastConstants) -> Tensor:
 
 
 class _Banded(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, constants: ContrastConstants) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.constants = constants
+    def forward(x: Tensor, constants: ContrastConstants) -> Tensor:
         rows = _rows(x)
-        output = torch.empty_like(rows)
-        band = _band(rows.shape[1], constants, _precision(x), x.device)
+        output = rows.new_empty(rows.shape)
+        band = _band(rows, constants)
         for part, out in zip(_parts(rows), _parts(output), strict=True):
             a = part.to(band.dtype)
             out.copy_(_power(_scale(a, band, constants), constants.beta).mul_(a))
         return _maps(output, x)
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ContrastConstants], output: Tensor) -> None:
+        x, ctx.constants = inputs
+        ctx.save_for_backward(x)
+
+    @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """g_i / s_i^beta − 2 beta alpha/n · a_i · Σ_j g_j a_j / s_j^(beta+1), j over the maps that have i around them."""
         (x,) = ctx.saved_tensors
         constants: ContrastConstants = ctx.constants
+        if torch.is_grad_enabled():  # this gradient is to be differentiated in turn
+            return torch.func.vjp(lambda x: _in_whole(x, constants), x)[1](gradient)[0], None
         rows, gradients = _rows(x), _rows(gradient)
-        output = torch.empty_like(rows)
-        band = _band(rows.shape[1], constants, _precision(x), x.device)
+        output = rows.new_empty(rows.shape)
+        band = _band(rows, constants)
         for part, g, out in zip(_parts(rows), _parts(gradients), _parts(output), strict=True):
             a = part.to(band.dtype)
             scale = _scale(a, band, constants)
@@ -113,13 +117,11 @@ def _precision(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-@cache
-def _band(maps: int, constants: ContrastConstants, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _band(rows: Tensor, constants: ContrastConstants) -> Tensor:
     """(C, C): row j, column i is alpha/n if map j is among the n around map i."""
-    number = torch.arange(maps, device=device)
-    before = number[None] - number[:, None]  # by how much j comes before i
-    near = (before <= constants.n // 2) & (before >= -((constants.n - 1) // 2))
-    return near.to(dtype) * (constants.alpha / constants.n)
+    maps, n = rows.shape[1], constants.n
+    filled = torch.full((maps, maps), constants.alpha / n, dtype=_precision(rows), device=rows.device)
+    return filled.tril_(n // 2).triu_(-((n - 1) // 2))
 
 
 def _scale(a: Tensor, band: Tensor, constants: ContrastConstants) -> Tensor:

@@ -18,7 +18,7 @@ def initialise_he(module: nn.Module) -> None:
 
     The first layer and the last start from N(0, 0.01²). The last, so that at first all classes are about equally probable;
     the first, because what it starts from is never forgotten, and of He's size it would still be noise to look at when
-    training ends. Inputs have to be larger in turn, of a standard deviation of about 7.
+    training ends. Inputs have to be larger in turn, of a standard deviation of about 3.
     """
     layers = list(_layers(module))
     for layer in layers:
@@ -31,6 +31,5 @@ def initialise_he(module: nn.Module) -> None:
 
 def _layers(module: nn.Module) -> Iterator[nn.Conv2d | nn.Linear]:
     for part in module.modules():
-        # On the meta device there is nothing to draw, and drawing would import torch's compiler, which takes seconds.
-        if isinstance(part, nn.Conv2d | nn.Linear) and not part.weight.is_meta:
+        if isinstance(part, nn.Conv2d | nn.Linear):
             yield part

@@ -7,13 +7,14 @@ TOML file. Nothing is unpickled but tensors and plain values.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from deconvnet.errors import DeconvnetError, UsageError
@@ -143,5 +144,8 @@ def save_weights(network: Network, file: Path, dtype: torch.dtype = torch.float3
     state = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in module.state_dict().items()}
     if network.preprocessing.mean.shape[-1] > 1:
         state[_MEAN_IMAGE] = network.preprocessing.mean.contiguous()
-    with replacing(file, ".safetensors") as beside:
-        save_file(state, beside, {"deconvnet": json.dumps(description)})
+    content = save(state, {"deconvnet": json.dumps(description)})  # `save_file` makes a file that only its owner can read
+    with replacing(file, ".safetensors") as beside, beside.open("wb") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())

@@ -1,7 +1,6 @@
 """Photos as the batches that training and validation take, made ahead by threads; a packed set or a folder alike."""
 
-from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,14 @@ from torch import Tensor
 
 from deconvnet.errors import DeconvnetError
 from deconvnet.images import PackedPhotos, Photos, UnreadableImage, find_photos
+from deconvnet.images.ahead import made_ahead
 from deconvnet.images.classes import refuse_different_classes
 from deconvnet.images.views import SQUARE, central_crop, random_crops, square
 from deconvnet.processes import Processes
 from deconvnet.progress import bar
 from deconvnet.training.order import crop_numbers, epoch_order
 
-#: Batches made ahead.
+#: Batches made ahead, by one thread, while the photos of each are decoded by many.
 _AHEAD = 3
 
 
@@ -92,12 +92,21 @@ def squares(photos: Photos, indices: np.ndarray, pool: ThreadPoolExecutor) -> np
     return np.stack(list(pool.map(read, indices.tolist())))
 
 
+def first_look(data: TrainingData, pool: ThreadPoolExecutor, progress: bool) -> np.ndarray:
+    """The mean image of the photos to learn from. Those to judge by are read too, so that one that cannot be read is met now
+    and not after an epoch; raises as `squares` does.
+    """
+    if not isinstance(data.val, PackedPhotos):
+        mean_image(data.val, pool, progress)
+    return mean_image(data.train, pool, progress)
+
+
 def mean_image(photos: Photos, pool: ThreadPoolExecutor, progress: bool) -> np.ndarray:
     """The per-pixel mean of all photos' squares, (256, 256, 3) float32, 0 to 255."""
     if isinstance(photos, PackedPhotos):
         return photos.mean
     sums = np.zeros((SQUARE, SQUARE, 3), np.uint64)
-    with bar("mean image", len(photos), progress) as advance:
+    with bar(f"reading {photos.root.name}", len(photos), progress) as advance:
         for start in range(0, len(photos), 256):
             indices = np.arange(start, min(start + 256, len(photos)))
             sums += squares(photos, indices, pool).sum(axis=0, dtype=np.uint64)
@@ -130,7 +139,7 @@ def training_batches(
         examples = Examples(torch.from_numpy(pixels), torch.from_numpy(labels[chosen]))
         return examples.pinned() if device.type == "cuda" else examples
 
-    return _ahead(make, range(start, len(order) // batch_size))
+    return made_ahead(make, range(start, len(order) // batch_size), 1, _AHEAD)
 
 
 def validation_batches(
@@ -146,17 +155,4 @@ def validation_batches(
         pixels = np.ascontiguousarray(central_crop(squares(data.val, chosen, pool), crop))
         return Examples(torch.from_numpy(pixels), torch.from_numpy(labels[chosen]))
 
-    return _ahead(make, range(-(-len(mine) // size)))
-
-
-def _ahead(make: Callable[[int], Examples], wanted: range) -> Generator[Examples]:
-    with ThreadPoolExecutor(1) as maker:
-        ahead = deque(maker.submit(make, number) for number in wanted[:_AHEAD])
-        try:
-            for number in range(len(wanted)):
-                examples = ahead.popleft().result()
-                if number + _AHEAD < len(wanted):
-                    ahead.append(maker.submit(make, wanted[number + _AHEAD]))
-                yield examples
-        finally:
-            maker.shutdown(cancel_futures=True)
+    return made_ahead(make, range(-(-len(mine) // size)), 1, _AHEAD)

@@ -19,7 +19,7 @@ def check_loss(loss: float, step: int, classes: int, recipe: Recipe, at: Progres
     """
     lower = f"with a learning_rate below {recipe.learning_rate:g}"
     if recipe.initial == "normal":
-        lower += ', or with initial = "he" and deviation = 8.0'
+        lower += ', or with initial = "he" and deviation = 20.0'
     advice = f"try a recipe {lower}, in another --out"
     if not math.isfinite(loss):
         raise Hopeless(f"The loss of step {step} is {loss}, so training has diverged: {advice}.")

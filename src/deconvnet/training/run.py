@@ -71,52 +71,68 @@ def open_run(folder: Path, key: Mapping[str, Any], processes: Processes) -> Iter
     """Begin a run in a new or empty folder, or go on with the one in it. `key` is all that decides what it computes.
 
     An error that leaves work behind says so in a note. Raises `DeconvnetError` if the folder holds a run with another key
-    or anything else, or is in use.
+    (unless that has not made a step yet) or anything else, or is in use.
     """
     if not processes.first:
         yield Run(folder)
         return
-    try:
-        strange = folder.exists() and not (folder / "run.json").exists() and set(os.listdir(folder)) - _BEFORE_A_RUN
-    except OSError as error:
-        raise DeconvnetError(f"{folder} cannot be opened: {error.strerror or error}.") from None
-    if strange:
+    if not (folder / "run.json").exists() and _has_more_than_a_beginning(folder):
         raise DeconvnetError(f"{folder} exists already and is no training run: choose another --out.")
     with locked(folder / ".lock", f"Another process is training in {folder}: wait for it, or choose another --out."):
-        _check(folder / "run.json", key)
+        _begin_or_go_on(folder, key)
         for left in [*folder.glob(".*.partial*"), *folder.glob("snapshots/.*.partial*")]:  # by what was killed
             left.unlink(missing_ok=True)
         try:
             yield Run(folder)
         except BaseException as error:
-            if not isinstance(error, Hopeless):
+            if not isinstance(error, Hopeless) and _has_more_than_a_beginning(folder):
                 error.add_note(f"What is done so far is kept in {folder}: the same command goes on with it.")
             raise
 
 
-#: What a run that was killed as it began has left.
-_BEFORE_A_RUN = {".lock", ".run.partial.json"}
+#: What is in a run's folder before the first step: nothing that another run may not take the place of.
+_BEGINNING = {".lock", ".run.partial.json", "run.json", ".mean.partial.npy", "mean.npy"}
 
 
-def _check(file: Path, key: Mapping[str, Any]) -> None:
-    if not file.exists():
-        made_with = {"deconvnet": deconvnet.__version__, "torch": torch.__version__, "python": platform.python_version()}
-        content = {"format": FORMAT, **key, "made_with": made_with}
-        write_whole(file, json.dumps(content, indent=1, ensure_ascii=False).encode())
-        return
+def _has_more_than_a_beginning(folder: Path) -> bool:
+    try:
+        return folder.exists() and bool(set(os.listdir(folder)) - _BEGINNING)
+    except NotADirectoryError:
+        raise DeconvnetError(f"{folder} is a file: choose another --out.") from None
+    except OSError as error:
+        raise DeconvnetError(f"{folder} cannot be opened: {error.strerror or error}.") from None
+
+
+def _begin_or_go_on(folder: Path, key: Mapping[str, Any]) -> None:
+    file = folder / "run.json"
+    if file.exists():
+        problem = _problem(file, key)
+        if not problem:
+            return
+        if _has_more_than_a_beginning(folder):
+            raise DeconvnetError(problem)
+        (folder / "mean.npy").unlink(missing_ok=True)  # of other photos, perhaps
+    made_with = {"deconvnet": deconvnet.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    content = {"format": FORMAT, **key, "made_with": made_with}
+    write_whole(file, json.dumps(content, indent=1, ensure_ascii=False).encode())
+
+
+def _problem(file: Path, key: Mapping[str, Any]) -> str:
+    """Why the run that `file` describes is not the one with this key; empty if it is."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         found = found if found["format"] == FORMAT else {}
     except (OSError, ValueError, KeyError, TypeError):
         found = {}
     if not found:
-        raise DeconvnetError(f"{file} is damaged or of another version: choose another --out.")
+        return f"{file} is damaged or of another version: choose another --out."
     for name, value in json.loads(json.dumps(key)).items():
         if (other := found.get(name)) != value:
-            raise DeconvnetError(
+            return (
                 f"{file.parent} holds a run with another {_difference(name, other, value)}: go on with the command that "
                 "began it, or choose another --out."
             )
+    return ""
 
 
 def _difference(name: str, found: Any, wanted: Any) -> str:

@@ -10,7 +10,7 @@ from deconvnet.errors import UsageError
 from deconvnet.memory import keep_freed_memory
 from deconvnet.processes import Processes
 from deconvnet.training.begin import prepared, untrained_network
-from deconvnet.training.data import mean_image, open_data
+from deconvnet.training.data import first_look, open_data
 from deconvnet.training.loop import fit
 from deconvnet.training.recipe import Recipe, read_recipe
 from deconvnet.training.run import open_run
@@ -60,6 +60,6 @@ def train(
     ):
         (finished,) = processes.total(processes.first and run.weights.exists())
         if not finished:
-            mean = run.mean(lambda: mean_image(sets.train, pool, show), processes)
+            mean = run.mean(lambda: first_look(sets, pool, show), processes)
             fit(prepared(net, sets.classes, mean, recipe).to(device), sets, recipe, seed, run, processes, pool, show)
     return run.weights

@@ -1,0 +1,115 @@
+"""How fast a training step is, and how long the paper's 70 epochs of ImageNet would then take.
+
+    python benchmarks/training.py [--device cuda] [--networks zfnet] [--recipes paper,fast] [--steps 10]
+
+Whole steps of full-size networks (1,000 classes, 4,096 units in fc6 and fc7) on random pixels: normalising, forward,
+backward, update and filter renormalisation, as `deconvnet.training.loop` makes them, without reading photos. Each network
+and recipe is measured in a process of its own, after two steps that do not count. `train` keeps freed memory on CPUs
+(`deconvnet.memory`); `--no-kept` measures without.
+"""
+
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from deconvnet.images import imagenet_classes
+from deconvnet.memory import keep_freed_memory
+from deconvnet.training import read_recipe
+from deconvnet.training.begin import prepared, untrained_network
+from deconvnet.training.data import Examples
+from deconvnet.training.normalise import Normalise
+from deconvnet.training.renormalise import renormalise
+
+RESULTS = Path(__file__).parent / "results"
+IMAGENET, EPOCHS = 1_281_167, 70
+
+
+def measure(network: str, recipe_name: str, device_name: str, steps: int, kept: bool, answers: Any) -> None:
+    """Puts the seconds that each step took."""
+    if kept:
+        keep_freed_memory()
+    recipe, device = read_recipe(recipe_name), torch.device(device_name)
+    mean = np.full((256, 256, 3), 116, np.float32)
+    classes = tuple(wordnet for wordnet, _ in imagenet_classes())
+    net = prepared(untrained_network(network, len(classes), recipe, recipe_name, 0), classes, mean, recipe).to(device)
+    module = net.module.train()
+    if recipe.channels_last:
+        module.to(memory_format=torch.channels_last)
+    optimiser = torch.optim.SGD(module.parameters(), 1e-4, recipe.momentum, weight_decay=recipe.weight_decay)
+    normalise, crop, batch = Normalise(net.preprocessing, recipe, device), net.preprocessing.crop, recipe.batch_size
+    examples = Examples(
+        torch.randint(0, 256, (batch, crop, crop, 3), dtype=torch.uint8), torch.randint(0, len(classes), (batch,))
+    )
+    seconds = []
+    for _ in range(steps + 2):
+        start = time.perf_counter()
+        inputs, targets = normalise(examples)
+        with normalise.autocast():
+            logits = module(inputs).float()
+        loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        renormalise(module, recipe.largest_rms)
+        float(loss.detach())  # as the loop does: a GPU is waited for
+        seconds.append(time.perf_counter() - start)
+    answers.put({"batch": batch, "seconds": seconds[2:]})
+
+
+def main(
+    networks: Annotated[str, typer.Option(help="Networks to measure.")] = "alexnet2012,zfnet",
+    recipes: Annotated[str, typer.Option(help="Recipes to measure them with.")] = "paper,fast",
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    steps: Annotated[int, typer.Option(min=1, help="Steps that are timed.")] = 10,
+    kept: Annotated[bool, typer.Option(help="Keep freed memory.")] = True,
+    out: Annotated[Path, typer.Option(help="Where the results go, as JSON.")] = RESULTS / "training.json",
+) -> None:
+    spawn, rows = multiprocessing.get_context("spawn"), []
+    table = Table("network", "recipe", "photos per second", f"{EPOCHS} epochs of ImageNet")
+    for network in networks.split(","):
+        for recipe in recipes.split(","):
+            answers = spawn.Queue()
+            process = spawn.Process(target=measure, args=(network, recipe, device, steps, kept, answers))
+            process.start()
+            found = answers.get()
+            process.join()
+            rates = [found["batch"] / seconds for seconds in found["seconds"]]
+            rate = statistics.median(rates)
+            days = EPOCHS * IMAGENET / rate / 86_400
+            rows.append(
+                {
+                    "network": network,
+                    "recipe": recipe,
+                    "batch": found["batch"],
+                    "steps": steps,
+                    "photos_per_second": {"median": rate, "lowest": min(rates), "highest": max(rates)},
+                    "days_for_70_epochs_of_imagenet": days,
+                }
+            )
+            long = f"{days:.1f} days" if days >= 2 else f"{days * 24:.1f} hours"
+            table.add_row(network, recipe, f"{rate:.1f} ({min(rates):.1f} to {max(rates):.1f})", long)
+    Console().print(table)
+    hardware = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
+    about = {
+        "device": f"{device}: {hardware}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "kept_freed_memory": kept,
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
