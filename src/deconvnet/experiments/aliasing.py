@@ -1,0 +1,105 @@
+"""How much of a unit's answer falls between the steps of its stride (section 4.1: "aliasing artifacts" of stride 4)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from deconvnet.errors import DeconvnetError
+from deconvnet.images import Photos, batches
+from deconvnet.images.views import central_view
+from deconvnet.networks import Network
+from deconvnet.tracing import Layer
+
+#: A unit whose variance is a smaller share of its mean square answers the same everywhere, but for rounding.
+_CONSTANT = 1e-10
+
+
+def aliasing(
+    network: Network, photos: Photos, indices: Sequence[int], layers: Sequence[str], workers: int | None = None
+) -> dict[str, Tensor]:
+    """The aliased share of each unit's answers to the photos of `indices`, (units,) float64 from 0 to 1 for each layer.
+
+    A layer whose maps have one place for every j pixels sees a photo anew only when that moves by j. So the photo is moved
+    by 0, 1 … j−1 pixels, along rows and along columns; the maps found at these shifts, put between each other, are
+    the unit's answer r at every pixel. Sampling theory says which part of it a map with steps of j cannot hold: what varies
+    faster than half a cycle for each step, and comes out as a false, slower pattern. With r̂ the spectrum of r (without
+    its mean, in a Hann window) along the axis that was moved,
+
+        A = Σ_{|f| > 1/2j} |r̂(f)|² / Σ_f |r̂(f)|²
+
+    over all lines of the maps, both axes and all photos together. With j = 1 nothing can be aliased: 0. An answer
+    without any structure has 1 − 1/j. Zhang 2019 ("Making convolutional networks shift-invariant again") traces the lack of
+    shift-invariance of networks to this. Places whose receptive fields reach beyond the border do not count, as the border
+    does not move. NaN for a unit that answers the same everywhere (a dead one), and for all of a layer that has no two such
+    places side by side.
+
+    Raises `DeconvnetError` if no photo can be read.
+    """
+    found = {name: _Sums(network.layer(name)) for name in layers}
+    steps = max((jump for sums in found.values() for jump in sums.jumps), default=1)
+    crop = network.preprocessing.crop
+    side = crop + steps - 1
+
+    def larger(photo: Image.Image) -> Tensor:
+        """A view that leaves room to move in: (side, side, 3) uint8."""
+        resize = max(network.preprocessing.resize, side)
+        return torch.from_numpy(np.array(central_view(photo, resize, side, network.preprocessing.interpolation)))
+
+    read = 0
+    for batch in batches(photos, larger, 1, workers, indices):
+        for pixels in batch.inputs[batch.rows]:
+            read += 1
+            for axis in (0, 1):
+                views = torch.stack([pixels.narrow(axis, shift, crop).narrow(1 - axis, 0, crop) for shift in range(steps)])
+                with torch.inference_mode():
+                    network.observe(
+                        network.preprocessing.normalise(views),
+                        layers,
+                        lambda name, maps, axis=axis: found[name].add(maps, axis),  # type: ignore[misc]
+                    )
+    if not read:
+        raise DeconvnetError(f"None of {len(indices)} photos in {photos.root} can be read.")
+    return {name: sums.share() for name, sums in found.items()}
+
+
+class _Sums:
+    """Spectral energy of one layer's units so far: aliased, of all that varies, and with the mean."""
+
+    def __init__(self, layer: Layer) -> None:
+        self.jumps = layer.field.rows.jump, layer.field.columns.jump
+        self.inside = [
+            [
+                place
+                for place in range(count)
+                if field.start + place * field.jump >= 0 and field.start + place * field.jump + field.size <= length
+            ]
+            for field, count, length in (
+                (layer.field.rows, layer.map_size[0], layer.field.height),
+                (layer.field.columns, layer.map_size[1], layer.field.width),
+            )
+        ]
+        self.energy = torch.zeros(3, layer.units, dtype=torch.float64)
+
+    def add(self, maps: Tensor, axis: int) -> None:
+        """Take in the maps (shifts, units, rows, columns) of one photo moved along an axis."""
+        jump, places = self.jumps[axis], self.inside[axis]
+        if jump == 0 or len(places) < 2:
+            return
+        across = self.inside[1 - axis] or list(range(maps.shape[3 - axis]))
+        lines = maps[:jump].cpu().double().movedim(2 + axis, 3)[:, :, across][..., places]  # (jump, units, lines, places)
+        answer = lines.permute(1, 2, 3, 0).flatten(2)  # (units, lines, pixels)
+        length = answer.shape[2]
+        window = torch.hann_window(length + 2, periodic=False, dtype=torch.float64)[1:-1]
+        power = torch.fft.rfft((answer - answer.mean(dim=2, keepdim=True)) * window).abs().square()
+        power[..., 1 : (length + 1) // 2] *= 2  # the negative frequencies
+        aliased = torch.arange(power.shape[2]) * 2 * jump > length
+        self.energy[0] += power[..., aliased].sum(dim=(1, 2))
+        self.energy[1] += power.sum(dim=(1, 2))
+        self.energy[2] += (torch.fft.rfft(answer * window).abs().square()).sum(dim=(1, 2))
+
+    def share(self) -> Tensor:
+        aliased, all_that_varies, whole = self.energy
+        return (aliased / all_that_varies).where(all_that_varies > _CONSTANT * whole, torch.nan)
