@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from deconvnet import DeconvnetError, cli, mine, project
+from deconvnet import DeconvnetError, UsageError, cli, mine, project
 from deconvnet.experiments import compare as compare_module
 from deconvnet.experiments.compare import compare, write_comparison
 from deconvnet.experiments.findings import findings
@@ -95,6 +95,60 @@ def test_one_photo_one_unit_and_a_layer_that_is_dead(small_network, tmp_path):
     for figure in result.figures().values():
         figure.savefig("/dev/null", format="png")
     json.dumps(result.as_json(), allow_nan=False)
+    said = " ".join(finding.here for finding in result.findings)
+    assert "1 of 1 in dead" in said
+    assert "inf" not in said
+    assert "nan" not in said
+
+
+def test_networks_of_one_name_are_told_apart_by_their_weights(photo_folder):
+    """As two trainings of one network, with and without renormalisation, are called alike."""
+
+    def trained(seed):
+        torch.manual_seed(seed)
+        module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+        return Network(module, torchvision_preprocessing(32, 32), name="net", weights="2 classes", classifies=False)
+
+    networks = trained(0), trained(1)
+    result = compare(*networks, photo_folder, units=1)
+    assert [side.network for side in result.sides] == [f"net (2 classes) {network.digest[:8]}" for network in networks]
+    assert all(side.network in result.findings[0].here for side in result.sides)
+
+
+def test_batch_normalisation_hides_how_strong_filters_are(small_network, photo_folder):
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()
+    ).eval()
+    with torch.no_grad():
+        module[0].weight[1] = 1e-6 * module[0].weight[0]
+    normed = Network(module, torchvision_preprocessing(32, 32), name="normed", layer_names=["a", "b"], classifies=False)
+    result = compare(normed, small_network, photo_folder, units=1)
+    layer = result.sides[0].layers["a"]
+    assert layer.rms is layer.faint is None
+    assert layer.duplicates.tolist() == [True, True, False, False]
+    assert not any("faint" in finding.here and "active" in finding.here for finding in result.findings)
+    assert not any("RMS" in finding.here for finding in result.findings)
+
+
+def test_many_layers_and_odd_names_can_be_drawn(small_network, photo_folder):
+    parts = [nn.Conv2d(3, 2, (3, 5)), nn.ReLU()]
+    for _ in range(30):
+        parts += [nn.Conv2d(2, 2, 1), nn.ReLU()]
+    deep = Network(
+        nn.Sequential(*parts).eval(), torchvision_preprocessing(32, 32), name="a$\\b$", weights="x^$_", classifies=False
+    )
+    for figure in compare(deep, small_network, photo_folder, units=1).figures().values():
+        figure.savefig("/dev/null", format="png")
+
+
+def test_what_cannot_be_compared_is_refused_before_anything_is_mined(small_network, photo_folder, monkeypatch):
+    monkeypatch.setattr(compare_module, "mine", None)
+    silu = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.SiLU(), nn.Conv2d(4, 4, 3), nn.ReLU()).eval()
+    smooth = Network(silu, torchvision_preprocessing(32, 32), name="smooth")
+    with pytest.raises(DeconvnetError, match="silu"):
+        compare(small_network, smooth, photo_folder)
+    with pytest.raises(UsageError, match="0 units cannot be shown"):
+        compare(small_network, small_network, photo_folder, units=0)
 
 
 def test_without_filters_there_is_no_sheet(small_network, photo_folder):
@@ -103,6 +157,7 @@ def test_without_filters_there_is_no_sheet(small_network, photo_folder):
     result = compare(odd, small_network, photo_folder, units=2)
     assert set(result.figures()) == {"blocks", "measures"}
     assert result.sides[0].second == "only"
+    assert not any("second layer" in finding.here for finding in result.findings)
     assert result.as_json()["networks"][0]["first_layer"] is None
 
 
@@ -131,7 +186,7 @@ def side(name, *, middle=0, dead=0, copies=0, aliased=0.1, dominant=1.0, units=5
     )
     spectra = Spectra(bands, torch.zeros(units).double(), torch.full((units, 3), 1 / 3).double())
     layers = {"conv1": measures, "conv2": replace(measures, aliasing=torch.full((units,), torch.nan).double())}
-    return Side(f"{name} (somebody's)", "", layers, None, spectra, "conv2", [])
+    return Side(f"{name} (somebody's)", "", layers, torch.zeros(units, 3, 11, 11), spectra, "conv2", [], [])
 
 
 @pytest.mark.parametrize(
@@ -145,26 +200,43 @@ def side(name, *, middle=0, dead=0, copies=0, aliased=0.1, dominant=1.0, units=5
     ],
 )
 def test_findings_say_which_network_has_what_the_paper_reports(number, has_it, has_not, words):
-    found = findings(side("one", **has_it), side("two", **has_not))
+    found = findings((side("one", **has_it), side("two", **has_not)), 500)
     assert found[number].has == (True, False)
+    assert len(found) == 6
     assert words in found[number].here
     assert "one has the finding" in found[number].here
     assert all(finding.has in (None, (False, False)) for place, finding in enumerate(found) if place != number)
-    turned = findings(side("two", **has_not), side("one", **has_it))[number]
+    turned = findings((side("two", **has_not), side("one", **has_it)), 500)[number]
     assert turned.has == (False, True)
     assert "one has the finding" in turned.here
 
 
 def test_differences_that_may_be_chance_are_none():
-    for finding in findings(side("one", middle=10, dead=2), side("two", middle=12, dead=3))[:5]:
+    for finding in findings((side("one", middle=10, dead=2), side("two", middle=12, dead=3)), 500)[:5]:
         assert finding.has is None
-    assert "no difference beyond chance" in findings(side("one"), side("two"))[0].here
-    assert "No unit of the second layer answers" in findings(side("one"), side("two"))[4].here
+    assert "no difference beyond chance" in findings((side("one"), side("two")), 500)[0].here
+    assert "No unit of the second layer answers" in findings((side("one"), side("two")), 500)[4].here
 
 
-def test_networks_of_one_name_are_told_apart_by_their_weights():
+def test_networks_of_one_name_and_different_weights_are_called_by_both():
     one, two = side("net", dead=20), replace(side("net"), network="net (others)")
-    assert "20 of 50 in net (somebody's), 0 of 50 in net (others)" in findings(one, two)[1].here
+    assert "20 of 50 in net (somebody's), 0 of 50 in net (others)" in findings((one, two), 500)[1].here
+
+
+def test_the_network_whose_answers_are_aliased_more_has_the_finding_whatever_the_medians():
+    one, two = side("one"), side("two")
+    some = (torch.arange(50) >= 30).double()
+    one.layers["conv1"] = replace(one.layers["conv1"], aliasing=some)
+    two.layers["conv1"] = replace(two.layers["conv1"], aliasing=torch.zeros(50).double())
+    assert findings((one, two), 500)[3].has == (True, False)
+
+
+def test_faint_filters_count_as_dead_and_prefer_nothing():
+    one, two = side("one", middle=30), side("two", middle=30)
+    one.layers["conv1"] = replace(one.layers["conv1"], faint=torch.arange(50) < 30)
+    found = findings((one, two), 500)
+    assert "0 of 20 in one, 30 of 50 in two" in found[0].here
+    assert "30 of 50 in one, 0 of 50 in two" in found[1].here
 
 
 def test_a_killed_comparison_goes_on(small_network, other, photo_folder, tmp_path, monkeypatch):

@@ -100,6 +100,7 @@ def test_the_class_may_be_given(small_network, files):
         ("emet", "there is emmet."),
         ("bee", "2 classes called 'bee': pass one of n2, n3"),
         ("3", "has the classes 0 to 2, not 3"),
+        ("xyzzy", "pass its id, its name or its number"),
     ):
         with pytest.raises(UsageError, match=sentence):
             transform(network, files[:1], label)
@@ -145,3 +146,42 @@ def test_a_photo_that_cannot_be_read_is_named(small_network, photo_folder):
         transform(small_network, [photo_folder / "bee" / "broken.jpg"])
     with pytest.raises(DeconvnetError, match="There is no file"):
         transform(small_network, [photo_folder / "gone.jpg"])
+
+
+def test_a_class_is_called_by_its_name_even_if_that_is_a_number(small_network, files):
+    classes = [("", "2"), ("", "0"), ("", "1")]
+    network = Network(small_network.module, small_network.preprocessing, classes=classes)
+    result = transform(network, files[:1], "2")
+    x = network.preprocess(result.photos.read(0))[None]
+    assert result.curves["scale"].probability[0, 0].item() == pytest.approx(network.probabilities(x)[0, 0].item(), abs=1e-6)
+
+
+def test_in_half_precision_and_with_an_output_that_is_no_scores(small_network, files):
+    network = Network(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3600, 2)), torchvision_preprocessing(32, 32)
+    )
+    network.module.bfloat16()
+    assert transform(network, files[:1]).curves["scale"].last[0, 0] == 0
+    maps = Network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval(), torchvision_preprocessing(32, 32), name="maps")
+    with pytest.raises(DeconvnetError, match="maps cannot be judged"):
+        transform(maps, files[:1])
+    with pytest.raises(UsageError, match="0 photos cannot go through"):
+        transform(network, files[:1], batch_size=0)
+
+
+def test_on_the_command_line(files, tmp_path, capsys, monkeypatch):
+    from deconvnet import cli
+    from deconvnet.networks import ZFNet, ZFNetOptions, save_weights
+
+    module = ZFNet(ZFNetOptions(classes=3, middle=(6, 5, 4), hidden=8)).eval()
+    classes = [("n1", "ant"), ("n2", "bee"), ("n3", "cat")]
+    network = Network(module, torchvision_preprocessing(256, 224), name="zfnet", weights="none", classes=classes)
+    weights, out = tmp_path / "weights.safetensors", tmp_path / "out"
+    save_weights(network, weights)
+    words = ["invariance", f"zfnet:{weights}", str(files[0]), "--label", "Cat", "--out", str(out), "--device", "cpu"]
+    monkeypatch.setattr("sys.argv", ["deconvnet", *words])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert done.value.code in (0, None)
+    assert f"Wrote {out / 'invariance.png'}" in capsys.readouterr().out
+    assert json.loads((out / "invariance.json").read_text())["classes"] == ["cat"]

@@ -176,11 +176,12 @@ def test_the_filters_are_the_first_layers_weights(trunk):
     [
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)),
         nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3)),
+        nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 4, 3)),
         nn.Conv2d(3, 4, 3, dilation=2),
         nn.Conv2d(3, 6, 3, groups=3),
         nn.Sequential(nn.Flatten(), nn.Linear(432, 4)),
     ],
-    ids=["two convolutions", "two alike", "dilated", "grouped", "linear"],
+    ids=["two convolutions", "two alike", "colours first", "dilated", "grouped", "linear"],
 )
 def test_a_first_layer_that_is_no_plain_convolution_of_pixels_has_no_filters(first):
     assert Network(nn.Sequential(first, nn.ReLU()), torchvision_preprocessing(12, 12)).filters is None

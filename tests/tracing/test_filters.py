@@ -38,6 +38,23 @@ def test_a_fully_connected_layer_has_its_rows_of_weights():
     assert found(1, *parts).groups == 1
 
 
+class LessItsMean(nn.Module):
+    def forward(self, x):
+        return x - x.mean()
+
+
+def test_batch_normalisation_is_told_of():
+    conv = nn.Conv2d(3, 4, 3)
+    assert not found(0, conv, nn.ReLU()).rescaled
+    assert found(0, conv, nn.BatchNorm2d(4), nn.ReLU()).rescaled
+
+
+def test_a_product_below_is_told_of():
+    colours, conv = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 4, 3)
+    assert found(0, conv, nn.ReLU()).lowest
+    assert not found(0, colours, conv, nn.ReLU()).lowest
+
+
 @pytest.mark.parametrize(
     "parts",
     [
@@ -46,8 +63,9 @@ def test_a_fully_connected_layer_has_its_rows_of_weights():
         [nn.Conv2d(4, 8, 3), nn.GLU(dim=1), nn.ReLU()],
         [nn.Conv2d(4, 4, 3), nn.ChannelShuffle(2), nn.ReLU()],
         [nn.MaxPool2d(2), nn.ReLU()],
+        [nn.Conv2d(4, 4, 3), LessItsMean(), nn.ReLU()],
     ],
-    ids=["a sum", "another number of units", "a gate", "units in another order", "no convolution at all"],
+    ids=["a sum", "another number of units", "a gate", "units in another order", "no convolution at all", "less its mean"],
 )
 def test_what_is_not_made_by_one_product_has_none(parts):
     assert found(1, nn.Conv2d(3, 4, 3), nn.ReLU(), *parts) is None

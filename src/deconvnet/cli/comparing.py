@@ -9,6 +9,7 @@ from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
     NETWORK_HELP,
     BatchSizeOption,
+    DescriptionOption,
     DeviceOption,
     ImagesArgument,
     JsonOption,
@@ -32,6 +33,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="The new folder for pictures and comparison.json.")],
     units: Annotated[int, typer.Option(min=1, help="Units shown of each second layer.")] = 15,
     seed: Annotated[int, typer.Option(min=0, help="Decides which units and photos are drawn.")] = 0,
+    preprocessing: DescriptionOption = None,
     batch_size: BatchSizeOption = 32,
     workers: WorkersOption = None,
     device: DeviceOption = "",
@@ -41,7 +43,7 @@ def compare(
 
     If it is stopped, or killed, the same command goes on where it was.
     """
-    first, second = (load_network(name, None, device) for name in (one, other))
+    first, second = (load_network(name, preprocessing, device) for name in (one, other))
     result = write_comparison(
         out, first, second, images, units, seed=seed, batch_size=batch_size, workers=workers, progress=True
     )

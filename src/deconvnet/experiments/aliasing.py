@@ -13,7 +13,8 @@ from deconvnet.images.views import central_view
 from deconvnet.networks import Network
 from deconvnet.tracing import Layer
 
-#: A unit whose variance is a smaller share of its mean square answers the same everywhere, but for rounding.
+#: A unit whose variance is a smaller share of its mean square answers the same everywhere, but for rounding; in numbers of
+#: lower precision, the square of theirs if that is more.
 _CONSTANT = 1e-10
 
 
@@ -33,8 +34,8 @@ def aliasing(
     over all lines of the maps, both axes and all photos together. With j = 1 nothing can be aliased: 0. An answer
     without any structure has 1 − 1/j. Zhang 2019 ("Making convolutional networks shift-invariant again") traces the lack of
     shift-invariance of networks to this. Places whose receptive fields reach beyond the border do not count, as the border
-    does not move. NaN for a unit that answers the same everywhere (a dead one), and for all of a layer that has no two such
-    places side by side.
+    does not move; a mean image that is subtracted does not move either, and does count. NaN for a unit that answers the same
+    everywhere (a dead one), and for all of a layer that has no two places side by side that count.
 
     Raises `DeconvnetError` if no photo can be read.
     """
@@ -82,13 +83,14 @@ class _Sums:
             )
         ]
         self.energy = torch.zeros(3, layer.units, dtype=torch.float64)
+        self.constant = _CONSTANT
 
     def add(self, maps: Tensor, axis: int) -> None:
         """Take in the maps (shifts, units, rows, columns) of one photo moved along an axis."""
-        jump, places = self.jumps[axis], self.inside[axis]
+        jump, places, across = self.jumps[axis], self.inside[axis], self.inside[1 - axis]
         if jump == 0 or len(places) < 2:
             return
-        across = self.inside[1 - axis] or list(range(maps.shape[3 - axis]))
+        self.constant = max(_CONSTANT, torch.finfo(maps.dtype).eps ** 2)
         lines = maps[:jump].cpu().double().movedim(2 + axis, 3)[:, :, across][..., places]  # (jump, units, lines, places)
         answer = lines.permute(1, 2, 3, 0).flatten(2)  # (units, lines, pixels)
         length = answer.shape[2]
@@ -102,4 +104,4 @@ class _Sums:
 
     def share(self) -> Tensor:
         aliased, all_that_varies, whole = self.energy
-        return (aliased / all_that_varies).where(all_that_varies > _CONSTANT * whole, torch.nan)
+        return (aliased / all_that_varies).where(all_that_varies > self.constant * whole, torch.nan)

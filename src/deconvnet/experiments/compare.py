@@ -1,13 +1,16 @@
 """Make Fig. 6: mine, project and measure two networks over the same photos."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from deconvnet.atlas.project_hits import project_hits
-from deconvnet.errors import DeconvnetError
+from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.aliasing import aliasing
 from deconvnet.experiments.comparison import Comparison
 from deconvnet.experiments.filter_measures import faint, nearest, rms
@@ -15,9 +18,10 @@ from deconvnet.experiments.side import LayerMeasures, Side
 from deconvnet.experiments.spectra import spectra
 from deconvnet.experiments.writing import write_result
 from deconvnet.images import Photos, find_photos
-from deconvnet.mining import Mined, mine
+from deconvnet.mining import LayerHits, mine
 from deconvnet.networks import Network
 from deconvnet.progress import say
+from deconvnet.projection import project_each
 
 #: Photos, drawn at random, that are moved to measure aliasing.
 MOVED = 50
@@ -45,35 +49,33 @@ def compare(
     layer's filters, and on `MOVED` random photos the aliasing in the first two layers. The folder `states` keeps what was
     mined, for a killed comparison to go on.
 
-    Raises `DeconvnetError` if no photo can be read or a network has no convolutional layer.
+    Raises `DeconvnetError` if no photo can be read, or a network has no convolutional layer or none that can be projected,
+    `UsageError` for less than one unit.
     """
-    photos = find_photos(images)
-    for network in (one, other):
-        if not network.convolutional_layers:
-            raise DeconvnetError(f"{network.full_name} has no convolutional layer, so it has no filters to compare.")
-    mined: list[Mined] = []
-    for number, network in enumerate((one, other), start=1):
+    photos, random = find_photos(images), np.random.default_rng(seed)
+    networks = one, other
+    for network in networks:
+        _check(network, units)
+    found = []
+    for number, network in enumerate(networks, start=1):
         say(f"{network.full_name}:", progress)
         state = None if states is None else states / f"network-{number}.safetensors"
-        mined.append(
-            mine(
-                network,
-                photos,
-                list(network.layers),
-                state=state,
-                batch_size=batch_size,
-                workers=workers,
-                progress=progress,
-            )
-        )
-    random = np.random.default_rng(seed)
-    readable = [index for index in range(len(photos)) if not any(index in found.skipped for found in mined)]
+        layers = list(network.layers)
+        mined = mine(network, photos, layers, state=state, batch_size=batch_size, workers=workers, progress=progress)
+        active = {name: hits.statistics.active_share for name, hits in mined.layers.items()}
+        found.append((active, mined[_second(network)], mined.skipped))  # the rest may be large
+    readable = [index for index in range(len(photos)) if not any(index in skipped for _, _, skipped in found)]
+    if not readable:
+        raise DeconvnetError(f"No photo in {photos.root} can be read by both networks.")
     moved = sorted(random.choice(readable, min(MOVED, len(readable)), replace=False).tolist())
-    sides = [
-        _side(network, found, moved, units, random, batch_size, workers, progress)
-        for network, found in zip((one, other), mined, strict=True)
-    ]
-    return Comparison((sides[0], sides[1]), photos, mined[0].read, len(moved), seed)
+    sides = []
+    for network, (active, hits, _) in zip(networks, found, strict=True):
+        say(f"{network.full_name}: moving {len(moved)} photos, projecting {hits.layer.name}", progress)
+        chosen = hits.random_units(units, random)
+        sides.append(_side(network, active, hits, chosen, moved, batch_size, workers))
+    if sides[0].network == sides[1].network:
+        sides = [replace(side, network=f"{side.network} {side.sha256[:8]}") for side in sides]
+    return Comparison((sides[0], sides[1]), photos, len(photos) - len(found[0][2]), len(moved), seed)
 
 
 def write_comparison(out: Path, one: Network, other: Network, images: Path, units: int = 15, **options: Any) -> Comparison:
@@ -85,28 +87,40 @@ def write_comparison(out: Path, one: Network, other: Network, images: Path, unit
     return write_result(out, "comparison", lambda work: compare(one, other, images, units, states=work, **options))
 
 
+def _second(network: Network) -> str:
+    """The layer whose units are shown: the second convolutional one, or the only one."""
+    return network.convolutional_layers[:2][-1]
+
+
+def _check(network: Network, units: int) -> None:
+    """Say what cannot be compared before hours of mining."""
+    if not network.convolutional_layers:
+        raise DeconvnetError(f"{network.full_name} has no convolutional layer, so it has no filters to compare.")
+    if units < 1:
+        raise UsageError(f"{units} units cannot be shown: pass 1 or more.")
+    size = network.preprocessing.crop
+    project_each(network, torch.zeros(1, 3, size, size), _second(network), torch.tensor([0]))
+
+
 def _side(
     network: Network,
-    mined: Mined,
+    active: dict[str, Tensor],
+    hits: LayerHits,
+    chosen: list[int],
     moved: Sequence[int],
-    units: int,
-    random: np.random.Generator,
     batch_size: int,
     workers: int | None,
-    progress: bool,
 ) -> Side:
-    convolutional = network.convolutional_layers
-    second = convolutional[min(1, len(convolutional) - 1)]
-    say(f"{network.full_name}: moving {len(moved)} photos, projecting {second}", progress)
-    aliased = aliasing(network, mined.photos, moved, convolutional[:_MEASURED], workers)
+    aliased = aliasing(network, hits.photos, moved, network.convolutional_layers[:_MEASURED], workers)
     layers = {}
-    for name, hits in mined.layers.items():
+    for name, share in active.items():
         filters = network.layer_filters(name)
+        sized = filters is not None and not filters.rescaled
         layers[name] = LayerMeasures(
-            active_share=hits.statistics.active_share,
-            rms=None if filters is None else rms(filters),
+            active_share=share,
+            rms=rms(filters) if filters is not None and sized else None,
             nearest=None if filters is None else nearest(filters),
-            faint=None if filters is None else faint(filters),
+            faint=faint(filters) if filters is not None and sized else None,
             aliasing=aliased.get(name),
         )
     pixels = network.filters
@@ -116,10 +130,7 @@ def _side(
         layers=layers,
         filters=None if pixels is None else pixels.float().cpu(),
         spectra=None if pixels is None else spectra(pixels),
-        second=second,
-        blocks=list(
-            project_hits(
-                network, mined[second], mined[second].random_units(units, random), batch_size=batch_size, workers=workers
-            )
-        ),
+        second=hits.layer.name,
+        blocks=list(project_hits(network, hits, chosen, batch_size=batch_size, workers=workers)),
+        hits=[hits[unit] for unit in chosen],
     )

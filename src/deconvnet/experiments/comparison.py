@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from deconvnet.experiments.comparison_figures import block_figure, filter_figure, measure_figure
 from deconvnet.experiments.filter_measures import DUPLICATE, FAINT
-from deconvnet.experiments.findings import Finding, findings
+from deconvnet.experiments.findings import DOMINATES, LEVEL, Finding, findings
 from deconvnet.experiments.side import HARDLY, Side
 from deconvnet.experiments.spectra import BANDS
 from deconvnet.images import Photos
@@ -28,7 +28,7 @@ class Comparison:
     @property
     def findings(self) -> list[Finding]:
         """What section 4.1 reports of AlexNet, and which of the two has it."""
-        return findings(*self.sides)
+        return findings(self.sides, self.read)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, without the pictures."""
@@ -42,6 +42,8 @@ class Comparison:
                 "near_duplicate": DUPLICATE,
                 "faint": FAINT,
                 "hardly_active": HARDLY,
+                "dominates": DOMINATES,
+                "level": LEVEL,
             },
             "seed": self.seed,
         }
@@ -50,7 +52,7 @@ class Comparison:
         """Filter sheets, if both networks have them; the second layer's units; and the numbers of all units."""
         about = f"{self.read:,} photos, digest {self.photos.digest[:12]}; seed {self.seed}"
         found = {
-            "filters": filter_figure(self.sides),
+            "filters": filter_figure(self.sides, about),
             "blocks": block_figure(self.sides, about),
             "measures": measure_figure(self.sides, [finding.here for finding in self.findings], about),
         }

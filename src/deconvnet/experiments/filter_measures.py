@@ -5,10 +5,12 @@ from torch import Tensor
 
 from deconvnet.tracing import Filters
 
-#: Two filters are near-duplicates if the cosine between them is at least this.
+#: Two filters are near-duplicates if the cosine between them is at least this: an angle below 26 degrees, where one looks
+#: like the other. Of random filters of 100 weights and more none are so near.
 DUPLICATE = 0.9
 
-#: A filter is faint if its largest weight is below this share of the layer's largest: on a sheet with one scale it is grey.
+#: A filter is faint if its largest weight is below this share of the layer's largest: on a sheet with one scale all of it
+#: is within 13 of 255 grey levels of mid-grey, which is what looks dead in Fig. 6.
 FAINT = 0.1
 
 #: Cosines that are computed at once, in rows of the matrix of all pairs.
@@ -17,7 +19,7 @@ _ROWS = 512
 
 def rms(filters: Filters) -> Tensor:
     """(units,) the root mean square of each filter's weights: what section 3's renormalisation keeps at 0.1 or below."""
-    return filters.weights.flatten(1).double().cpu().square().mean(dim=1).sqrt()
+    return filters.weights.flatten(1).cpu().double().square().mean(dim=1).sqrt()
 
 
 def faint(filters: Filters) -> Tensor:
@@ -27,7 +29,7 @@ def faint(filters: Filters) -> Tensor:
 
     An all-zero filter is faint.
     """
-    largest = filters.weights.flatten(1).abs().amax(dim=1).double().cpu()
+    largest = filters.weights.flatten(1).abs().amax(dim=1).cpu().double()
     return (largest < FAINT * largest.max()) | (largest == 0)
 
 
@@ -39,7 +41,7 @@ def nearest(filters: Filters) -> Tensor:
     as RoyChowdhury et al. 2017 ("Reducing duplicate filters in deep neural networks") find duplicates. Filters of other
     groups see other maps, so they are no copies. NaN for an all-zero filter and for one that is alone.
     """
-    weights = filters.weights.flatten(1).double().cpu()
+    weights = filters.weights.flatten(1).cpu().double()
     length = weights.norm(dim=1, keepdim=True)
     directions = (weights / length).where(length > 0, torch.nan)
     return torch.cat([_nearest(group) for group in directions.chunk(filters.groups)])

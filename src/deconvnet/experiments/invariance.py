@@ -19,8 +19,11 @@ from deconvnet.projection.picture import in_rows
 
 _Style = Literal["-", "--", "-.", ":"]
 
-# The figure. Pixels of a transformed photo, and how many photos are shown at most; all have curves.
-_THUMBNAIL, _GAP, _PHOTOS = 96, 4, 5
+#: Photos that are pictured at most; all have curves.
+PICTURED = 5
+
+# The figure, in pixels.
+_THUMBNAIL, _GAP = 96, 4
 #: Photos that are named at most.
 _NAMED = 20
 _COLOURS = ("#3b6fb6", "#e08214", "#2a9d5c", "#b63679", "#7a5195", "#8c6d31", "#444444", "#17a2b8")
@@ -39,7 +42,7 @@ class Curves:
     probability: Tensor | None
     """(photos, values) of the photo's class; None for a trunk."""
     shown: list[np.ndarray]
-    """For each photo the pictured ones of its views (values pictured, crop, crop, 3) uint8."""
+    """For each of the first photos its pictured views (values pictured, crop, crop, 3) uint8."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -76,6 +79,8 @@ class Invariance:
             "images": {"digest": self.photos.digest, "paths": list(self.photos.paths)},
             "classes": self.classes,
             "class_given": self.given,
+            "distance": "Euclidean, of all activations of a layer scaled to length 1",
+            "vacated": "0 in the network's input: the mean",
             "findings": self.findings,
             "curves": {name: curves.as_json() for name, curves in self.curves.items()},
         }
@@ -144,7 +149,7 @@ class Invariance:
 
 def _draw_photos(axes: Axes, curves: Curves) -> None:
     """A row of transformed pictures for each of the first photos."""
-    tiles = np.concatenate(curves.shown[:_PHOTOS])
+    tiles = np.concatenate(curves.shown)
     small = np.stack([np.asarray(Image.fromarray(tile).resize((_THUMBNAIL, _THUMBNAIL))) for tile in tiles])
     values = [curves.transformation.values[number] for number in curves.transformation.pictured]
     axes.imshow(in_rows(small, len(values), gap=_GAP, background=255))
@@ -153,7 +158,7 @@ def _draw_photos(axes: Axes, curves: Curves) -> None:
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labelsize=8)
-    for number, middle in enumerate(middles[: min(len(curves.shown), _PHOTOS)]):  # which line is whose
+    for number, middle in enumerate(middles[: len(curves.shown)]):  # which line is whose
         bar = [middle - _THUMBNAIL / 2, middle + _THUMBNAIL / 2]
         axes.plot([-12, -12], bar, color=_colour(number), linestyle=_style(number), linewidth=3, clip_on=False)
     axes.set_xlabel(curves.transformation.axis, fontsize=8)
@@ -182,7 +187,7 @@ def _style(photo: int) -> _Style:
 
 
 def _reached(transformation: Transformation, distances: Tensor) -> tuple[float, float] | None:
-    """Which share of the largest distance the smallest step makes, and half of the largest step (½ if it grows in proportion).
+    """Which share of the largest distance the smallest step makes, and half of the largest (½ if it grows in proportion).
 
     All of the mean over photos; of rotations by more than half a turn the other way round. None if nothing changes.
     """

@@ -10,6 +10,7 @@ from torch import Tensor
 from deconvnet.atlas.project_hits import UnitPieces
 from deconvnet.experiments.filter_measures import DUPLICATE
 from deconvnet.experiments.spectra import BAND_NAMES, Spectra
+from deconvnet.mining import Hit
 
 #: A unit is hardly active if it is active in a smaller share of the photos.
 HARDLY = 0.01
@@ -22,11 +23,13 @@ class LayerMeasures:
     active_share: Tensor
     """(units,) the share of photos in which the unit is active anywhere."""
     rms: Tensor | None
-    """(units,) of the filters' weights; None where a layer is not made by one convolution or product, as what follows."""
+    """(units,) of the filters' weights; None where a layer is not made by one convolution or product, as what follows, or
+    where batch normalisation or the like gives each unit another strength.
+    """
     nearest: Tensor | None
     """(units,) the cosine between the filter and the one most like it, see `filter_measures.nearest`."""
     faint: Tensor | None
-    """(units,) whether the filter is next to nothing beside the layer's strongest, see `filter_measures.faint`."""
+    """(units,) whether the filter is faint beside the layer's strongest, see `filter_measures.faint`; None as `rms`."""
     aliasing: Tensor | None
     """(units,) the aliased share of its answers, see `aliasing.aliasing`; measured in the first two convolutional layers."""
 
@@ -76,7 +79,7 @@ class Side:
     """What is shown of one of the two networks."""
 
     network: str
-    """Full name."""
+    """Full name; with the beginning of `sha256` where the other network has the same."""
     sha256: str
     """Of its weights."""
     layers: dict[str, LayerMeasures]
@@ -87,9 +90,12 @@ class Side:
     """The layer of `blocks`: the second convolutional one, or the only one."""
     blocks: list[UnitPieces]
     """Projections and patches of random units of that layer, of those that are active as far as there are enough."""
+    hits: list[list[Hit]]
+    """The activations that are shown of each of these units, strongest first."""
 
     @property
     def first(self) -> str:
+        """The network's first layer."""
         return next(iter(self.layers))
 
     def as_json(self) -> dict[str, Any]:
@@ -101,14 +107,23 @@ class Side:
             "first_layer": spectra
             and {
                 "prefer": {name: int((spectra.bands == band).sum()) for band, name in enumerate(BAND_NAMES)},
-                "energy": dict(zip(BAND_NAMES, finite(spectra.energy.nanmean(dim=0)), strict=True)),
+                "energy": dict(zip(BAND_NAMES, finite(spectra.shares), strict=True)),
                 "of_each_unit": {
                     "frequency": finite(spectra.frequency),
                     "orientation": finite(spectra.orientation),
                     "energy": [finite(row) for row in spectra.energy],
                 },
             },
-            "shown": {"layer": self.second, "units": [pieces.unit for pieces in self.blocks]},
+            "shown": {
+                "layer": self.second,
+                "units": {
+                    str(pieces.unit): [
+                        {"value": hit.value, "path": hit.path, "row": hit.row, "column": hit.column, "box": list(hit.box)}
+                        for hit in hits
+                    ]
+                    for pieces, hits in zip(self.blocks, self.hits, strict=True)
+                },
+            },
         }
 
 

@@ -23,12 +23,17 @@ class Spectra:
     orientation: Tensor
     """(units,) degrees, 0 to 180: of the stripes of that grating; 0 is horizontal, 45 rises to the right. NaN if even."""
     energy: Tensor
-    """(units, 3) the shares of the filter's energy at low, middle and high frequencies."""
+    """(units, 3) the filter's energy (sum of its squared weights) at low, middle and high frequencies."""
 
     @cached_property
     def bands(self) -> Tensor:
         """(units,) the band of each filter's frequency, 0, 1 or 2; -1 for an all-zero filter."""
         return torch.where(self.frequency.isnan(), -1, _band(self.frequency))
+
+    @property
+    def shares(self) -> Tensor:
+        """(3,) of the energy of all filters together; NaN if there is none."""
+        return self.energy.sum(dim=0) / self.energy.sum()
 
 
 def spectra(filters: Tensor) -> Spectra:
@@ -36,12 +41,12 @@ def spectra(filters: Tensor) -> Spectra:
 
         P(f) = Σ_c | Σ_x w_c(x) exp(−2πi f·x) |²
 
-    P(f) is the power of the filter's answer to a grating of frequency f in the colours that suit it best, so its maximum
-    is the filter's preferred grating, as an electrode would find it. By Parseval's theorem P sums up to the filter's energy,
-    which the bands divide among them; white noise has π/64 ≈ 5 %, 15 % and 80 % in `BANDS`. A filter of n pixels
-    cannot tell frequencies apart that are nearer than about 1/n.
+    P(f) is the power of the filter's answer to a grating of frequency f whose colours, and where the stripes of each colour
+    stand, suit it best. So its maximum is the filter's preferred grating, as an electrode would find it. By Parseval's
+    theorem P sums up to the filter's energy, which the bands divide among them; white noise has π/64 ≈ 5 %, 15 % and 80 %
+    in `BANDS`. A filter of n pixels cannot tell frequencies apart that are nearer than about 1/n.
     """
-    power = torch.fft.fft2(filters.double().cpu(), s=(_GRID, _GRID)).abs().square().sum(dim=1).flatten(1)
+    power = torch.fft.fft2(filters.cpu().double(), s=(_GRID, _GRID)).abs().square().sum(dim=1).flatten(1)
     axis = torch.fft.fftfreq(_GRID, dtype=torch.float64)
     down, across = (part.flatten() for part in torch.meshgrid(axis, axis, indexing="ij"))
     radius = torch.hypot(down, across)
@@ -49,7 +54,7 @@ def spectra(filters: Tensor) -> Spectra:
     best = power.argmax(dim=1)
     frequency = radius[best].where(total > 0, torch.nan)
     orientation = torch.rad2deg(torch.atan2(across[best], down[best])).remainder(180).where(frequency > 0, torch.nan)
-    energy = torch.stack([power[:, _band(radius) == band].sum(dim=1) / total for band in range(len(BAND_NAMES))], dim=1)
+    energy = torch.stack([power[:, _band(radius) == band].sum(dim=1) for band in range(len(BAND_NAMES))], dim=1) / _GRID**2
     return Spectra(frequency, orientation, energy)
 
 

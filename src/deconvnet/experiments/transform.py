@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deconvnet.errors import DeconvnetError
-from deconvnet.experiments.invariance import Curves, Invariance
-from deconvnet.experiments.labels import find_class
+from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.experiments.invariance import PICTURED, Curves, Invariance
+from deconvnet.experiments.labels import count_classes, find_class
 from deconvnet.experiments.transformations import TRANSFORMATIONS, Transformation
 from deconvnet.experiments.writing import write_result
 from deconvnet.images import Photos, UnreadableImage, find_photos
@@ -39,10 +39,17 @@ def transform(
     in neither, 0.) `label` is the class whose probability is followed in all photos, see `labels.find_class`; without it, it
     is the most probable one of each untransformed photo.
 
-    Raises `DeconvnetError` if a photo cannot be read, `UsageError` for a class that the network does not have.
+    Translations are in pixels, whatever the size of the view: of one of 32 pixels nothing is left after 32.
+
+    Raises `DeconvnetError` if a photo cannot be read or the network's output is no class scores, `UsageError` for a class
+    that the network does not have or a senseless batch size.
     """
+    if batch_size < 1:
+        raise UsageError(f"{batch_size} photos cannot go through the network at once: pass 1 or more.")
     photos = find_photos(images)
     chosen = find_class(network, label) if label else None
+    if network.classifies:
+        count_classes(network)
     inputs = [_read(network, photos, index) for index in range(len(photos))]
     layers = list(network.layers)
     targets = None
@@ -63,7 +70,7 @@ def transform(
                 torch.stack(first),
                 torch.stack(last),
                 None if targets is None else torch.stack(probability),
-                list(shown),
+                list(shown[:PICTURED]),
             )
     names = None
     if targets is not None:
@@ -88,22 +95,22 @@ def _follow(
 ) -> tuple[Tensor, Tensor, Tensor | None, np.ndarray]:
     """Distances at both layers and probabilities (values,) of one photo, and some of its transformed views."""
     views = torch.stack([transformation.apply(x, value) for value in transformation.values])
-    features: dict[str, list[Tensor]] = {first: [], last: []}
-    probabilities = []
-    for part in torch.split(views, batch_size):
-        with torch.inference_mode():
-            network.observe(part, [first, last], lambda name, maps: features[name].append(maps.flatten(1).cpu().clone()))
-        if target is not None:
-            probabilities.append(network.probabilities(part)[:, target].double().cpu())
     start = transformation.values.index(transformation.identity)
-    distances = [_distances(torch.cat(features[name]), start) for name in (first, last)]
+    order = [start, *(number for number in range(len(views)) if number != start)]  # what all are compared with goes first
+    reference: dict[str, Tensor] = {}
+    distances = {name: torch.zeros(len(views), dtype=torch.float64) for name in (first, last)}
+    probabilities = torch.zeros(len(views), dtype=torch.float64)
+    for rows in torch.split(torch.tensor(order), batch_size):
+
+        def compare(name: str, maps: Tensor, rows: Tensor = rows) -> None:
+            features = maps.flatten(1).cpu().double()
+            length = features.norm(dim=1, keepdim=True)
+            directions = features / length.where(length > 0, 1.0)
+            distances[name][rows] = (directions - reference.setdefault(name, directions[0].clone())).norm(dim=1)
+
+        with torch.inference_mode():
+            network.observe(views[rows], [first, last], compare)
+        if target is not None:
+            probabilities[rows] = network.probabilities(views[rows])[:, target].cpu().double()
     shown = network.preprocessing.pixels(views[list(transformation.pictured)])
-    return distances[0], distances[1], torch.cat(probabilities) if probabilities else None, shown
-
-
-def _distances(features: Tensor, start: int) -> Tensor:
-    """Of each row of (values, features) from row `start`, all scaled to length 1; a row of zeros stays as it is."""
-    features = features.double()
-    length = features.norm(dim=1, keepdim=True)
-    directions = features / length.where(length > 0, 1.0)
-    return (directions - directions[start]).norm(dim=1)
+    return distances[first], distances[last], None if target is None else probabilities, shown

@@ -126,7 +126,7 @@ class Network:
         first = next(iter(self.layers.values()))
         found = self.layer_filters(first.name)
         whole = (first.units, 3, *first.field.size)
-        return found.weights if found is not None and found.weights.shape == whole else None
+        return found.weights if found is not None and found.lowest and found.weights.shape == whole else None
 
     def layer_filters(self, name: str) -> Filters | None:
         """The filters of a layer; None if it is made by more than one convolution or product."""

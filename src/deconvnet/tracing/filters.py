@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from deconvnet.tracing.trace import Trace
 
-#: Calls that change each unit for itself, or nothing at all.
-_EACH_FOR_ITSELF = frozenset(
-    "batch_norm add iadd sub mul imul div dropout feature_dropout max_pool2d boolean_dispatch avg_pool2d".split()
-    + "contiguous clone float half bfloat16 to type".split()
+#: Calls that change nothing, or all units alike, or each by adding to it.
+_STRENGTH_STAYS = frozenset(
+    "add iadd dropout feature_dropout max_pool2d boolean_dispatch avg_pool2d contiguous clone".split()
+    + "float half bfloat16 to type".split()
 )
+#: Calls that multiply each unit by a number of its own.
+_RESCALING = frozenset("batch_norm mul imul div".split())
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,11 @@ class Filters:
     """(units, maps, rows, columns), or (units, inputs) of a fully connected layer."""
     groups: int = 1
     """Into how many groups units and maps are divided; a unit sees the maps of its own group only."""
+    rescaled: bool = False
+    """Are units multiplied by numbers of their own on the way to the ReLU, as batch normalisation does? Then the sizes of
+    their weights say little of the strength of their answers."""
+    lowest: bool = True
+    """Is there no such product below?"""
 
 
 def filters(trace: Trace, layer: int) -> Filters | None:
@@ -31,16 +39,22 @@ def filters(trace: Trace, layer: int) -> Filters | None:
     """
     end = next(number for number, step in enumerate(trace.steps) if step.layer == layer)
     units = trace.shapes[trace.steps[end].outputs[0]][1]
-    signals = {number for number in trace.steps[end].inputs if number is not None}
-    for step in reversed(trace.steps[:end]):
+    signals, rescaled = _signals(trace.steps[end].inputs), False
+    for number, step in reversed(list(enumerate(trace.steps[:end]))):
         if not signals.intersection(step.outputs):
             continue
+        shapes = [trace.shapes[signal] for signal in _signals(step.inputs)]
         if step.weight is not None:
-            maps = trace.shapes[step.inputs[0] or 0][1]
-            alike = len(step.weight) == units
-            return Filters(step.weight.detach(), maps // step.weight.shape[1]) if alike else None
-        signals = {number for number in step.inputs if number is not None}
+            groups = shapes[0][1] // step.weight.shape[1] if step.func is torch.conv2d else 1
+            lowest = all(earlier.weight is None for earlier in trace.steps[:number])
+            return Filters(step.weight.detach(), groups, rescaled, lowest) if len(step.weight) == units else None
         name = getattr(step.func, "__name__", "").strip("_")
-        if name not in _EACH_FOR_ITSELF or [trace.shapes[number][1] for number in signals] != [units]:
+        rescaled = rescaled or name in _RESCALING
+        if name not in _STRENGTH_STAYS | _RESCALING or len(shapes) != 1 or shapes[0][1:2] != (units,):
             return None
+        signals = _signals(step.inputs)
     return None
+
+
+def _signals(inputs: tuple[int | None, ...]) -> set[int]:
+    return {number for number in inputs if number is not None}

@@ -243,7 +243,7 @@ class _Tracer(TorchFunctionMode):
         shared = self._sharing(changed)
         for number in shared:
             self.fields[number] = self.fields[number].joined(field)
-        product = bool(outputs) and func in (torch.conv2d, F.linear) and known[0][1] is not None
+        product = bool(outputs) and func in (torch.conv2d, F.linear) and known[0][1] is not None and known[1][1] is None
         weight = tensors[1] if product else None
         known_to_rules = rectifies or is_relative_of_relu(func) or is_contrast_normalisation(func)
         ruled = not outputs or known_to_rules or is_linear(func, len(signals))
@@ -254,7 +254,7 @@ class _Tracer(TorchFunctionMode):
                 outputs=(*numbers, *shared),
                 window=moved.window if moved is not None else None,
                 cuttable=cuttable and not shared and not fresh,
-                work=weight.numel() if weight is not None and func is torch.conv2d else 0,
+                work=tensors[1].numel() if func is torch.conv2d and outputs else 0,
                 weight=weight,
                 layer=self.relus - 1 if rectifies else None,
                 ruled=ruled,
