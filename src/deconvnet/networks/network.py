@@ -21,8 +21,11 @@ from deconvnet.tracing import (
     CutOut,
     Filters,
     Layer,
+    Patched,
     Rules,
     Trace,
+    Unchanged,
+    UnlikeTrace,
     cone,
     evaluating,
     exact_float32,
@@ -221,6 +224,62 @@ class Network:
             watch(self.module, self._own(x), pass_by, rules, cut)
         if seen < len(wanted):
             raise DeconvnetError(f"{self.name} did not come by all its layers: it has to do the same in every pass.")
+
+    def unchanged(self, x: Tensor) -> Unchanged | None:
+        """What one input (1, 3, crop, crop) makes of every signal, for `versions`; None if that cannot be kept."""
+        self.check_input(x)
+        try:
+            with exact_float32():
+                return Unchanged(self._trace, self.module, self._own(x))
+        except UnlikeTrace:
+            return None
+
+    def versions(
+        self,
+        x: Tensor,
+        unchanged: Unchanged | None,
+        windows: Tensor,
+        corners: Tensor,
+        layers: Iterable[str] = (),
+        visit: Callable[[str, Tensor], None] = lambda name, maps: None,
+    ) -> Tensor:
+        """The module's output for versions of the input x (1, 3, crop, crop): `windows` (N, 3, h, w) at `corners` (N, 2).
+
+        `unchanged` is what the method of this name made of `x`; with it only what can differ is computed, which is the same
+        up to rounding. `visit` is called as by `observe`, with whole maps.
+        """
+        names = {self.layer(name).index: name for name in layers}
+        if unchanged is not None:
+            seen: dict[str, Tensor] = {}
+            patched = Patched(unchanged, corners, (windows.shape[2], windows.shape[3]))
+
+            def keep(index: int, output: Tensor) -> bool:
+                if index in names:
+                    seen[names[index]] = patched.whole(output).clone()
+                return False
+
+            try:
+                with torch.inference_mode(), exact_float32():
+                    output = watch(self.module, self._own(windows), keep, cut=patched)
+                for name, maps in seen.items():
+                    visit(name, maps if maps.dim() == 4 else maps[:, :, None, None])
+                if output is not None:
+                    return output
+            except (UnlikeTrace, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
+                pass  # whatever a module makes of cut-outs, what it makes of whole images decides
+        whole = self._own(x).repeat(len(windows), 1, 1, 1)
+        for version, window, (row, column) in zip(whole, windows, corners.tolist(), strict=True):
+            version[:, row : row + window.shape[1], column : column + window.shape[2]] = window
+
+        def see(index: int, output: Tensor) -> bool:
+            if index in names:
+                visit(names[index], output if output.dim() == 4 else output[:, :, None, None])
+            return False
+
+        with torch.inference_mode(), exact_float32():
+            result = watch(self.module, whole, see)
+        assert result is not None  # it has not been stopped
+        return result
 
     def activations(self, x: Tensor, layer: str) -> Tensor:
         """The output of a layer for `x` (N, 3, crop, crop): (N, units, rows, columns), or (N, units) if fully connected."""

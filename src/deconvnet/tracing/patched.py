@@ -1,9 +1,9 @@
 """Run a network on many versions of one image that differ from it in a window each, computing only what can differ.
 
-A window of 50 pixels changes 15 of the 55 columns of AlexNet's first maps, 7 of the 27 behind the pooling, and so on, until it
-reaches everything. So the maps of the image itself are kept; of each version only the places that its window can reach are
-computed, on cut-outs of their inputs, and put back among the others where a call needs whole maps, or where so much is reached
-that it does not pay any more. It is the same pass up to rounding.
+A window of 50 pixels changes 15 of the 55 columns of AlexNet's first maps, 8 of the 27 behind the pooling, and so on, until
+it reaches everything. So the maps of the image itself are kept; of each version only the places that its window can reach
+are computed, on cut-outs of their inputs. They are put back among the others where a call needs whole maps, or where so much
+is reached that it does not pay any more. It is the same pass up to rounding.
 """
 
 from collections.abc import Callable
@@ -179,7 +179,7 @@ class Patched:
             number = next(numbers)
             if number is None or (other := change(tensor, number)) is tensor:
                 return tensor
-            return tensor.set_(other) if number in step.outputs else other
+            return tensor.set_(other) if number in step.outputs else other  # type: ignore[call-overload]
 
         args, kwargs = with_tensors((args, kwargs), changed)
         return args, kwargs
