@@ -66,15 +66,15 @@ def correspond(
         Δ = mean over i ≠ j of H(sign εᵢ, sign εⱼ)
 
     where H is the share of components that differ and sign is −1, 0 or 1: section 4.3's sum, divided by the number of its
-    terms and of components. The lower, the more consistent. `draws` random masks of the same size lie where the object is, off
-    the parts. Whether a part differs from them is asked by a permutation test: were a part's masks like any others, a set
+    terms and of components. The lower, the more consistent. `draws` random masks of the same size lie where the object is,
+    off the parts. Whether a part differs from them is asked by a permutation test: were a part's masks like any others, a set
     made by taking from each photo at random one of its masks (the part's or a random one) would be as consistent; p is how
     often one of `permutations` such sets is. It allows for pairs that share photos.
 
     `layers` are names; by default the last convolutional and the last hidden one (the paper's 5 and 7).
 
-    Raises `DeconvnetError` for files that cannot be read, landmarks outside of their photo or fewer than two photos, `UsageError`
-    for a layer that the network does not have and senseless numbers.
+    Raises `DeconvnetError` for files that cannot be read, landmarks outside of their photo or fewer than two photos,
+    `UsageError` for a layer that the network does not have and senseless numbers.
     """
     _check(mask, masks, draws, permutations, batch_size)
     names = list(

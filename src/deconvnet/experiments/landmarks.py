@@ -48,8 +48,8 @@ def read_landmarks(file: Path) -> dict[str, Landmarks]:
     for photo, landmarks in found.items():
         if set(landmarks.parts) != names:
             raise DeconvnetError(
-                f"{file}: {photo} has the parts {_listed(landmarks.parts)}, but {first} has {_listed(names)}: every photo needs "
-                "the same."
+                f"{file}: {photo} has the parts {_listed(landmarks.parts)}, but {first} has {_listed(names)}: every photo "
+                "needs the same."
             )
     return found
 

@@ -35,8 +35,8 @@ def occlude(
 ) -> Occlusion:
     """Lay `occluder` over each photo at every position, as section 4.2 does, and follow what the network makes of it.
 
-    The unit that is followed is the one of the last convolutional layer with the strongest activation in the photo; its total
-    activation is the sum over its map. Projections of it are shown for this photo and for the three of `others` (a folder;
+    The unit that is followed is the one of the last convolutional layer with the strongest activation in the photo; its
+    total activation is the sum over its map. Projections of it are shown for this photo and for the three of `others` (a folder;
     by default the photos themselves) that drive it most. The class that is followed is `label` (see `labels.find_class`),
     or what the photo's folder is called, or what the network says of the photo without an occluder.
 

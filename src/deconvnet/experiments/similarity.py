@@ -1,0 +1,34 @@
+"""How alike two pictures of what a network sees are: with their signs, and without."""
+
+import numpy as np
+from scipy import stats
+from skimage.metrics import structural_similarity
+from torch import Tensor
+
+from deconvnet.projection import grey_scale
+
+#: Pixels of SSIM's window.
+_WINDOW = 7
+
+
+def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Spearman's, of all values; NaN if either has one value only."""
+    one, other = one.ravel(), other.ravel()
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    return float(stats.spearmanr(one, other).statistic)
+
+
+def likeness(one: Tensor, other: Tensor) -> dict[str, float]:
+    """Of two projections (3, h, w), cut to their receptive field, so that the zeros beyond it say nothing.
+
+    `signed` and `absolute` are Spearman's rank correlations of the values and of their sizes; `ssim` is the structural
+    similarity (Wang et al. 2004) of the pictures as they are drawn, each on its own grey scale. NaN where a projection is
+    all zero, or too small for SSIM's window.
+    """
+    a, b = (part.double().cpu().numpy() for part in (one, other))
+    found = {"signed": rank_correlation(a, b), "absolute": rank_correlation(np.abs(a), np.abs(b)), "ssim": float("nan")}
+    if a.any() and b.any() and min(a.shape[1:]) >= _WINDOW:
+        pictures = [np.clip(values / grey_scale(part), -1, 1) for values, part in ((a, one), (b, other))]
+        found["ssim"] = float(structural_similarity(*pictures, win_size=_WINDOW, data_range=2.0, channel_axis=0))
+    return found
