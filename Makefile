@@ -18,7 +18,7 @@ setup: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-# NETWORK is a network with weights: make demo NETWORK=alexnet:imagenet1k; OUT a new folder, if not demo/
+# Offline. NETWORK shows another network: make demo NETWORK=alexnet:imagenet1k; OUT is a new folder, if not demo/
 demo: setup
 	$(BIN)/deconvnet demo $(if $(NETWORK),--network $(NETWORK)) $(if $(OUT),--out $(OUT))
 

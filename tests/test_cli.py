@@ -1,6 +1,8 @@
 """Every command as a user types it: results, exit codes, and errors of one sentence."""
 
 import json
+import shutil
+import socket
 import sys
 
 import numpy as np
@@ -172,7 +174,7 @@ def test_parts_that_were_mined_apart_make_the_same_atlas(run, weights, photo_fol
         (["merge", "WEIGHTS", "FOLDER", "gone.safetensors", "--out", "a"], 1, "There is no file gone.safetensors"),
         (["merge", "WEIGHTS", "FOLDER", "PHOTO", "--out", "a"], 1, "is not a whole state file"),
         (["look", "vgg", "x.jpg", "--out", "o.png"], 2, "There is no network 'vgg'"),
-        (["look", "zfnet512", "x.jpg", "--out", "o.png"], 2, "zfnet512 has no weights of its own yet"),
+        (["look", "zfnet512", "x.jpg", "--out", "o.png"], 2, "zfnet512 has no weights of its own:"),
         (["look", "zfnet:gone.pth", "x.jpg", "--out", "o.png"], 1, "There is no file gone.pth"),
         (["look", "WEIGHTS", "gone.jpg", "--out", "o.png"], 1, "gone.jpg"),
         (["look", "WEIGHTS", "PHOTO", "--out", "o.txt"], 2, "should end in .png"),
@@ -198,7 +200,7 @@ def test_parts_that_were_mined_apart_make_the_same_atlas(run, weights, photo_fol
             2,
             "There is no unit 9999999999: no layer",
         ),
-        (["demo"], 2, "pass --network"),
+        (["demo", "--units", "one"], 2, "--units takes numbers"),
     ],
 )
 def test_errors_are_one_sentence_and_leave_nothing(run, weights, photo_folder, tmp_path, monkeypatch, words, code, sentence):
@@ -238,6 +240,22 @@ def test_wrong_options_are_wrong_use(run):
 def test_python_dash_m_runs_it():
     import subprocess
 
-    done = subprocess.run([sys.executable, "-m", "deconvnet", "demo"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "deconvnet", "look", "vgg"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("deconvnet: No network comes with deconvnet yet")
+    assert "Missing argument 'IMAGE'" in done.stderr
+
+
+def test_the_demo_shows_both_networks_that_come_along_and_goes_on_with_what_is_missing(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", None)  # offline
+    out = tmp_path / "demo"
+    code, said, _ = run("demo", "--units", "1", "--out", out)
+    assert code == 0
+    for name in ("alexnet2012", "zfnet"):
+        assert f"Wrote {out / name}: 5 units over 495 photos. Open {out / name / 'index.html'}." in said
+    assert "holds this demo already" in run("demo", "--units", "1", "--out", out)[2]
+    shutil.rmtree(out / "zfnet")
+    before = (out / "alexnet2012" / "atlas.json").stat().st_mtime_ns
+    code, said, _ = run("demo", "--units", "1", "--out", out)
+    assert (code, said.count("Wrote")) == (0, 1)
+    assert (out / "zfnet" / "index.html").exists()
+    assert (out / "alexnet2012" / "atlas.json").stat().st_mtime_ns == before

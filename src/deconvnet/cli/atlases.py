@@ -1,6 +1,7 @@
 """Commands for many photos: atlas, mine, merge, demo."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,7 @@ from deconvnet.demo import write_views
 from deconvnet.errors import UsageError
 from deconvnet.images import find_photos
 from deconvnet.mining import Processes, mine_part
+from deconvnet.networks.bundled import BUNDLED
 
 
 @app.command(
@@ -148,26 +150,32 @@ def merge(
     _say_atlas(as_json, Atlas(os.path.realpath(out)))
 
 
-@app.command(
-    epilog=example("deconvnet demo --network alexnet:imagenet1k", "deconvnet demo --network alexnet2012:trunk.safetensors")
-)
+@app.command(epilog=example("deconvnet demo", "deconvnet demo --network alexnet:imagenet1k --units 0-15 --out demo-alexnet"))
 def demo(
-    network: Annotated[str, typer.Option(metavar="NETWORK", help=NETWORK_HELP)] = "",
-    out: Annotated[Path, typer.Option(help="The new folder for photos and atlas.")] = Path("demo"),
+    network: Annotated[
+        str, typer.Option(metavar="NETWORK", help=f"{NETWORK_HELP}  [default: both that come with deconvnet]")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="The new folder for photos and atlases.")] = Path("demo"),
+    units: Annotated[str, typer.Option(help="Units of each layer, like 0-15,40, or all.")] = "0-31",
     device: DeviceOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Make an atlas of scikit-image's photos, cut into a few hundred views: a first try that needs no data."""
-    if not network:
-        raise UsageError(
-            "No network comes with deconvnet yet: pass --network alexnet:imagenet1k, which downloads 233 MB once, or "
-            "--network alexnet2012:PATH with weights that you have."
-        )
-    if (out / "atlas").exists():
-        raise UsageError(f"{out / 'atlas'} exists already: choose another --out, or remove it first.")
-    net = load_network(network, None, device)
+    """Make atlases of scikit-image's photos, cut into a few hundred views: a first try that needs no data and no network
+    connection.
+    """
+    networks = [load_network(name, None, device) for name in ([network] if network else BUNDLED)]
+    chosen = None if units == "all" else parse_ranges(units)
+    missing = [net for net in networks if not (out / _folder_name(net.name)).exists()]
+    if not missing:
+        raise UsageError(f"{out} holds this demo already: choose another --out, or remove it first.")
     write_views(out / "photos")
-    _say_atlas(as_json, Atlas.build(net, out / "photos", out / "atlas", progress=True))
+    for net in missing:  # others were made by a call that was stopped
+        _say_atlas(as_json, Atlas.build(net, out / "photos", out / _folder_name(net.name), units=chosen, progress=True))
+
+
+def _folder_name(network: str) -> str:
+    """A network's name as the name of a folder."""
+    return re.sub(r"[^\w.-]+", "-", network).strip(".-") or "network"
 
 
 def _say_atlas(as_json: bool, book: Atlas) -> None:

@@ -14,6 +14,7 @@ from deconvnet.images.classes import imagenet_classes
 from deconvnet.networks import torchvision_models
 from deconvnet.networks.alexnet import AlexNet2012, AlexNetOptions
 from deconvnet.networks.architecture import Architecture, build_empty
+from deconvnet.networks.bundled import BUNDLED, bundled
 from deconvnet.networks.contrast import ContrastConstants
 from deconvnet.networks.description import Description, check_options, describe, read_description
 from deconvnet.networks.network import CannotRun, Network
@@ -78,8 +79,9 @@ def load(network: str, weights: str | Path | None = None, preprocessing: str | P
     """Load a network by name, on the CPU.
 
     `network` is NAME or NAME:WEIGHTS with a name of `ARCHITECTURES` or `torchvision:MODEL` for any of torchvision's
-    classification models; `weights` may be given apart. WEIGHTS is a file, the name of published weights (`imagenet1k` for
-    `alexnet`, `IMAGENET1K_V1` … for torchvision's: downloaded once, checked), or `random` (untrained, seed 0).
+    classification models; `weights` may be given apart. WEIGHTS is a file, `imagenette` (they come with `alexnet2012` and
+    `zfnet`), the name of published weights (`imagenet1k` for `alexnet`, `IMAGENET1K_V1` … for torchvision's: downloaded
+    once, checked), or `random` (untrained, seed 0). Without WEIGHTS it is the first of these that the network has.
     `preprocessing` is a TOML file that describes weights that do not describe themselves.
 
     `FILE.py:function` is a network of your own: a function without arguments that returns a `Network`. The file is run.
@@ -99,10 +101,11 @@ def load(network: str, weights: str | Path | None = None, preprocessing: str | P
     chosen = str(weights) if weights is not None else after
     downloads = {row.keyword: row for row in _rows(name) if row.network == name and row.keyword}
     # torchvision's networks come with torchvision's weights; whatever else is fetched has to be asked for.
-    chosen = chosen or (next(iter(downloads), "") if name == "alexnet" or name.startswith(PREFIX) else "")
+    fetched = next(iter(downloads), "") if name == "alexnet" or name.startswith(PREFIX) else ""
+    chosen = chosen or BUNDLED.get(name, fetched)
     if not chosen:
         there = ", ".join(f"{name}:{weights}" for weights in [*downloads, "PATH"])
-        raise UsageError(f"{name} has no weights of its own yet: pass {there}, or {name}:random for an untrained one.")
+        raise UsageError(f"{name} has no weights of its own: pass {there}, or {name}:random for an untrained one.")
     if chosen == "random":
         if preprocessing:
             raise UsageError("An untrained network has its own preprocessing: leave --preprocessing out.")
@@ -115,9 +118,9 @@ def load(network: str, weights: str | Path | None = None, preprocessing: str | P
         _ = _empty(name, architecture).layers  # refuses a network that never rectifies before it is downloaded
         file = download(downloads[chosen])
     else:
-        file = Path(chosen)
+        file = bundled(name, chosen) or Path(chosen)
         if not (file.suffix or file.exists()):
-            there = ", ".join([*downloads, "PATH", "random"])
+            there = ", ".join([*_keywords(name), "PATH", "random"])
             raise DeconvnetError(f"{name} has no weights {chosen!r}, and there is no file of that name: there are {there}.")
     return _from_file(name, file, Path(preprocessing) if preprocessing else None)
 
@@ -133,7 +136,7 @@ def describe_network(name: str) -> dict[str, Any]:
         name = _split(name)[0]
         architecture = _architecture(name)
         network, summary = _empty(name, architecture), architecture.summary
-        weights = [*(row.keyword for row in _rows(name) if row.network == name and row.keyword), "PATH", "random"]
+        weights = [*_keywords(name), "PATH", "random"]
     return {
         "name": name,
         "summary": summary,
@@ -144,6 +147,12 @@ def describe_network(name: str) -> dict[str, Any]:
             for layer in network.layers.values()
         ],
     }
+
+
+def _keywords(name: str) -> list[str]:
+    """The names of a network's weights: those that come with the package first, then those to download."""
+    there = [BUNDLED[name]] if name in BUNDLED else []
+    return there + [row.keyword for row in _rows(name) if row.network == name and row.keyword]
 
 
 def _own_file(network: str) -> tuple[Path, str] | None:
