@@ -1,6 +1,6 @@
 """How fast a training step is, and how long the paper's 70 epochs of ImageNet would then take.
 
-    python benchmarks/training.py [--device cuda] [--networks zfnet] [--recipes paper,fast] [--steps 10]
+    python benchmarks/training.py [--device cuda] [--networks zfnet] [--recipes paper,fast] [--steps 5]
 
 Whole steps of full-size networks (1,000 classes, 4,096 units in fc6 and fc7) on random pixels: normalising, forward,
 backward, update and filter renormalisation, as `deconvnet.training.loop` makes them, without reading photos. Each network
@@ -72,7 +72,7 @@ def main(
     networks: Annotated[str, typer.Option(help="Networks to measure.")] = "alexnet2012,zfnet",
     recipes: Annotated[str, typer.Option(help="Recipes to measure them with.")] = "paper,fast",
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
-    steps: Annotated[int, typer.Option(min=1, help="Steps that are timed.")] = 10,
+    steps: Annotated[int, typer.Option(min=1, help="Steps that are timed.")] = 5,
     kept: Annotated[bool, typer.Option(help="Keep freed memory.")] = True,
     out: Annotated[Path, typer.Option(help="Where the results go, as JSON.")] = RESULTS / "training.json",
 ) -> None:

@@ -16,7 +16,7 @@ from deconvnet.experiments.findings import findings
 from deconvnet.experiments.side import LayerMeasures, Side
 from deconvnet.experiments.spectra import Spectra
 from deconvnet.images import find_photos
-from deconvnet.networks import Network, save_weights, torchvision_preprocessing
+from deconvnet.networks import Network, load, save_weights, torchvision_preprocessing
 
 
 @pytest.fixture
@@ -295,3 +295,25 @@ def test_on_the_command_line(photo_folder, tmp_path, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "filters of the first layer" in said.lower()
     assert (tmp_path / "out" / "filters.png").exists()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_measures_what_the_cpu_measures(small_network, other, photo_folder):
+    on_cpu = compare(small_network, other, photo_folder, units=2)
+    on_gpu = compare(small_network.to("cuda"), other.to("cuda"), photo_folder, units=2)
+    for one, same in zip(on_cpu.sides, on_gpu.sides, strict=True):
+        for name, layer in one.layers.items():
+            for measure in ("active_share", "rms", "nearest", "aliasing"):
+                values = getattr(layer, measure), getattr(same.layers[name], measure)
+                torch.testing.assert_close(*values, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.data
+def test_the_pre_trained_alexnet_beside_zfnet_over_photos_of_imagenet(data):
+    trunk = load("alexnet2012", data / "bvlc_alexnet_trunk.safetensors")
+    photos = sorted((data / "imagenet_sample").glob("*/*"))[::40]
+    result = compare(trunk, load("zfnet"), photos, units=1)
+    alexnet, zfnet = (side.layers["conv1"] for side in result.sides)
+    assert int(alexnet.faint.sum()) == 3  # grey squares of the published filters
+    assert alexnet.aliasing.nanmedian() > 2 * zfnet.aliasing.nanmedian()  # stride 4 and 2
+    assert [side.filters.shape[2:] for side in result.sides] == [(11, 11), (7, 7)]

@@ -72,8 +72,10 @@ def test_a_download_is_described_by_its_row_and_kept(theirs, cache, publish, tru
     assert load("zfnet", "theirs").digest == found.digest
 
 
-def test_what_somebody_else_published_has_to_be_asked_for(theirs, cache, publish):
+def test_what_somebody_else_published_has_to_be_asked_for(theirs, cache, publish, monkeypatch):
     publish(theirs.as_uri(), digest(theirs))
+    assert load("zfnet").weights.startswith("Imagenette")  # what comes along goes before
+    monkeypatch.setattr(catalogue, "BUNDLED", {})
     with pytest.raises(UsageError, match="pass zfnet:theirs, zfnet:PATH, or zfnet:random"):
         load("zfnet")
 

@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -169,8 +169,10 @@ def demo(
     if not missing:
         raise UsageError(f"{out} holds this demo already: choose another --out, or remove it first.")
     write_views(out / "photos")
-    for net in missing:  # others were made by a call that was stopped
-        _say_atlas(as_json, Atlas.build(net, out / "photos", out / _folder_name(net.name), units=chosen, progress=True))
+    books = [  # of those that a call which was stopped has not made
+        Atlas.build(net, out / "photos", out / _folder_name(net.name), units=chosen, progress=True) for net in missing
+    ]
+    say(as_json, {"atlases": [_atlas_as_json(book) for book in books]}, *(line for book in books for line in _about(book)))
 
 
 def _folder_name(network: str) -> str:
@@ -179,9 +181,17 @@ def _folder_name(network: str) -> str:
 
 
 def _say_atlas(as_json: bool, book: Atlas) -> None:
+    say(as_json, _atlas_as_json(book), *_about(book))
+
+
+def _atlas_as_json(book: Atlas) -> dict[str, Any]:
+    return {"atlas": str(book.folder), **book.description}
+
+
+def _about(book: Atlas) -> list[str]:
+    """What is said of a new atlas, line by line."""
     images = book.description["images"]
-    lines = [
+    wrote = (
         f"Wrote {book.folder}: {len(book.units):,} units over {images['read']:,} photos. Open {book.folder / 'index.html'}."
-    ]
-    lines += left_out(images["ignored"], images["skipped"])
-    say(as_json, {"atlas": str(book.folder), **book.description}, *lines)
+    )
+    return [wrote, *left_out(images["ignored"], images["skipped"])]

@@ -24,7 +24,7 @@ Layers = Sequence[dict[str, LayerMeasures]]
 
 # Pixels: a filter, a block of nine pictures, between filters, between blocks. Inches: at the left, between networks, above
 # each; the least that a network's title needs.
-_FILTER, _BLOCK, _CLOSE, _GAP, _DPI = 44, 168, 4, 10, 200
+_FILTER, _BLOCK, _CLOSE, _GAP, _DPI = 58, 168, 4, 10, 200
 _LEFT, _BETWEEN, _ABOVE, _WIDE = 0.4, 0.5, 0.75, 3.4
 _FILTERS_ACROSS, _BLOCKS_ACROSS = 11, 5
 

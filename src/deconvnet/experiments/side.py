@@ -128,8 +128,8 @@ class Side:
 
 
 def finite(values: Tensor | Sequence[float]) -> list[float | None]:
-    """Numbers as JSON has them: None for NaN."""
-    return [None if value != value else float(value) for value in torch.as_tensor(values).tolist()]
+    """Numbers as JSON has them: None for NaN, six digits."""
+    return [None if value != value else float(f"{value:.6g}") for value in torch.as_tensor(values).tolist()]
 
 
 def _share(units: Tensor | None) -> float | None:
