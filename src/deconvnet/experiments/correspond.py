@@ -67,9 +67,9 @@ def correspond(
 
     where H is the share of components that differ and sign is −1, 0 or 1: section 4.3's sum, divided by the number of its
     terms and of components. The lower, the more consistent. `draws` random masks of the same size lie where the object is,
-    off the parts. Whether a part differs from them is asked by a permutation test: were a part's masks like any others, a set
-    made by taking from each photo at random one of its masks (the part's or a random one) would be as consistent; p is how
-    often one of `permutations` such sets is. It allows for pairs that share photos.
+    off the parts. Whether a part differs from them is asked by a permutation test: were a part's masks like any others, a
+    set made by taking from each photo at random one of its masks (the part's or a random one) would be as consistent; p is
+    how often one of `permutations` such sets is. It allows for pairs that share photos.
 
     `layers` are names; by default the last convolutional and the last hidden one (the paper's 5 and 7).
 

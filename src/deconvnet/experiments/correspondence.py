@@ -124,7 +124,8 @@ class Correspondence:
             write_at(figure, _LEFT, top + 0.2 * number, line, fontsize=7)
         about = (
             f"share of activations whose change differs in sign, mean ± deviation over pairs of {len(self.photos)} photos; "
-            f"masks of {self.mask} pixels, {self.draws} random ones a photo, seed {self.seed}; photos {self.photos.digest[:12]}"
+            f"masks of {self.mask} pixels, {self.draws} random ones a photo, seed {self.seed}; photos "
+            f"{self.photos.digest[:12]}"
         )
         write_at(figure, _LEFT, size[1] - 0.12, about, fontsize=5.5, color="0.35")
         return figure

@@ -36,9 +36,9 @@ def occlude(
     """Lay `occluder` over each photo at every position, as section 4.2 does, and follow what the network makes of it.
 
     The unit that is followed is the one of the last convolutional layer with the strongest activation in the photo; its
-    total activation is the sum over its map. Projections of it are shown for this photo and for the three of `others` (a folder;
-    by default the photos themselves) that drive it most. The class that is followed is `label` (see `labels.find_class`),
-    or what the photo's folder is called, or what the network says of the photo without an occluder.
+    total activation is the sum over its map. Projections of it are shown for this photo and for the three of `others` (a
+    folder; by default the photos themselves) that drive it most. The class that is followed is `label` (see
+    `labels.find_class`), or what the photo's folder is called, or what the network says of the photo without an occluder.
 
     Raises `UsageError` for an occluder larger than the view or a class that the network does not have, `DeconvnetError` if a
     photo cannot be read or the network has no convolutional layer.
@@ -118,7 +118,7 @@ def _occlude(
 ) -> Occluded:
     maps = network.activations(x[None], layer)[0]
     unit = int(maps.flatten(1).amax(dim=1).argmax())
-    corners = torch.cartesian_prod(torch.tensor(starts), torch.tensor(starts))
+    corners = occluder.corners(network.preprocessing.crop)
     totals, probabilities = occluded_scores(network, x, occluder, corners, layer, unit, batch_size, advance)
     shape = len(starts), len(starts)
     whole = network.probabilities(x[None])[0].cpu() if network.classifies else None

@@ -47,6 +47,11 @@ class Occluder:
             raise UsageError(f"An occluder of {self.size} pixels does not fit into a view of {crop}: pass a smaller size.")
         return range(0, crop - self.size + 1, self.stride)
 
+    def corners(self, crop: int) -> Tensor:
+        """(positions, 2) rows and columns of all positions' upper left corners, row by row. Raises as `starts`."""
+        starts = torch.tensor(self.starts(crop))
+        return torch.cartesian_prod(starts, starts)
+
     def windows(self, x: Tensor, corners: Tensor, preprocessing: Preprocessing) -> Tensor:
         """What stands in the place of x (3, S, S), an input of the network, at `corners` (N, 2): (N, 3, size, size)."""
         covering = self._input(preprocessing).to(x)

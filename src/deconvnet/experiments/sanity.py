@@ -123,8 +123,8 @@ class Sanity:
         if self.deletion is not None:
             by_map, at_random = self.deletion.areas
             found.append(
-                f"Covering positions in the order of the occlusion map leaves the class a mean probability of {by_map:.1%}, in "
-                f"random order {at_random:.1%}."
+                f"Covering squares in the order of the occlusion map leaves the class a mean probability of {by_map:.1%}, "
+                f"in random order {at_random:.1%}."
             )
         return found
 

@@ -30,5 +30,6 @@ def likeness(one: Tensor, other: Tensor) -> dict[str, float]:
     found = {"signed": rank_correlation(a, b), "absolute": rank_correlation(np.abs(a), np.abs(b)), "ssim": float("nan")}
     if a.any() and b.any() and min(a.shape[1:]) >= _WINDOW:
         pictures = [np.clip(values / grey_scale(part), -1, 1) for values, part in ((a, one), (b, other))]
-        found["ssim"] = float(structural_similarity(*pictures, win_size=_WINDOW, data_range=2.0, channel_axis=0))
+        similarity = structural_similarity(*pictures, win_size=_WINDOW, data_range=2.0, channel_axis=0)  # type: ignore[no-untyped-call]
+        found["ssim"] = float(similarity)
     return found

@@ -1,0 +1,92 @@
+"""What occlusion maps depend on, and whether they are right: randomised networks, and photos covered in the maps' order."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deconvnet.experiments.occlude import occluded_scores
+from deconvnet.experiments.occluders import Occluder
+from deconvnet.experiments.randomise import cascade, weighted_parts
+from deconvnet.experiments.sanity import Deletion
+from deconvnet.experiments.similarity import rank_correlation
+from deconvnet.networks import Network
+from deconvnet.progress import bar
+
+#: A view is divided into so many squares across and down, which the deletion test covers one after the other.
+_SQUARES = 14
+
+#: Shares of them after which the class's probability is read: 0, 5 % … 100 %.
+_SHARES = 20
+
+
+def randomised_maps(
+    network: Network, inputs: list[Tensor], stride: int, draws: int, seed: int, batch_size: int, progress: bool = False
+) -> np.ndarray:
+    """The rank correlation of occlusion maps with the original ones, as parts are made random from the classifier down.
+
+    A map is of the probability of the class that the network said at first. Returns (photos, draws, parts).
+    """
+    crop = network.preprocessing.crop
+    occluder = Occluder(size=min(Occluder().size, max(1, crop // 4)), stride=stride)
+    targets = [_predicted(network, x) for x in inputs]
+
+    def maps(of: Network) -> list[np.ndarray]:
+        found = zip(inputs, targets, strict=True)
+        return [_probabilities(of, x, target, occluder, occluder.corners(crop), batch_size).numpy() for x, target in found]
+
+    originals, parts = maps(network), weighted_parts(network)
+    correlations = np.empty((len(inputs), draws, len(parts)))
+    with bar("occluding", draws * len(parts) * len(inputs), progress) as advance:
+        for draw in range(draws):
+            for step, random in enumerate(cascade(network, parts, seed + draw)):
+                pairs = zip(originals, maps(random), strict=True)
+                correlations[:, draw, step] = [rank_correlation(before, after) for before, after in pairs]
+                advance(len(inputs))
+    return correlations
+
+
+def delete(network: Network, inputs: list[Tensor], batch_size: int, seed: int, progress: bool = False) -> Deletion:
+    """Cover each photo square by square, those that matter most to the class first, and at random (Petsiuk et al. 2018).
+
+    How much a square matters is how far the class's probability falls when it is covered with the eight around it; one alone
+    hides too little to tell. The class is the one that the network says of the whole photo.
+    """
+    crop = network.preprocessing.crop
+    side = max(1, crop // _SQUARES)
+    square, wide = Occluder(side, side), Occluder(min(crop, 3 * side), side)
+    corners = square.corners(crop)
+    around = (corners - side).clamp(0, crop - wide.size)
+    random, shares = np.random.default_rng(seed), np.linspace(0, 1, _SHARES + 1)
+    by_map, at_random = [], []
+    with bar("deleting", len(inputs), progress) as advance:
+        for x in inputs:
+            target = _predicted(network, x)
+            importance = -_probabilities(network, x, target, wide, around, batch_size)
+            first = importance.argsort(descending=True, stable=True)
+            by_map.append(_covered(network, x, target, corners[first], side, shares, batch_size))
+            shuffled = corners[torch.from_numpy(random.permutation(len(corners)))]
+            at_random.append(_covered(network, x, target, shuffled, side, shares, batch_size))
+            advance(1)
+    return Deletion(shares.tolist(), np.stack(by_map), np.stack(at_random))
+
+
+def _covered(
+    network: Network, x: Tensor, target: int, corners: Tensor, side: int, shares: np.ndarray, batch_size: int
+) -> np.ndarray:
+    """(shares,) the probability of the class with the first squares covered by the mean."""
+    versions = x.repeat(len(shares), 1, 1, 1)
+    for version, share in zip(versions, shares, strict=True):
+        for row, column in corners[: round(share * len(corners))].tolist():
+            version[:, row : row + side, column : column + side] = 0
+    found = [network.probabilities(part)[:, target] for part in torch.split(versions, batch_size)]
+    return torch.cat(found).double().cpu().numpy()
+
+
+def _predicted(network: Network, x: Tensor) -> int:
+    return int(network.probabilities(x[None]).argmax())
+
+
+def _probabilities(network: Network, x: Tensor, target: int, occluder: Occluder, corners: Tensor, batch_size: int) -> Tensor:
+    """(positions,) of the class."""
+    layer = list(network.layers)[-1]
+    return occluded_scores(network, x, occluder, corners, layer, 0, batch_size)[1][:, target]
