@@ -67,9 +67,10 @@ def correspond(
 
     where H is the share of components that differ and sign is −1, 0 or 1: section 4.3's sum, divided by the number of its
     terms and of components. The lower, the more consistent. `draws` random masks of the same size lie where the object is,
-    off the parts. Whether a part differs from them is asked by a permutation test: were a part's masks like any others, a
-    set made by taking from each photo at random one of its masks (the part's or a random one) would be as consistent; p is
-    how often one of `permutations` such sets is. It allows for pairs that share photos.
+    off the parts. Whether a part differs from them is asked by a permutation test: were a part's masks like any others, it
+    would not matter which of a photo's masks (the part's and the random ones) are called the part's. p is how often Δ is
+    as far out, to either side, when that is drawn anew in each photo, `permutations` times. It allows for pairs that share
+    photos.
 
     `layers` are names; by default the last convolutional and the last hidden one (the paper's 5 and 7).
 
@@ -250,14 +251,26 @@ def _scores(
     for number, part in enumerate(parts):
         own = range(number * masks, (number + 1) * masks)
         values = np.concatenate([apart[:, mask, :, mask][others] for mask in own])
-        chosen = random.integers(0, masks + draws, (permutations, photos))
-        chosen = np.where(chosen < masks, chosen + own[0], chosen - masks + first_random)
-        null = np.array([apart[np.arange(photos), row][:, np.arange(photos), row][others].mean() for row in chosen])
-        as_consistent = int((null <= values.mean() + 1e-12).sum())
-        scores[part] = Score(float(values.mean()), float(values.std()), (1 + as_consistent) / (1 + permutations))
+        candidates = np.array([*own, *range(first_random, kinds)])
+        chosen = candidates[random.random((permutations, photos, len(candidates))).argsort(axis=2)[..., :masks]]
+        null = np.mean([[_mean_distance(apart, row) for row in chosen[..., mask]] for mask in range(masks)], axis=0)
+        scores[part] = Score(float(values.mean()), float(values.std()), _two_sided(float(values.mean()), null))
     values = np.concatenate([apart[:, mask, :, mask][others] for mask in range(first_random, kinds)])
     scores["random"] = Score(float(values.mean()), float(values.std()), None)
     return scores
+
+
+def _mean_distance(apart: np.ndarray, chosen: np.ndarray) -> float:
+    """Δ of one mask of each photo; `apart` is (photos, masks, photos, masks)."""
+    photos = np.arange(len(chosen))
+    between = apart[photos, chosen][:, photos, chosen]
+    return float((between.sum() - between.trace()) / (len(chosen) * (len(chosen) - 1)))
+
+
+def _two_sided(value: float, null: np.ndarray) -> float:
+    """How often chance is as far out as a value, to the side on which that is rarer, twice."""
+    lower, higher = (null <= value + 1e-12).sum(), (null >= value - 1e-12).sum()
+    return min(1.0, 2 * (1 + int(min(lower, higher))) / (1 + len(null)))
 
 
 def _pictures(network: Network, x: Tensor, corners: Tensor, occluder: Occluder, parts: int, masks: int) -> np.ndarray:

@@ -34,7 +34,9 @@ class Score:
     deviation: float
     """The standard deviation over the same."""
     p: float | None
-    """How often masks taken at random from all of a photo's are as consistent as the part's; None for random masks."""
+    """How often a mean is as far out, to either side, if masks are taken at random from all of each photo's; None for random
+    masks.
+    """
 
     def as_json(self) -> dict[str, float | None]:
         return {"mean": self.mean, "deviation": self.deviation, "p": self.p}
