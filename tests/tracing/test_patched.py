@@ -138,7 +138,7 @@ def test_a_region_is_what_a_window_changes(kernel, stride, padding):
         region = Region(torch.tensor([[start, 3]]), (4, 4)).through(window, tuple(y.shape))
         rows, columns = y.nonzero().unbind(dim=1)
         top, left = region.starts[0].tolist()
-        assert top <= int(rows.min()) and int(rows.max()) < top + region.size[0]
-        assert left <= int(columns.min()) and int(columns.max()) < left + region.size[1]
+        assert top <= int(rows.min()) <= int(rows.max()) < top + region.size[0]
+        assert left <= int(columns.min()) <= int(columns.max()) < left + region.size[1]
         if kernel <= start <= 13 - kernel:  # not cut by the border
             assert region.size[0] == int(rows.max() - rows.min()) + 1

@@ -25,9 +25,6 @@ _VIEW, _OBJECT = 2.4, 2.0
 #: Changes smaller than this share of a layer's largest activation are rounding.
 _ROUNDING = 1e-6
 
-#: Tries to place one random mask.
-_TRIES = 1000
-
 #: Random masks that are pictured.
 _PICTURED = 3
 
@@ -72,6 +69,10 @@ def correspond(
     as far out, to either side, when that is drawn anew in each photo, `permutations` times. It allows for pairs that share
     photos.
 
+    Parts of faces that fill their views alike lie at about the same place, and masks at one place change the same
+    activations, whatever is under them. So there is another control, which the paper does not have: `draws` random places
+    off the parts of all photos, each masked in all of them, if there are such places.
+
     `layers` are names; by default the last convolutional and the last hidden one (the paper's 5 and 7).
 
     Raises `DeconvnetError` for files that cannot be read, landmarks outside of their photo or fewer than two photos,
@@ -88,11 +89,13 @@ def correspond(
     side = max(1, round(mask * network.preprocessing.crop))
     random = np.random.default_rng(seed)
     corners = [_corners(view, path, side, masks, draws, random) for view, path in zip(views, photos.paths, strict=True)]
+    shared = _shared_corners(views, side, draws, random)
     parts = list(views[0].parts)
     occluder = Occluder(size=side)
     signs: dict[str, list[Tensor]] = {name: [] for name in names}
-    with bar("masking", len(views) * (len(parts) * masks + draws), progress) as advance:
-        for view, places in zip(views, corners, strict=True):
+    with bar("masking", len(views) * (len(corners[0]) + len(shared)), progress) as advance:
+        for view, own in zip(views, corners, strict=True):
+            places = torch.cat([own, shared])
             for name, found in _signs(network, view.x, places, occluder, names, batch_size).items():
                 signs[name].append(found)
             advance(len(places))
@@ -186,27 +189,41 @@ def _square(points: list[Point], size: tuple[int, int], more: float) -> tuple[fl
 
 
 def _corners(view: _View, path: str, side: int, masks: int, draws: int, random: np.random.Generator) -> Tensor:
-    """Upper left corners (row, column) of all masks of a photo: of each part `masks`, then the random ones."""
-    crop = view.x.shape[1]
-    centres = np.array(list(view.parts.values()))  # (parts, 2) x, y
-    shifts = random.uniform(-side / 8, side / 8, (len(centres), masks, 2)) if masks > 1 else np.zeros((len(centres), 1, 2))
-    parts = _inside(np.rint(centres[:, None] + shifts - side / 2), crop - side)
-    plain = _inside(np.rint(centres - side / 2), crop - side)
-    middle, reach = (centres.min(axis=0) + centres.max(axis=0)) / 2, _OBJECT / 2 * np.ptp(centres, axis=0).max()
-    low, high = _inside(np.rint(middle - reach), crop - side), _inside(np.rint(middle + reach - side), crop - side)
-    if len(centres) == 1:
-        low, high = np.zeros(2), np.full(2, crop - side)
-    found: list[np.ndarray] = []
-    for _ in range(draws * _TRIES):
-        corner = np.rint(random.uniform(low, np.maximum(low, high)))
-        if (np.abs(corner - plain).max(axis=1) >= side).all():  # squares that are so far apart do not overlap
-            found.append(corner)
-            if len(found) == draws:
-                break
-    else:
+    """Upper left corners (row, column) of a photo's own masks: of each part `masks`, then the random ones."""
+    shifts = random.uniform(-side / 8, side / 8, (len(view.parts), masks, 2)) if masks > 1 else 0.0
+    parts = _around(view, side, shifts).reshape(-1, 2)
+    places = np.argwhere(_free(view, side))
+    if not len(places):
         raise DeconvnetError(f"There is no room for random masks beside the parts of {path}: pass a smaller --mask.")
-    every = np.concatenate([parts.reshape(-1, 2), np.array(found)])
-    return torch.from_numpy(every[:, ::-1].astype(np.int64).copy())  # x, y → row, column
+    return torch.from_numpy(np.concatenate([parts, random.choice(places, draws)]))
+
+
+def _shared_corners(views: list[_View], side: int, draws: int, random: np.random.Generator) -> Tensor:
+    """Upper left corners (draws, 2) of random masks for all photos alike; none if there is no room for them."""
+    places = np.argwhere(np.logical_and.reduce([_free(view, side) for view in views]))
+    return torch.from_numpy(random.choice(places, draws) if len(places) else places)
+
+
+def _around(view: _View, side: int, shifts: np.ndarray | float = 0.0) -> np.ndarray:
+    """Upper left corners (parts, masks, 2) of masks around the parts, moved into the view where they stick out of it."""
+    centres = np.array([(y, x) for x, y in view.parts.values()])
+    return _inside(np.rint(centres[:, None] + shifts - side / 2).astype(np.int64), view.x.shape[1] - side)
+
+
+def _free(view: _View, side: int) -> np.ndarray:
+    """(rows, columns) bool, whether the corner of a random mask may be there: it lies on the object and touches no part."""
+    most = view.x.shape[1] - side
+    rows, columns = np.mgrid[: most + 1, : most + 1]
+    parts = _around(view, side)[:, 0]
+    free = np.ones(rows.shape, dtype=bool)
+    if len(parts) > 1:  # of one part alone it cannot be told how large the object is
+        centres = np.array([(y, x) for x, y in view.parts.values()])
+        middle, reach = (centres.min(axis=0) + centres.max(axis=0)) / 2, _OBJECT / 2 * np.ptp(centres, axis=0).max()
+        low, high = _inside(np.rint(middle - reach), most), _inside(np.rint(middle + reach - side), most)
+        free &= (low[0] <= rows) & (rows <= high[0]) & (low[1] <= columns) & (columns <= high[1])
+    for row, column in parts:
+        free &= np.maximum(np.abs(rows - row), np.abs(columns - column)) >= side
+    return free
 
 
 def _inside(corners: np.ndarray, most: int) -> np.ndarray:
@@ -242,21 +259,24 @@ def distances(signs: Tensor) -> Tensor:
 def _scores(
     signs: Tensor, parts: list[str], masks: int, draws: int, permutations: int, random: np.random.Generator
 ) -> dict[str, Score]:
-    """Of one layer; `signs` are (photos, masks of all parts and random ones, activations)."""
+    """Of one layer; `signs` are (photos, masks, activations), the masks those of each part, random ones, shared ones."""
     photos, kinds, _ = signs.shape
     apart = distances(signs.flatten(0, 1)).view(photos, kinds, photos, kinds).numpy()
     others = ~np.eye(photos, dtype=bool)
     first_random = len(parts) * masks
+    end = first_random + draws
     scores = {}
     for number, part in enumerate(parts):
         own = range(number * masks, (number + 1) * masks)
         values = np.concatenate([apart[:, mask, :, mask][others] for mask in own])
-        candidates = np.array([*own, *range(first_random, kinds)])
+        candidates = np.array([*own, *range(first_random, end)])
         chosen = candidates[random.random((permutations, photos, len(candidates))).argsort(axis=2)[..., :masks]]
         null = np.mean([[_mean_distance(apart, row) for row in chosen[..., mask]] for mask in range(masks)], axis=0)
         scores[part] = Score(float(values.mean()), float(values.std()), _two_sided(float(values.mean()), null))
-    values = np.concatenate([apart[:, mask, :, mask][others] for mask in range(first_random, kinds)])
-    scores["random"] = Score(float(values.mean()), float(values.std()), None)
+    for name, first, last in (("random", first_random, end), ("random, one place", end, kinds)):
+        if first < last:
+            values = np.concatenate([apart[:, mask, :, mask][others] for mask in range(first, last)])
+            scores[name] = Score(float(values.mean()), float(values.std()), None)
     return scores
 
 

@@ -114,12 +114,11 @@ class Sanity:
         for name, likeness in self.rules.items():
             parts = []
             for measure, values in likeness.values.items():
-                end = float(np.nanmean(values[..., -1])) if np.isfinite(values[..., -1]).any() else float("nan")
-                parts.append(f"{measure} {end:.2f} (unrelated weights: {likeness.baseline[measure]:.2f})")
+                parts.append(f"{measure} {_said(_means(values)[-1])} (unrelated weights: {likeness.baseline[measure]:.2f})")
             found.append(f"{name}, with all weights up to {self.layer} random: likeness to the original {', '.join(parts)}.")
         if self.occlusion is not None:
-            end = float(np.nanmean(self.occlusion[..., -1]))
-            found.append(f"Occlusion maps, with all weights random: rank correlation with the original {end:.2f}.")
+            end = _said(_means(self.occlusion)[-1])
+            found.append(f"Occlusion maps, with all weights random: rank correlation with the original {end}.")
         if self.deletion is not None:
             by_map, at_random = self.deletion.areas
             found.append(
@@ -191,6 +190,10 @@ def _means(values: np.ndarray) -> list[float | None]:
     """Over photos and draws, of what is finite."""
     flat = values.reshape(-1, values.shape[-1])
     return [float(np.nanmean(column)) if np.isfinite(column).any() else None for column in flat.T]
+
+
+def _said(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.2f}"
 
 
 def _finite(values: list[float]) -> list[float | None]:

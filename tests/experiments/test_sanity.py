@@ -1,0 +1,177 @@
+"""The randomisation test and the deletion test, where the answer is known."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from deconvnet import DeconvnetError, UsageError, cli, project
+from deconvnet.experiments.check_occlusion import delete, randomised_maps
+from deconvnet.experiments.check_sanity import check_sanity, write_sanity
+from deconvnet.experiments.randomise import cascade, weighted_parts
+from deconvnet.experiments.similarity import likeness, rank_correlation
+from deconvnet.networks import Network, torchvision_preprocessing
+from deconvnet.projection import RULES
+
+CLASSES = [("ant", "ant"), ("bee", "bee"), ("cat", "cat")]
+
+
+@pytest.fixture
+def network(small_network):
+    names = list(small_network.layers)
+    return Network(small_network.module, small_network.preprocessing, name="small", layer_names=names, classes=CLASSES)
+
+
+@pytest.fixture
+def files(photo_folder):
+    return [photo_folder / "ant" / "00.png", photo_folder / "bee" / "01.png"]
+
+
+def test_rank_correlation_is_that_of_ranks():
+    values = np.array([3.0, 1.0, 2.0, 2.0])
+    others = np.array([9.0, 0.0, 4.0, 5.0])
+    one, other = np.array([4, 1, 2.5, 2.5]), np.array([4, 1, 2, 3])
+    assert rank_correlation(values, others) == pytest.approx(np.corrcoef(one, other)[0, 1])
+    assert np.isnan(rank_correlation(values, np.ones(4)))
+
+
+def test_likeness_sees_signs_only_where_it_says_so():
+    one = torch.randn(3, 20, 20)
+    assert likeness(one, 3 * one) == pytest.approx({"signed": 1, "absolute": 1, "ssim": 1}, abs=1e-6)
+    opposite = likeness(one, -one)
+    assert (opposite["signed"], opposite["absolute"]) == pytest.approx((-1, 1))
+    assert opposite["ssim"] < 0.8
+    unrelated = likeness(one, torch.randn(3, 20, 20))
+    assert all(abs(value) < 0.15 for value in unrelated.values())
+    assert all(np.isnan(value) for value in likeness(one, torch.zeros(3, 20, 20)).values())
+    assert np.isnan(likeness(one[:, :5, :5], one[:, :5, :5])["ssim"])
+
+
+def test_a_cascade_goes_from_the_top_down_and_leaves_the_network_alone(network):
+    assert weighted_parts(network) == ["9", "7", "4", "0"]
+    assert weighted_parts(network, "conv2") == ["4", "0"]
+    assert weighted_parts(network, "conv1") == ["0"]
+    before = {name: value.clone() for name, value in network.module.state_dict().items()}
+    changed = []
+    for random in cascade(network, weighted_parts(network), seed=3):
+        now = random.module.state_dict()
+        changed.append({name.partition(".")[0] for name, value in now.items() if not torch.equal(value, before[name])})
+    assert changed == [{"9"}, {"9", "7"}, {"9", "7", "4"}, {"9", "7", "4", "0"}]
+    assert all(torch.equal(value, before[name]) for name, value in network.module.state_dict().items())
+    weight = next(cascade(network, ["7"], seed=3)).module[7].weight
+    assert float(weight.detach().std()) == pytest.approx(float(before["7.weight"].std()), rel=0.05)
+    assert torch.equal(weight, next(cascade(network, ["7"], seed=3)).module[7].weight)
+    assert not torch.equal(weight, next(cascade(network, ["7"], seed=4)).module[7].weight)
+
+
+def test_of_a_single_convolution_nothing_stays(tmp_path):
+    """Its projections are its filters, so those of random ones have nothing in common with them but chance."""
+    random = np.random.default_rng(0)
+    for number in range(12):
+        Image.fromarray(random.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(tmp_path / f"{number:02}.png")
+    module = nn.Sequential(nn.Conv2d(3, 16, 11), nn.ReLU()).eval()
+    network = Network(module, torchvision_preprocessing(24, 24), name="one", classifies=False)
+    result = check_sanity(network, tmp_path, rules=["deconvnet", "gradient"], draws=5)
+    assert result.parts == ["0"]
+    for found in result.rules.values():
+        for values in found.values.values():
+            assert values.shape == (12, 5, 1)
+            assert abs(values.mean()) < 0.03  # of 60, each with a deviation of 1/√363
+        assert all(abs(value) < 0.05 for value in found.baseline.values())
+    assert result.occlusion is None
+    assert result.deletion is None
+
+
+def test_projections_start_from_the_place_that_was_strongest(network, files):
+    result = check_sanity(network, files, "conv2", rules=["deconvnet"], draws=2, stride=12)
+    x = network.preprocess(result.photos.read(0))[None]
+    maps = network.activations(x, "conv2")[0]
+    unit = int(maps.flatten(1).amax(dim=1).argmax())
+    first = result.pictures["deconvnet"][0]
+    whole = project(network, x, layer="conv2", unit=unit, start="one")[0]
+    assert first.abs().max() == pytest.approx(float(whole.abs().max()), rel=1e-5)
+    assert len(result.pictures["deconvnet"]) == 3
+    assert len({picture.shape for picture in result.pictures["deconvnet"]}) == 1
+    values = result.rules["deconvnet"].values
+    assert values["signed"][0, 0, 0] == pytest.approx(likeness(*result.pictures["deconvnet"][:2])["signed"])
+    assert result.occlusion.shape == (2, 2, 4)
+    assert result.occlusion_parts == ["9", "7", "4", "0"]
+
+
+def test_a_map_of_the_same_network_would_be_the_same(network, files, monkeypatch):
+    """With a cascade that changes nothing, all is alike: so the test measures what randomising does, and nothing else."""
+    monkeypatch.setattr("deconvnet.experiments.check_occlusion.cascade", lambda network, parts, seed: [network] * len(parts))
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))
+    assert randomised_maps(network, list(x), 8, 2, 0, 4) == pytest.approx(np.ones((2, 2, 4)))
+
+
+def test_deletion_by_the_map_is_faster_where_one_region_decides():
+    module = nn.Sequential(nn.Conv2d(3, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(28 * 28, 2))
+    with torch.no_grad():
+        module[0].weight.fill_(1)
+        module[0].bias.zero_()
+        module[3].weight.zero_()
+        module[3].bias.zero_()
+        module[3].weight.view(2, 28, 28)[0, 4:10, 16:22] = 0.05
+    network = Network(module.eval(), torchvision_preprocessing(28, 28), name="region", classes=CLASSES[:2])
+    found = delete(network, [torch.ones(3, 28, 28)], 4, 0)
+    assert found.shares[::20] == [0.0, 1.0]
+    assert found.by_map[0, 0] == found.at_random[0, 0] == pytest.approx(1 / (1 + np.exp(-36 * 3 * 0.05)))
+    assert found.by_map[0, -1] == found.at_random[0, -1] == pytest.approx(0.5)
+    assert found.by_map[0, 4] == pytest.approx(0.5)  # the region has 9 of 196 squares, and its surroundings matter too
+    assert found.at_random[0, 4] > 0.9
+    assert found.areas[0] < 0.6 < 0.8 < found.areas[1]
+
+
+def test_it_is_written_and_drawn(network, files, tmp_path):
+    result = write_sanity(tmp_path / "out", network, files, draws=2, stride=12)
+    written = json.loads((tmp_path / "out" / "sanity.json").read_text())
+    assert written == json.loads(json.dumps(result.as_json(), allow_nan=False))
+    assert list(written["projections"]) == list(RULES)
+    with Image.open(tmp_path / "out" / "sanity.png") as picture:
+        assert picture.width > 1000
+    again = check_sanity(network, files, draws=2, stride=12)
+    assert again.as_json() == result.as_json()
+
+
+def test_what_cannot_be_checked_is_refused(network, files, photo_folder):
+    for options, sentence in (
+        ({"draws": 1}, "1 draws are too few"),
+        ({"stride": 0}, "not 0 and 32"),
+        ({"rules": ["backwards"]}, "backwards"),
+        ({"layer": "conv9"}, "conv9"),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            check_sanity(network, files, **options)
+    with pytest.raises(DeconvnetError, match=r"broken\.jpg"):
+        check_sanity(network, [photo_folder / "bee" / "broken.jpg"])
+
+
+def test_on_the_command_line(files, tmp_path, capsys, monkeypatch):
+    from deconvnet.networks import ZFNet, ZFNetOptions, save_weights
+
+    module = ZFNet(ZFNetOptions(classes=3, middle=(6, 5, 4), hidden=8)).eval()
+    weights, out = tmp_path / "weights.safetensors", tmp_path / "out"
+    network = Network(module, torchvision_preprocessing(256, 224), name="zfnet", weights="none", classes=CLASSES)
+    save_weights(network, weights)
+    words = [
+        "sanity",
+        f"zfnet:{weights}",
+        str(files[0]),
+        "--rules",
+        "deconvnet, gradient",
+        "--draws",
+        "2",
+        "--out",
+        str(out),
+    ]
+    monkeypatch.setattr("sys.argv", ["deconvnet", *words, "--stride", "90", "--device", "cpu"])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert done.value.code in (0, None)
+    said = capsys.readouterr().out
+    assert "Occlusion maps, with all weights random" in said
+    assert f"Wrote {out / 'sanity.png'}" in said
