@@ -139,7 +139,7 @@ class Occlusion:
         figure = Figure(figsize=(width, height), dpi=120, facecolor="white")
         write_at(figure, _LEFT, 0.35, self.network, fontsize=13, fontweight="bold")
         titles = (
-            "(a) the photo, and the occluder where it hurts most",
+            "(a) the occluder where it hurts most",
             f"(b) {self.layer}, strongest unit: total activation",
             "(c) its projections; framed: this photo's",
             "(d) probability of the class",
