@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,8 @@ def correspond(
     photos.
 
     Parts of faces that fill their views alike lie at about the same place, and masks at one place change the same
-    activations, whatever is under them. So there is another control, which the paper does not have: `draws` random places
-    off the parts of all photos, each masked in all of them, if there are such places.
+    activations, whatever is under them. So there is another control, which the paper does not have: for each pair of photos
+    masks at one place in both, at all places in steps of half a mask where they touch no part of either.
 
     `layers` are names; by default the last convolutional and the last hidden one (the paper's 5 and 7).
 
@@ -89,17 +90,22 @@ def correspond(
     side = max(1, round(mask * network.preprocessing.crop))
     random = np.random.default_rng(seed)
     corners = [_corners(view, path, side, masks, draws, random) for view, path in zip(views, photos.paths, strict=True)]
-    shared = _shared_corners(views, side, draws, random)
+    grids = [_grid(view, side) for view in views]
     parts = list(views[0].parts)
     occluder = Occluder(size=side)
     signs: dict[str, list[Tensor]] = {name: [] for name in names}
-    with bar("masking", len(views) * (len(corners[0]) + len(shared)), progress) as advance:
-        for view, own in zip(views, corners, strict=True):
-            places = torch.cat([own, shared])
-            for name, found in _signs(network, view.x, places, occluder, names, batch_size).items():
-                signs[name].append(found)
-            advance(len(places))
-    scores = {name: _scores(torch.stack(found), parts, masks, draws, permutations, random) for name, found in signs.items()}
+    on_grid: dict[str, list[Tensor]] = {name: [] for name in names}
+    with bar("masking", sum(map(len, corners)) + sum(map(len, grids)), progress) as advance:
+        for view, own, grid in zip(views, corners, grids, strict=True):
+            for name, found in _signs(network, view.x, torch.cat([own, grid]), occluder, names, batch_size).items():
+                signs[name].append(found[: len(own)])
+                on_grid[name].append(found[len(own) :])
+            advance(len(own) + len(grid))
+    scores = {}
+    for name in names:
+        scores[name] = _scores(torch.stack(signs[name]), parts, masks, draws, permutations, random)
+        if one_place := _at_one_place(on_grid[name], grids):
+            scores[name]["random, one place"] = one_place
     return Correspondence(
         network.full_name,
         network.digest,
@@ -198,10 +204,10 @@ def _corners(view: _View, path: str, side: int, masks: int, draws: int, random: 
     return torch.from_numpy(np.concatenate([parts, random.choice(places, draws)]))
 
 
-def _shared_corners(views: list[_View], side: int, draws: int, random: np.random.Generator) -> Tensor:
-    """Upper left corners (draws, 2) of random masks for all photos alike; none if there is no room for them."""
-    places = np.argwhere(np.logical_and.reduce([_free(view, side) for view in views]))
-    return torch.from_numpy(random.choice(places, draws) if len(places) else places)
+def _grid(view: _View, side: int) -> Tensor:
+    """Upper left corners (places, 2) of masks that touch no part, of those that stand in steps of half a mask."""
+    step = max(1, side // 2)
+    return torch.from_numpy(np.argwhere(_free(view, side)[::step, ::step]) * step)
 
 
 def _around(view: _View, side: int, shifts: np.ndarray | float = 0.0) -> np.ndarray:
@@ -259,25 +265,36 @@ def distances(signs: Tensor) -> Tensor:
 def _scores(
     signs: Tensor, parts: list[str], masks: int, draws: int, permutations: int, random: np.random.Generator
 ) -> dict[str, Score]:
-    """Of one layer; `signs` are (photos, masks, activations), the masks those of each part, random ones, shared ones."""
+    """Of one layer; `signs` are (photos, masks, activations), the masks those of each part, then the random ones."""
     photos, kinds, _ = signs.shape
     apart = distances(signs.flatten(0, 1)).view(photos, kinds, photos, kinds).numpy()
     others = ~np.eye(photos, dtype=bool)
     first_random = len(parts) * masks
-    end = first_random + draws
     scores = {}
     for number, part in enumerate(parts):
         own = range(number * masks, (number + 1) * masks)
         values = np.concatenate([apart[:, mask, :, mask][others] for mask in own])
-        candidates = np.array([*own, *range(first_random, end)])
+        candidates = np.array([*own, *range(first_random, kinds)])
         chosen = candidates[random.random((permutations, photos, len(candidates))).argsort(axis=2)[..., :masks]]
         null = np.mean([[_mean_distance(apart, row) for row in chosen[..., mask]] for mask in range(masks)], axis=0)
         scores[part] = Score(float(values.mean()), float(values.std()), _two_sided(float(values.mean()), null))
-    for name, first, last in (("random", first_random, end), ("random, one place", end, kinds)):
-        if first < last:
-            values = np.concatenate([apart[:, mask, :, mask][others] for mask in range(first, last)])
-            scores[name] = Score(float(values.mean()), float(values.std()), None)
+    values = np.concatenate([apart[:, mask, :, mask][others] for mask in range(first_random, kinds)])
+    scores["random"] = Score(float(values.mean()), float(values.std()), None)
     return scores
+
+
+def _at_one_place(signs: list[Tensor], grids: list[Tensor]) -> Score | None:
+    """Of masks at one place in both photos of a pair; None if no pair has a place for them.
+
+    `signs` (places, activations) are those of each photo's masks at its `grids` (places, 2).
+    """
+    found = []
+    for one, other in combinations(range(len(grids)), 2):
+        same = (grids[one][:, None] == grids[other]).all(dim=2)
+        first, second = same.nonzero().unbind(dim=1)
+        found.append((signs[one][first] != signs[other][second]).double().mean(dim=1))
+    values = torch.cat(found)
+    return Score(float(values.mean()), float(values.std(correction=0)), None) if len(values) else None
 
 
 def _mean_distance(apart: np.ndarray, chosen: np.ndarray) -> float:
