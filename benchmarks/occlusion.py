@@ -1,0 +1,101 @@
+"""Is what an occlusion map calls important more important than the background, to an occluder that did not make the map?
+
+    python benchmarks/occlusion.py zfnet imagenette/val [--photos 50]
+
+For randomly drawn photos in class folders the map of the true class's probability is made with a square of 50 pixels. Then
+a disc of 50 pixels of another colour (black) is laid over the place where the map is lowest, over the four corners of the
+view, which mostly show background, and over the ten places where the map is highest. A photo counts if the first lowers
+the probability more than the others do on average. Written to benchmarks/results: how many photos count, and the mean
+probabilities; and how much faster maps are made than by whole passes.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from deconvnet.experiments.occlude import occluded_scores
+from deconvnet.experiments.occluders import Occluder
+from deconvnet.images import Photos, find_photos
+from deconvnet.networks import Network, load
+
+RESULTS = Path(__file__).parent / "results"
+
+MAPPING = Occluder(50, 12)
+TESTING = Occluder(50, 12, (0, 0, 0), "disc")
+_LEAST = 10
+
+
+def probabilities(network: Network, x: Tensor, target: int, occluder: Occluder, corners: Tensor) -> Tensor:
+    return occluded_scores(network, x, occluder, corners, network.convolutional_layers[-1], 0)[1][:, target]
+
+
+def judge(network: Network, x: Tensor, target: int) -> dict[str, float]:
+    """The probability of the class: of the whole photo, and with each of the three covered."""
+    crop = network.preprocessing.crop
+    corners, last = MAPPING.corners(crop), MAPPING.starts(crop)[-1]
+    order = probabilities(network, x, target, MAPPING, corners).argsort()
+    background = torch.cartesian_prod(torch.tensor([0, last]), torch.tensor([0, last]))
+    covered = {"important": corners[order[:1]], "corners": background, "least important": corners[order[-_LEAST:]]}
+    found = {name: float(probabilities(network, x, target, TESTING, places).mean()) for name, places in covered.items()}
+    return {"whole": float(network.probabilities(x[None])[0, target]), **found}
+
+
+def speed(network: Network, x: Tensor) -> dict[str, float]:
+    """Positions per second of the paper's occluder: what can change recomputed, and whole passes."""
+    occluder = Occluder()
+    corners = occluder.corners(network.preprocessing.crop)[::7][:128]
+    start = time.perf_counter()
+    occluded_scores(network, x, occluder, corners, network.convolutional_layers[-1], 0)
+    patched = time.perf_counter() - start
+    start = time.perf_counter()
+    for part in torch.split(corners, 32):
+        versions = x.repeat(len(part), 1, 1, 1)
+        for version, window, (row, column) in zip(
+            versions, occluder.windows(x, part, network.preprocessing), part.tolist(), strict=True
+        ):
+            version[:, row : row + occluder.size, column : column + occluder.size] = window
+        network.probabilities(versions)
+    return {"patched": len(corners) / patched, "whole": len(corners) / (time.perf_counter() - start)}
+
+
+def draw(network: Network, photos: Photos, count: int) -> list[tuple[Tensor, int]]:
+    """Random photos whose folder is one of the network's classes, as inputs, with their classes."""
+    ids = [id for id, _ in network.classes or ()]
+    known = [index for index in range(len(photos)) if photos.file(index).parent.name in ids]
+    chosen = np.random.default_rng(0).choice(known, min(count, len(known)), replace=False)
+    return [(network.preprocess(photos.read(index)), ids.index(photos.file(index).parent.name)) for index in chosen.tolist()]
+
+
+def main(
+    network: str,
+    images: Path,
+    photos: Annotated[int, typer.Option(min=1, help="How many to draw.")] = 50,
+) -> None:
+    net, found = load(network), find_photos(images)
+    drawn = draw(net, found, photos)
+    rows = [judge(net, x, target) for x, target in track(drawn, "occluding")]
+    result = {
+        "network": net.full_name,
+        "images": {"digest": found.digest, "drawn": len(rows)},
+        "below_corners": float(np.mean([row["important"] < row["corners"] for row in rows])),
+        "below_least_important": float(np.mean([row["important"] < row["least important"] for row in rows])),
+        "mean_probability": {name: float(np.mean([row[name] for row in rows])) for name in rows[0]},
+        "positions_per_second": speed(net, drawn[0][0]),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"occlusion-{net.name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    Console().print_json(data=result)
+
+
+if __name__ == "__main__":
+    typer.run(main)
