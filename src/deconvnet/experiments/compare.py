@@ -121,7 +121,8 @@ def _side(
             rms=rms(filters) if filters is not None and sized else None,
             nearest=None if filters is None else nearest(filters),
             faint=faint(filters) if filters is not None and sized else None,
-            aliasing=aliased.get(name),
+            aliasing=aliased[name].own if name in aliased else None,
+            aliasing_below=aliased[name].first if name in aliased else None,
         )
     pixels = network.filters
     return Side(
