@@ -108,11 +108,16 @@ def test_networks_of_one_name_are_told_apart_by_their_weights(photo_folder):
     def trained(seed):
         torch.manual_seed(seed)
         module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
-        return Network(module, torchvision_preprocessing(32, 32), name="net", weights="2 classes", classifies=False)
+        return Network(module, torchvision_preprocessing(32, 32), name="net", weights=weights, classifies=False)
 
+    weights = ""
+    nameless = trained(0), trained(1)
+    sides = compare(*nameless, photo_folder, units=1).sides
+    assert [side.network for side in sides] == [f"net ({network.digest[:8]})" for network in nameless]
+    weights = "2 classes"
     networks = trained(0), trained(1)
     result = compare(*networks, photo_folder, units=1)
-    assert [side.network for side in result.sides] == [f"net (2 classes) {network.digest[:8]}" for network in networks]
+    assert [side.network for side in result.sides] == [f"net (2 classes, {network.digest[:8]})" for network in networks]
     assert all(side.network in result.findings[0].here for side in result.sides)
 
 
