@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from math import nan
 
 import numpy as np
 import pytest
@@ -107,11 +108,16 @@ def test_networks_of_one_name_are_told_apart_by_their_weights(photo_folder):
     def trained(seed):
         torch.manual_seed(seed)
         module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
-        return Network(module, torchvision_preprocessing(32, 32), name="net", weights="2 classes", classifies=False)
+        return Network(module, torchvision_preprocessing(32, 32), name="net", weights=weights, classifies=False)
 
+    weights = ""
+    nameless = trained(0), trained(1)
+    sides = compare(*nameless, photo_folder, units=1).sides
+    assert [side.network for side in sides] == [f"net ({network.digest[:8]})" for network in nameless]
+    weights = "2 classes"
     networks = trained(0), trained(1)
     result = compare(*networks, photo_folder, units=1)
-    assert [side.network for side in result.sides] == [f"net (2 classes) {network.digest[:8]}" for network in networks]
+    assert [side.network for side in result.sides] == [f"net (2 classes, {network.digest[:8]})" for network in networks]
     assert all(side.network in result.findings[0].here for side in result.sides)
 
 
@@ -168,7 +174,7 @@ def test_a_network_of_fully_connected_layers_is_refused(small_network, photo_fol
         compare(small_network, flat, photo_folder)
 
 
-def side(name, *, middle=0, dead=0, copies=0, aliased=0.1, dominant=1.0, units=50):
+def side(name, *, middle=0, dead=0, copies=0, aliased=0.1, below=0.1, dominant=1.0, units=50):
     """A network of which so many of 50 first-layer units are like this."""
 
     def first(count):
@@ -183,6 +189,7 @@ def side(name, *, middle=0, dead=0, copies=0, aliased=0.1, dominant=1.0, units=5
         nearest=torch.where(first(copies), 0.95, 0.1).double(),
         faint=torch.zeros(units, dtype=torch.bool),
         aliasing=aliased + torch.linspace(0, 0.01, units, dtype=torch.float64),
+        aliasing_below=below + torch.linspace(0, 0.01, units, dtype=torch.float64),
     )
     spectra = Spectra(bands, torch.zeros(units).double(), torch.full((units, 3), 1 / 3).double())
     layers = {"conv1": measures, "conv2": replace(measures, aliasing=torch.full((units,), torch.nan).double())}
@@ -196,6 +203,7 @@ def side(name, *, middle=0, dead=0, copies=0, aliased=0.1, dominant=1.0, units=5
         (1, {"dead": 20}, {"dead": 1}, "20 of 50 in one, 1 of 50 in two (p = "),
         (2, {"copies": 14}, {"copies": 0}, "14 of 50 in one, 0 of 50 in two (p = "),
         (3, {"aliased": 0.4}, {"aliased": 0.1}, "median: 40.5% in one, 10.5% in two (p = "),
+        (4, {"below": 0.3}, {"below": 0.2}, "the first layer's steps cannot hold, median: 30.5% in one, 20.5% in two (p = "),
         (5, {"dominant": 9.0}, {"dominant": 1.5}, "9.0 times the RMS of the median filter in one, 1.5 times in two"),
     ],
 )
@@ -215,7 +223,7 @@ def test_differences_that_may_be_chance_are_none():
     for finding in findings((side("one", middle=10, dead=2), side("two", middle=12, dead=3)), 500)[:5]:
         assert finding.has is None
     assert "no difference beyond chance" in findings((side("one"), side("two")), 500)[0].here
-    assert "No unit of the second layer answers" in findings((side("one"), side("two")), 500)[4].here
+    assert "No unit of the second layer answers" in findings((side("one", below=nan), side("two")), 500)[4].here
 
 
 def test_networks_of_one_name_and_different_weights_are_called_by_both():
@@ -303,7 +311,7 @@ def test_a_gpu_measures_what_the_cpu_measures(small_network, other, photo_folder
     on_gpu = compare(small_network.to("cuda"), other.to("cuda"), photo_folder, units=2)
     for one, same in zip(on_cpu.sides, on_gpu.sides, strict=True):
         for name, layer in one.layers.items():
-            for measure in ("active_share", "rms", "nearest", "aliasing"):
+            for measure in ("active_share", "rms", "nearest", "aliasing", "aliasing_below"):
                 values = getattr(layer, measure), getattr(same.layers[name], measure)
                 torch.testing.assert_close(*values, rtol=1e-4, atol=1e-5, equal_nan=True)
 

@@ -74,7 +74,8 @@ def compare(
         chosen = hits.random_units(units, random)
         sides.append(_side(network, active, hits, chosen, moved, batch_size, workers))
     if sides[0].network == sides[1].network:
-        sides = [replace(side, network=f"{side.network} {side.sha256[:8]}") for side in sides]
+        same = f"{sides[0].network.removesuffix(')')}, " if one.weights else f"{one.name} ("
+        sides = [replace(side, network=f"{same}{side.sha256[:8]})") for side in sides]
     return Comparison((sides[0], sides[1]), photos, len(photos) - len(found[0][2]), len(moved), seed)
 
 
@@ -121,7 +122,8 @@ def _side(
             rms=rms(filters) if filters is not None and sized else None,
             nearest=None if filters is None else nearest(filters),
             faint=faint(filters) if filters is not None and sized else None,
-            aliasing=aliased.get(name),
+            aliasing=aliased[name].own if name in aliased else None,
+            aliasing_below=aliased[name].first if name in aliased else None,
         )
     pixels = network.filters
     return Side(

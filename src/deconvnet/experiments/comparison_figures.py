@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -111,8 +112,8 @@ def measure_figure(sides: Sides, sentences: Sequence[str], about: str) -> Figure
     _draw_gratings(figure.add_subplot(grid[0, 0], projection="polar"), sides)
     _draw_energy(figure.add_subplot(grid[0, 1]), sides)
     layers = [side.layers for side in sides]
-    first_two = [{name: layer for name, layer in found.items() if layer.aliasing is not None} for found in layers]
-    _draw_boxes(figure.add_subplot(grid[0, 2]), first_two, "aliasing", "aliased share of a unit's answers")
+    aliased = "share of a unit's answers that steps cannot hold"
+    _draw_boxes(figure.add_subplot(grid[0, 2]), [_by_steps(found) for found in layers], "aliasing", aliased)
     idle = "units active in under 1 % of photos; dark: in none"
     _draw_bars(figure.add_subplot(grid[1, 0]), layers, ("hardly_active", "dead"), idle)
     _draw_bars(figure.add_subplot(grid[1, 1]), layers, ("duplicates",), "filters nearly the same as another")
@@ -155,6 +156,13 @@ def _draw_energy(axes: Axes, sides: Sides) -> None:
     axes.set_xlim(0, 1)
     axes.legend(fontsize=7, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1))
     _finish(axes, "energy of first-layer filters by frequency")
+
+
+def _by_steps(layers: dict[str, LayerMeasures]) -> dict[str, LayerMeasures]:
+    """The layers whose aliasing was measured; those above the first by the first one's steps too."""
+    known = {name: layer for name, layer in layers.items() if layer.aliasing is not None}
+    above = {f"{name}, by\n{next(iter(known))}'s": layer for name, layer in list(known.items())[1:]}
+    return known | {name: replace(layer, aliasing=layer.aliasing_below) for name, layer in above.items()}
 
 
 def _draw_boxes(axes: Axes, layers: Layers, measure: str, title: str, log: bool = False) -> None:

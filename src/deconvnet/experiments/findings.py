@@ -10,7 +10,7 @@ from deconvnet.experiments.side import Side
 from deconvnet.experiments.spectra import BAND_NAMES
 
 #: A difference between the units of two networks counts if units alike would show it less often than this: 0.05, shared
-#: among the five comparisons.
+#: among the comparisons.
 LEVEL = 0.01
 
 #: A few filters dominate a layer if its strongest has this many times the RMS of its median filter, so that on a sheet
@@ -49,9 +49,10 @@ def findings(sides: Sides, photos: int) -> list[Finding]:
     if copies := _of_both([layer.duplicates for layer in firsts]):
         paper = "ZFNet's first layer has more distinctive features."
         found.append(_more(paper, "filters of the first layer that are nearly the same as another", sides, copies))
-    found.append(_aliasing("first", sides, [layer.aliasing for layer in firsts]))
+    found.append(_aliasing("first layer", "its", sides, [layer.aliasing for layer in firsts]))
     if all(side.second != side.first for side in sides):
-        found.append(_aliasing("second", sides, [side.layers[side.second].aliasing for side in sides]))
+        seconds = [side.layers[side.second] for side in sides]
+        found.append(_aliasing("second layer", "the first layer's", sides, [layer.aliasing_below for layer in seconds]))
     found.append(_dominated(sides))
     return [finding for finding in found if finding is not None]
 
@@ -85,18 +86,18 @@ def _dead(sides: Sides, photos: int) -> Finding | None:
     return _more(paper, f"units of the first layer that are active in under 1 % of {photos:,} photos{what}", sides, useless)
 
 
-def _aliasing(which: str, sides: Sides, values: list[Tensor | None]) -> Finding | None:
+def _aliasing(layer: str, whose: str, sides: Sides, values: list[Tensor | None]) -> Finding | None:
     paper = "Stride 4 in AlexNet's first layer causes aliasing, which shows in the second."
     known = [value[~value.isnan()] for value in values if value is not None]
     if len(known) < len(values):
         return None
     first, second = names(sides)
     if not all(len(value) for value in known):
-        return Finding(paper, f"No unit of the {which} layer answers, or too few of its places see no border.", None)
+        return Finding(paper, f"No unit of the {layer} answers, or too few of its places see no border.", None)
     medians = [float(value.median()) for value in known]
     test = stats.mannwhitneyu(*(value.numpy() for value in known))
     numbers = (
-        f"The aliased share of answers in the {which} layer, median: {medians[0]:.1%} in {first}, "
+        f"Share of a unit's answers in the {layer} that {whose} steps cannot hold, median: {medians[0]:.1%} in {first}, "
         f"{medians[1]:.1%} in {second} (p = {test.pvalue:.2g})"
     )
     more = bool(test.statistic > len(known[0]) * len(known[1]) / 2)

@@ -32,6 +32,8 @@ class LayerMeasures:
     """(units,) whether the filter is faint beside the layer's strongest, see `filter_measures.faint`; None as `rms`."""
     aliasing: Tensor | None
     """(units,) the aliased share of its answers, see `aliasing.aliasing`; measured in the first two convolutional layers."""
+    aliasing_below: Tensor | None
+    """(units,) the share of its answers that varies faster than the first layer's steps can hold."""
 
     @property
     def units(self) -> int:
@@ -62,6 +64,7 @@ class LayerMeasures:
             "faint": _share(self.faint),
             "rms": _quantiles(self.rms),
             "aliasing": _quantiles(self.aliasing),
+            "aliasing_below": _quantiles(self.aliasing_below),
             "of_each_unit": {
                 name: None if values is None else finite(values)
                 for name, values in {
@@ -69,6 +72,7 @@ class LayerMeasures:
                     "rms": self.rms,
                     "nearest_cosine": self.nearest,
                     "aliasing": self.aliasing,
+                    "aliasing_below": self.aliasing_below,
                 }.items()
             },
         }
