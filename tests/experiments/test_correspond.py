@@ -1,7 +1,7 @@
 """Table 1: against a hand-computed example and the definition."""
 
 import json
-from itertools import permutations as orders
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -10,8 +10,10 @@ from PIL import Image
 from torch import nn
 
 from deconvnet import DeconvnetError, UsageError, cli
-from deconvnet.experiments import correspond as module
-from deconvnet.experiments.correspond import correspond, distances, write_correspondence
+from deconvnet.experiments.correspond import correspond, write_correspondence
+from deconvnet.experiments.landmarks import read_landmarks
+from deconvnet.experiments.part_views import moved_corners, part_view, random_corners
+from deconvnet.experiments.sign_changes import distances, of_pairs, p_value, permuted
 from deconvnet.images import find_photos
 from deconvnet.networks import Network, torchvision_preprocessing
 
@@ -38,40 +40,56 @@ def change(folder, what):
 
 def test_distances_by_hand():
     signs = torch.tensor([[1, 0, -1, 0], [1, -1, -1, 0], [-1, 0, 1, 1]], dtype=torch.int8)
-    expected = torch.tensor([[0, 1, 3], [1, 0, 4], [3, 4, 0]], dtype=torch.float64) / 4
-    assert torch.equal(distances(signs), expected)
+    np.testing.assert_allclose(distances(signs), np.array([[0, 1, 3], [1, 0, 4], [3, 4, 0]]) / 4, atol=1e-12)
+    assert of_pairs(distances(signs)).tolist() == pytest.approx([0.25, 0.75, 1.0])
 
 
-def test_scores_by_hand():
-    """Two photos, one part, two random masks, four activations: the part differs in 1 of 4, the random ones in 4 and 2."""
+def test_permutations_by_hand():
+    """Two photos, a part and two random masks of each: all nine ways of taking one from each are as frequent."""
     one = torch.tensor([[1, 0, -1, 0], [1, 1, 1, 1], [0, 0, 1, 1]], dtype=torch.int8)
     other = torch.tensor([[1, -1, -1, 0], [-1, -1, -1, 0], [0, 1, -1, 1]], dtype=torch.int8)
-    found = module._scores(torch.stack([one, other]), ["eye"], 1, 2, 4999, np.random.default_rng(0))
-    assert (found["eye"].mean, found["eye"].deviation) == (0.25, 0.0)
-    assert (found["random"].mean, found["random"].deviation, found["random"].p) == (0.75, 0.25, None)
-    apart = distances(torch.cat([one, other]))[:3, 3:]  # all nine ways of taking one mask of each photo
-    as_low = float((apart <= 0.25).double().mean())
-    assert found["eye"].p == pytest.approx(min(1.0, 2 * as_low), abs=0.03)
+    apart = distances(torch.cat([one, other])).reshape(2, 3, 2, 3)
+    assert [of_pairs(apart[:, number, :, number]).item() for number in range(3)] == pytest.approx([0.25, 1.0, 0.5])
+    null = permuted(apart, 0, range(1, 3), 9000, np.random.default_rng(0))
+    expected = sorted(apart[0, a, 1, b] for a in range(3) for b in range(3))
+    for value in set(np.round(expected, 6)):
+        share = np.mean(np.isclose(expected, value))
+        assert np.isclose(null, value).mean() == pytest.approx(share, abs=0.02)
 
 
-def test_a_set_that_is_like_no_other_has_the_smallest_p():
-    signs = torch.zeros(6, 11, 30, dtype=torch.int8)
-    random = torch.Generator().manual_seed(1)
-    signs[:, 1:] = torch.randint(-1, 2, (6, 10, 30), generator=random, dtype=torch.int8)
-    signs[:, 0] = 1
-    assert module._scores(signs, ["eye"], 1, 10, 999, np.random.default_rng(0))["eye"].p == pytest.approx(2 / 1000)
-    same = signs.clone()
-    same[:, 0] = torch.randint(-1, 2, (6, 30), generator=random, dtype=torch.int8)
-    assert module._scores(same, ["eye"], 1, 10, 999, np.random.default_rng(0))["eye"].p > 0.05
+def test_p_values_by_hand():
+    null = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 9])
+    assert p_value(0.5, null) == pytest.approx(2 * 1 / 10)
+    assert p_value(2, null) == pytest.approx(2 * 3 / 10)
+    assert p_value(9.5, null) == pytest.approx(2 * 1 / 10)
+    assert p_value(5, null) == 1.0
+
+
+def shares_of_small_p(signs_of):
+    """How often p ≤ 0.1 in 200 trials; `signs_of` makes signs (photos, places, copies, components)."""
+    small = 0
+    for trial in range(200):
+        signs = signs_of(torch.Generator().manual_seed(trial))
+        photos, places, copies, _ = signs.shape
+        apart = np.mean([distances(signs[:, :, copy].flatten(0, 1)) for copy in range(copies)], axis=0)
+        apart = apart.reshape(photos, places, photos, places)
+        null = permuted(apart, 0, range(1, places), 99, np.random.default_rng(trial))
+        small += p_value(of_pairs(apart[:, 0, :, 0]).mean(), null) <= 0.1
+    return small / 200
 
 
 def test_p_is_uniform_where_a_part_is_like_any_other():
-    """Of the tests of parts that are random masks, about one in ten has p ≤ 0.1: also with several masks of a part."""
-    random, small = torch.Generator().manual_seed(2), 0
-    for _ in range(200):
-        signs = torch.randint(-1, 2, (4, 8, 12), generator=random, dtype=torch.int8)
-        small += module._scores(signs, ["eye"], 2, 6, 99, np.random.default_rng(0))["eye"].p <= 0.1
-    assert 8 <= small <= 34
+    def alone(random):
+        return torch.randint(-1, 2, (5, 8, 1, 15), generator=random, dtype=torch.int8)
+
+    def with_copies(random):
+        """As masks moved by a little are: four in five components stay."""
+        place = torch.randint(-1, 2, (5, 8, 1, 15), generator=random, dtype=torch.int8)
+        copies = torch.randint(-1, 2, (5, 8, 5, 15), generator=random, dtype=torch.int8)
+        return torch.where(torch.rand(copies.shape, generator=random) < 0.2, copies, place)
+
+    assert 0.05 <= shares_of_small_p(alone) <= 0.16
+    assert 0.05 <= shares_of_small_p(with_copies) <= 0.16
 
 
 def test_signs_are_those_of_the_definition(small_network, folder):
@@ -81,7 +99,7 @@ def test_signs_are_those_of_the_definition(small_network, folder):
     pictures = torch.from_numpy(result.pictures)
     assert pictures.shape == (5, 5, 32, 32, 3)
     signs = {name: [] for name in result.scores}
-    views = [module._view(small_network, result.photos, index, known) for index, known in enumerate(_read(folder))]
+    views = [part_view(small_network, result.photos, index, known) for index, known in enumerate(_read(folder))]
     for number, view in enumerate(views):
         masked = view.x.clone()
         left, top = (int(np.clip(np.rint(value - 3), 0, 26)) for value in view.parts["eye"])
@@ -92,48 +110,73 @@ def test_signs_are_those_of_the_definition(small_network, folder):
             before, after = (small_network.activations(x[None], name)[0].flatten().numpy() for x in (view.x, masked))
             found.append(np.sign(np.where(abs(before - after) > 1e-6, before - after, 0)))
     for name, found in signs.items():
-        pairs = [np.mean(found[i] != found[j]) for i, j in orders(range(5), 2)]
+        pairs = [np.mean(found[i] != found[j]) for i, j in combinations(range(5), 2)]
         score = result.scores[name]["eye"]
         assert score.mean == pytest.approx(np.mean(pairs), abs=2e-3)
         assert score.deviation == pytest.approx(np.std(pairs), abs=2e-3)
 
 
 def _read(folder):
-    return module.read_landmarks(folder.parent / "faces.json").values()
+    return read_landmarks(folder.parent / "faces.json").values()
 
 
-def test_parts_that_are_the_same_everywhere_correspond(tmp_path):
-    """Noise everywhere but for an eye that looks the same and fills its mask."""
+@pytest.fixture
+def noisy_faces(tmp_path):
+    """Six photos of noise everywhere but for an eye that looks the same and fills its mask; parts lie at one place."""
     random, known = np.random.default_rng(3), {}
-    (tmp_path / "faces").mkdir()
+    (tmp_path / "noisy").mkdir()
     for number in range(6):
-        pixels = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-        pixels[8:14, 8:14] = 255
-        Image.fromarray(pixels).save(tmp_path / "faces" / f"{number}.png")
-        known[f"{number}.png"] = {"eye": [11, 11], "nose": [25, 25]}
-    (tmp_path / "faces.json").write_text(json.dumps(known))
-    network = Network(nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU()), torchvision_preprocessing(32, 32), name="n")
-    found = correspond(network, tmp_path / "faces", tmp_path / "faces.json", permutations=999, draws=4, mask=6 / 32)
-    scores = next(iter(found.scores.values()))
-    assert scores["eye"].p == pytest.approx(2 / 1000)
-    assert scores["eye"].mean < scores["nose"].mean / 2
-    assert scores["nose"].p == pytest.approx(2 / 1000)  # for its masks lie at one place …
-    assert scores["nose"].mean == pytest.approx(scores["random, one place"].mean, rel=0.15)  # … which is all there is to it
-    assert scores["random"].mean > 1.2 * scores["nose"].mean
+        pixels = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        pixels[17:23, 17:23] = 255
+        Image.fromarray(pixels).save(tmp_path / "noisy" / f"{number}.png")
+        known[f"{number}.png"] = {"eye": [20, 20], "nose": [44, 44]}
+    (tmp_path / "noisy.json").write_text(json.dumps(known))
+    return tmp_path / "noisy"
+
+
+def test_parts_that_are_the_same_everywhere_correspond_and_places_alone_do_not(noisy_faces):
+    preprocessing = torchvision_preprocessing(64, 64)
+    network = Network(nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU()), preprocessing, name="n", classifies=False)
+    found = correspond(network, noisy_faces, noisy_faces.parent / "noisy.json", permutations=999, draws=4, mask=6 / 64)
+    (layer,) = found.scores
+    eye, nose = found.scores[layer]["eye"], found.scores[layer]["nose"]
+    assert eye.mean < nose.mean / 2
+    assert eye.p == nose.p == pytest.approx(2 / 1000)  # for the nose's masks lie at one place, too …
+    assert eye.steps == nose.steps > 40
+    assert eye.p_moved == pytest.approx(2 / (eye.steps + 1))
+    assert nose.p_moved > 0.05  # … but so do the masks it is set beside here, as far as its changes are concerned
+    assert nose.mean == pytest.approx(nose.moved, rel=0.1)
+    assert found.random[layer].mean > 1.2 * nose.mean
+
+
+def test_masks_are_moved_alike_in_all_photos(small_network, folder):
+    views = [part_view(small_network, find_photos(folder), index, known) for index, known in enumerate(_read(folder))]
+    found = moved_corners(views, 0, 6)
+    assert found
+    starts = np.stack([view.corners(6)[0] for view in views])
+    for corners in found:
+        there = corners[:, 0] >= 0
+        assert there.sum() >= 3
+        assert len({tuple(step) for step in (corners - starts)[there].tolist()}) == 1
+        assert all(view.free(6)[tuple(corner)] for view, corner in zip(views, corners, strict=True) if corner[0] >= 0)
 
 
 def test_random_masks_lie_off_the_parts_and_inside(small_network, folder):
     for index, known in enumerate(_read(folder)):
-        view = module._view(small_network, find_photos(folder), index, known)
-        corners = module._corners(view, "photo", 6, 3, 40, np.random.default_rng(0))
-        assert corners.shape == (2 * 3 + 40, 2)
+        view = part_view(small_network, find_photos(folder), index, known)
+        corners = random_corners(view, 6, 40, np.random.default_rng(0))
+        assert corners.shape == (40, 2)
         assert corners.min() >= 0
         assert corners.max() <= 26
         for x, y in view.parts.values():
             plain = np.clip(np.rint([y - 3, x - 3]), 0, 26)
-            assert (np.abs(corners[6:].numpy() - plain).max(axis=1) >= 6).all()
-        eye = np.clip(np.rint([view.parts["eye"][1] - 3, view.parts["eye"][0] - 3]), 0, 26)
-        assert (np.abs(corners[:3].numpy() - eye) <= 1).all()  # an eighth of a mask
+            assert (np.abs(corners - plain).max(axis=1) >= 6).all()
+
+
+def test_parts_at_one_point_leave_room_for_random_masks(small_network, folder):
+    change(folder, lambda known: [entry.update(nose=entry["eye"]) for entry in known.values()])
+    result = correspond(small_network, folder, folder.parent / "faces.json", permutations=9)
+    assert result.scores["conv2"]["eye"].mean == result.scores["conv2"]["nose"].mean
 
 
 def test_a_seed_decides(small_network, folder, tmp_path):
@@ -163,6 +206,14 @@ def test_landmarks_that_do_not_fit_the_photos_are_refused(small_network, folder,
         correspond(small_network, folder, folder.parent / "faces.json")
 
 
+def test_packed_photos_are_refused(small_network, folder, tmp_path):
+    from deconvnet.images import pack
+
+    pack({"": find_photos(folder)}, tmp_path / "packed")
+    with pytest.raises(DeconvnetError, match="is a packed set"):
+        correspond(small_network, tmp_path / "packed", folder.parent / "faces.json")
+
+
 def test_senseless_numbers_are_refused(small_network, folder):
     def run(**options):
         correspond(small_network, folder, folder.parent / "faces.json", **options)
@@ -187,7 +238,7 @@ def test_it_is_written_and_drawn(small_network, folder, tmp_path, monkeypatch, c
     assert written == json.loads(json.dumps(result.as_json(), allow_nan=False))
     with Image.open(tmp_path / "out" / "correspondence.png") as picture:
         assert picture.width >= 1000
-    assert result.table().row_count == 4 + 4
+    assert result.table().row_count == 2 * 3
 
 
 def test_on_the_command_line(folder, tmp_path, capsys, monkeypatch):

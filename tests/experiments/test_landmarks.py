@@ -38,6 +38,9 @@ def test_a_size_is_no_part(tmp_path):
         ("a.csv", "image,part,x,y\ncat.jpg,nose,1,a\n", "two numbers"),
         ("a.csv", "image,part,x,y\nc,nose,1,2\nc,nose,1,2\n", "line 3: c has its nose twice"),
         ("a.csv", "", "names no photo"),
+        ("a.csv", "image,part,x,y\nc,nose,1,2,3\n", "line 2, has too many columns"),
+        ("a.json", '{"a": {"nose": "12"}}', "two numbers"),
+        ("a.json", '{"a": {"nose": [1, 2]}, "a": {"nose": [3, 4]}}', "has a twice"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, name, text, sentence):

@@ -41,7 +41,7 @@ def correspond(
     out: Annotated[Path, typer.Option(help="The new folder for correspondence.png and correspondence.json.")],
     layers: LayersOption = "",
     mask: Annotated[float, typer.Option(help="A mask's width, as a share of the view's.")] = 0.2,
-    masks: Annotated[int, typer.Option(min=1, help="Masks of each part, moved a little.")] = 1,
+    masks: Annotated[int, typer.Option(min=1, help="Masks at each place: one, and others moved a little.")] = 1,
     draws: Annotated[int, typer.Option(min=1, help="Random masks of each photo.")] = 10,
     permutations: Annotated[int, typer.Option(min=1, help="Of the test against random masks.")] = 9_999,
     seed: Annotated[int, typer.Option(min=0, help="Decides where random masks lie, and the permutations.")] = 0,

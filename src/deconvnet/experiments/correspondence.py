@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 from rich.table import Table
 
 from deconvnet.experiments.inches import axes_at, write_at
+from deconvnet.experiments.sign_changes import p_value
 from deconvnet.images import Photos
 from deconvnet.projection.picture import in_rows
 
-#: What the paper prints of five dogs (mean ± deviation), at layers 5 and 7.
+#: What the paper prints of five dogs (mean, deviation), at layers 5 and 7.
 PAPER = {
     "right eye": ((0.067, 0.007), (0.069, 0.015)),
     "left eye": ((0.069, 0.007), (0.068, 0.013)),
@@ -24,25 +26,65 @@ _SIDE, _GAP, _ROWS, _DPI, _LEFT, _ABOVE = 150, 6, 12, 150, 0.2, 1.0
 
 
 @dataclass(frozen=True)
+class Random:
+    """Δ of random masks: the mean over all pairs of different photos and draws, and the deviation over the same."""
+
+    mean: float
+    deviation: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.deviation:.3f}"
+
+
+@dataclass(frozen=True)
 class Score:
     """How unlike the changes are that masking one part makes in different photos; lower is more consistent."""
 
     mean: float
-    """Over all pairs of different photos (of random masks: and draws), the share of a layer's activations whose changes
-    differ in sign, 0 to 1.
-    """
+    """Δ: over all pairs of different photos, the share of a layer's activations whose changes differ in sign, 0 to 1."""
     deviation: float
-    """The standard deviation over the same."""
-    p: float | None
-    """How often a mean is as far out, to either side, if masks are taken at random from all of each photo's; None for random
-    masks.
-    """
+    """The standard deviation over the same pairs."""
+    p: float
+    """How often Δ is as far out, to either side, if each photo's mask is drawn from those of the part and random ones."""
+    moved: float | None
+    """The mean Δ of the part's masks moved by one step in all photos, off the parts; None if there is no room for that."""
+    p_moved: float | None
+    """How often Δ of such a step is as far out as that of the part."""
+    steps: int
+    """How many such steps there are."""
 
-    def as_json(self) -> dict[str, float | None]:
-        return {"mean": self.mean, "deviation": self.deviation, "p": self.p}
+    @classmethod
+    def of(cls, values: np.ndarray, p: float, steps: np.ndarray) -> "Score":
+        """From the distances of all pairs, and the Δ of each step."""
+        mean, moved = float(values.mean()), bool(len(steps))
+        return cls(
+            mean,
+            float(values.std()),
+            p,
+            float(steps.mean()) if moved else None,
+            p_value(mean, steps) if moved else None,
+            len(steps),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "mean": self.mean,
+            "deviation": self.deviation,
+            "p": self.p,
+            "moved": self.moved,
+            "p_moved": self.p_moved,
+            "steps": self.steps,
+        }
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.deviation:.3f}" + ("" if self.p is None else f" (p = {self.p:.2g})")
+        return f"{self.mean:.3f} ± {self.deviation:.3f} (p = {self.p:.2g})"
+
+    @property
+    def beside_moved(self) -> str:
+        """In words."""
+        if self.moved is None:
+            return "no room"
+        return f"{self.moved:.3f} (p = {self.p_moved:.2g})"
 
 
 @dataclass(frozen=True)
@@ -62,7 +104,9 @@ class Correspondence:
     permutations: int
     seed: int
     scores: dict[str, dict[str, Score]]
-    """By layer, then by part; "random" last."""
+    """By layer, then by part."""
+    random: dict[str, Random]
+    """By layer."""
     pictures: np.ndarray
     """(photos, 1 + parts + random ones shown, crop, crop, 3) uint8: a photo, its parts masked, random masks."""
     columns: list[str]
@@ -84,33 +128,45 @@ class Correspondence:
             "scores": {
                 layer: {part: score.as_json() for part, score in found.items()} for layer, found in self.scores.items()
             },
+            "random": {layer: {"mean": found.mean, "deviation": found.deviation} for layer, found in self.random.items()},
             "paper": {part: {"layer 5": list(values[0]), "layer 7": list(values[1])} for part, values in PAPER.items()},
         }
 
     def table(self) -> Table:
-        """Table 1, with the paper's rows below."""
-        table = Table("masked", *self.scores, title=f"{self.network}, {len(self.photos)} photos")
-        for part in next(iter(self.scores.values())):
-            table.add_row(part, *(str(found[part]) for found in self.scores.values()))
-        table.add_section()
-        for part, values in PAPER.items():
-            if len(self.scores) == 2:
-                table.add_row(
-                    f"[dim]paper: {part}[/dim]", *(f"[dim]{mean:.3f} ± {spread:.3f}[/dim]" for mean, spread in values)
-                )
+        """Table 1, a row for each layer and part, and what the paper prints below it."""
+        paper = "; ".join(f"{part} {five[0]:.3f}, {seven[0]:.3f}" for part, (five, seven) in PAPER.items())
+        table = Table(
+            "layer",
+            "masked",
+            "Δ (p: random masks)",
+            "moved alike",
+            title=f"{self.network}, {len(self.photos)} photos",
+            caption=f"The paper, five dogs, layers 5 and 7: {paper}.",
+        )
+        for layer, found in self.scores.items():
+            for part, score in found.items():
+                table.add_row(layer, part, str(score), score.beside_moved)
+            table.add_row(layer, "random", str(self.random[layer]), "")
+            table.add_section()
         return table
+
+    @property
+    def findings(self) -> list[str]:
+        """A sentence for each layer and part."""
+        return [
+            f"{layer}, {part}: {score}; random masks {self.random[layer]}; moved alike in all photos {score.beside_moved}"
+            + (f", {score.steps} steps." if score.steps else ".")
+            for layer, found in self.scores.items()
+            for part, score in found.items()
+        ]
 
     def figures(self) -> dict[str, Figure]:
         return {"correspondence": self.figure()}
 
     def figure(self) -> Figure:
         """Fig. 8, a row for each photo, and Table 1 below it."""
-        shown = self.pictures[:_ROWS]
+        shown, lines = self.pictures[:_ROWS], self.findings
         step = (_SIDE + _GAP) / _DPI
-        lines = [
-            f"{layer}:  " + ",   ".join(f"{part} {score}" for part, score in found.items())
-            for layer, found in self.scores.items()
-        ]
         size = max(_LEFT * 2 + step * len(self.columns), 8.0), _ABOVE + step * len(shown) + 0.2 * len(lines) + 0.6
         figure = Figure(figsize=size, dpi=_DPI, facecolor="white")
         write_at(figure, _LEFT, 0.35, self.network, fontsize=11, fontweight="bold")
@@ -134,6 +190,4 @@ class Correspondence:
 
 
 def _small(tile: np.ndarray) -> np.ndarray:
-    from PIL import Image
-
     return np.asarray(Image.fromarray(tile).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS))

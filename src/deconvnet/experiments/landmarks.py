@@ -56,7 +56,7 @@ def read_landmarks(file: Path) -> dict[str, Landmarks]:
 
 def _from_json(file: Path, text: str) -> dict[str, Landmarks]:
     try:
-        whole = json.loads(text)
+        whole = json.loads(text, object_pairs_hook=lambda pairs: _once(file, pairs))
     except (ValueError, RecursionError) as error:
         raise DeconvnetError(f"{file} is not JSON ({error}).") from None
     if not isinstance(whole, dict) or not all(isinstance(entry, dict) for entry in whole.values()):
@@ -76,6 +76,8 @@ def _from_csv(file: Path, text: str) -> dict[str, Landmarks]:
         raise DeconvnetError(f"{file} is not CSV ({error}).") from None
     parts: dict[str, dict[str, Point]] = {}
     for number, row in enumerate(rows, start=2):
+        if row.get(None):
+            raise DeconvnetError(f"{file}, line {number}, has too many columns: they are image, part, x, y.")
         missing = [name for name in ("image", "part", "x", "y") if not row.get(name)]
         if missing:
             raise DeconvnetError(f"{file}, line {number}, has no {missing[0]}: its columns are image, part, x, y.")
@@ -88,12 +90,21 @@ def _from_csv(file: Path, text: str) -> dict[str, Landmarks]:
 
 def _pair(file: Path, photo: str, name: str, value: Any) -> Point:
     try:
-        x, y = (float(number) for number in value)
+        x, y = (float(number) for number in value if isinstance(value, list))
         if abs(x) < 1e6 and abs(y) < 1e6:  # no infinity, and NaN is not below anything
             return x, y
     except (TypeError, ValueError):
         pass
     raise DeconvnetError(f"{file}: {name} of {photo} is {value!r}, but should be two numbers, x and y in pixels.")
+
+
+def _once(file: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """What stands in the file twice would be lost without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name = next(name for place, (name, _) in enumerate(pairs) if name in dict(pairs[:place]))
+        raise DeconvnetError(f"{file} has {name} twice.")
+    return found
 
 
 def _some(file: Path, photo: str, points: dict[str, Point]) -> dict[str, Point]:
