@@ -34,7 +34,7 @@ _LEAST = 10
 
 
 def probabilities(network: Network, x: Tensor, target: int, occluder: Occluder, corners: Tensor) -> Tensor:
-    return occluded_scores(network, x, occluder, corners, network.convolutional_layers[-1], 0)[1][:, target]
+    return occluded_scores(network, x, occluder, corners, network.convolutional_layers[-1], 0)[1][:, target].exp()
 
 
 def judge(network: Network, x: Tensor, target: int) -> dict[str, float]:
@@ -62,7 +62,7 @@ def speed(network: Network, x: Tensor) -> dict[str, float]:
             versions, occluder.windows(x, part, network.preprocessing), part.tolist(), strict=True
         ):
             version[:, row : row + occluder.size, column : column + occluder.size] = window
-        network.probabilities(versions)
+        network.probabilities(versions).cpu()  # waits for a GPU
     return {"patched": len(corners) / patched, "whole": len(corners) / (time.perf_counter() - start)}
 
 

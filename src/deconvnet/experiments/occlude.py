@@ -13,6 +13,7 @@ from deconvnet.experiments.occluders import Occluder
 from deconvnet.experiments.occlusion import Occluded, Occlusion
 from deconvnet.experiments.writing import write_result
 from deconvnet.images import Photos, UnreadableImage, find_photos
+from deconvnet.images.packed import PackedPhotos
 from deconvnet.mining import Mined, mine
 from deconvnet.networks import Network
 from deconvnet.progress import Advance, bar, say
@@ -29,6 +30,7 @@ def occlude(
     *,
     label: str = "",
     others: Path | str | Photos | None = None,
+    state: Path | None = None,
     batch_size: int = 32,
     workers: int | None = None,
     progress: bool = False,
@@ -39,6 +41,7 @@ def occlude(
     total activation is the sum over its map. Projections of it are shown for this photo and for the three of `others` (a
     folder; by default the photos themselves) that drive it most. The class that is followed is `label` (see
     `labels.find_class`), or what the photo's folder is called, or what the network says of the photo without an occluder.
+    The file `state` keeps what was found among `others`, for a killed call to go on. Photos come in the order of their paths.
 
     Raises `UsageError` for an occluder larger than the view or a class that the network does not have, `DeconvnetError` if a
     photo cannot be read or the network has no convolutional layer.
@@ -56,7 +59,9 @@ def occlude(
     inputs = [_read(network, photos, index) for index in range(len(photos))]
     among = photos if others is None else find_photos(others)
     say(f"Photos that drive {layer} most, among {len(among):,}:", progress)
-    mined = mine(network, among, [layer], _OTHERS + 1, batch_size=batch_size, workers=workers, progress=progress)
+    mined = mine(
+        network, among, [layer], _OTHERS + 1, state=state, batch_size=batch_size, workers=workers, progress=progress
+    )
     rows = []
     with bar("occluding", len(inputs) * len(starts) ** 2, progress) as advance:
         for index, x in enumerate(inputs):
@@ -67,7 +72,7 @@ def occlude(
 
 def write_occlusion(out: Path, network: Network, images: Iterable[Path], occluder: Occluder, **options: Any) -> Occlusion:
     """Write `occlusion.png` and `occlusion.json` to the new folder `out`; see `occlude`."""
-    return write_result(out, "occlusion", lambda work: occlude(network, images, occluder, **options))
+    return write_result(out, "occlusion", lambda work: occlude(network, images, occluder, state=work / "others.safetensors", **options))
 
 
 def occluded_scores(
@@ -82,11 +87,12 @@ def occluded_scores(
 ) -> tuple[Tensor, Tensor]:
     """Lay the occluder over the input x (3, S, S) at each of `corners` (N, 2).
 
-    Returns the unit's total activations (N,) float64, and the softmax of the output (N, classes); of a trunk (N, 0).
+    Returns the unit's total activations (N,) float64, and the logarithms of the output's softmax (N, classes), which keep
+    their order where the softmax is 1 but for rounding; of a trunk (N, 0).
     """
     unchanged = network.unchanged(x[None])
     totals: list[Tensor] = []
-    probabilities = []
+    scores = []
     for part in torch.split(corners, batch_size):
         windows = occluder.windows(x, part, network.preprocessing)
         output = network.versions(
@@ -95,11 +101,11 @@ def occluded_scores(
             windows,
             part,
             [layer],
-            lambda _, maps: totals.append(maps[:, unit].double().sum(dim=(1, 2)).cpu()),
+            lambda _, maps: totals.append(maps[:, unit].cpu().double().sum(dim=(1, 2))),
         )
-        probabilities.append(output.float().softmax(dim=1).cpu() if network.classifies else torch.zeros(len(part), 0))
+        scores.append(output.cpu().double().log_softmax(dim=1) if network.classifies else torch.zeros(len(part), 0))
         advance(len(part))
-    return torch.cat(totals), torch.cat(probabilities)
+    return torch.cat(totals), torch.cat(scores)
 
 
 def _occlude(
@@ -119,10 +125,10 @@ def _occlude(
     maps = network.activations(x[None], layer)[0]
     unit = int(maps.flatten(1).amax(dim=1).argmax())
     corners = occluder.corners(network.preprocessing.crop)
-    totals, probabilities = occluded_scores(network, x, occluder, corners, layer, unit, batch_size, advance)
+    totals, scores = occluded_scores(network, x, occluder, corners, layer, unit, batch_size, advance)
     shape = len(starts), len(starts)
     whole = network.probabilities(x[None])[0].cpu() if network.classifies else None
-    probability = None if target is None else probabilities[:, target]
+    probability = None if target is None else scores[:, target].exp()
     worst = int((totals if probability is None else probability).argmin())
     covered = x.clone()
     row, column = corners[worst].tolist()
@@ -130,17 +136,16 @@ def _occlude(
     covered[:, row : row + size, column : column + size] = occluder.windows(x, corners[worst][None], network.preprocessing)[
         0
     ]
-    best = probabilities.argmax(dim=1) if network.classifies else None
+    best = scores.argmax(dim=1) if network.classifies else None
     numbers = [] if best is None else sorted(set(best.tolist()))
-    here = photos.file(index)
-    hits = [hit for hit in mined[layer][unit] if mined.photos.file(hit.image) != here][:_OTHERS]
+    hits = [hit for hit in mined[layer][unit] if not _is_same(photos, index, mined.photos, hit.image)][:_OTHERS]
     return Occluded(
         path=photos.paths[index],
         view=network.preprocessing.pixels(x[None])[0],
         covered=network.preprocessing.pixels(covered[None])[0],
         unit=unit,
         activation=totals.view(shape).numpy(),
-        whole_activation=float(maps[unit].double().sum()),
+        whole_activation=float(maps[unit].cpu().double().sum()),
         projection=_projection(network, x, layer, unit, None),
         others=[
             (hit, _projection(network, _read(network, mined.photos, hit.image), layer, unit, (hit.row, hit.column)))
@@ -148,7 +153,7 @@ def _occlude(
         ],
         target="" if target is None else _name(network, target),
         target_by=by,
-        probability=None if probability is None else probability.double().view(shape).numpy(),
+        probability=None if probability is None else probability.view(shape).numpy(),
         whole_probability=None if whole is None or target is None else float(whole[target]),
         best=None if best is None else best.view(shape).numpy(),
         names={number: _name(network, number) for number in numbers},
@@ -172,14 +177,28 @@ def _target(
     if chosen is not None:
         return chosen, "label"
     folder = photos.file(index).parent.name
-    ids = [id for id, _ in network.classes or ()]
-    if folder and folder in ids:
-        return ids.index(folder), "folder"
+    if network.classes and folder and not folder.isdecimal():
+        try:
+            return find_class(network, folder), "folder"
+        except UsageError:
+            pass
     return int(network.probabilities(x[None]).argmax()), "prediction"
 
 
+def _is_same(photos: Photos, index: int, others: Photos, other: int) -> bool:
+    """Whether a photo is one of those that may be shown beside it; in a packed set it is called as in its folder."""
+    if isinstance(others, PackedPhotos):
+        return photos.file(index).as_posix().endswith(f"/{others.paths[other]}")
+    return photos.file(index).resolve() == others.file(other).resolve()
+
+
 def _name(network: Network, number: int) -> str:
-    return network.classes[number][1].partition(",")[0] if network.classes else f"class {number}"
+    """A class's name, short; with its id where others are called the same, as ImageNet's two cranes are."""
+    if not network.classes:
+        return f"class {number}"
+    short = [name.partition(",")[0] for _, name in network.classes]
+    alike = short.count(short[number]) > 1
+    return f"{short[number]} ({network.classes[number][0] or number})" if alike else short[number]
 
 
 def _read(network: Network, photos: Photos, index: int) -> Tensor:

@@ -118,13 +118,15 @@ class Occlusion:
         """Of each photo, what the occluder does where it hurts most."""
         found = []
         for row in self.rows:
-            lowest = float(row.activation.min()) / row.whole_activation if row.whole_activation else 1.0
-            sentence = f"{printable(row.path)}: at worst {self.layer}'s unit {row.unit} keeps {lowest:.0%} of its activation"
+            sentence = f"{printable(row.path)}: no unit of {self.layer} is active in it"
+            if row.whole_activation:
+                lowest = float(row.activation.min()) / row.whole_activation
+                sentence = f"{printable(row.path)}: {self.layer}'s unit {row.unit} keeps {lowest:.0%} of its activation at worst"
             if row.probability is not None and row.best is not None:
                 stays = float((row.best == _most_frequent(row.best)).mean())
                 sentence += (
-                    f", and the probability of {row.target} falls from {row.whole_probability:.1%} to "
-                    f"{row.probability.min():.1%}; {row.names[_most_frequent(row.best)]} is most probable at {stays:.0%} of "
+                    f", and the probability of {row.target}, {row.whole_probability:.1%} without the occluder, is "
+                    f"{row.probability.min():.1%} at its lowest; {row.names[_most_frequent(row.best)]} is most probable at {stays:.0%} of "
                     "the positions"
                 )
             found.append(f"{sentence}.")
@@ -151,7 +153,8 @@ class Occlusion:
             top = _ABOVE + _ROW * number
             axes = [axes_at(figure, _LEFT + column * (_SIDE + _GAP), top, _SIDE, _SIDE) for column in range(5)]
             axes[0].imshow(row.covered)
-            axes[0].set_xlabel(f"{row.target} ({row.target_by})" if row.target else printable(row.path), fontsize=9)
+            label = f"{row.target} ({row.target_by})" if row.target else printable(row.path)
+            axes[0].set_xlabel(label, fontsize=9, parse_math=False)
             self._draw_map(figure, axes[1], row.activation, 0.0, max(row.whole_activation, float(row.activation.max())))
             axes[1].set_xlabel(f"unit {row.unit}; without occluder {row.whole_activation:.4g}", fontsize=8)
             _draw_projections(axes[2], row)

@@ -226,8 +226,12 @@ class Network:
             raise DeconvnetError(f"{self.name} did not come by all its layers: it has to do the same in every pass.")
 
     def unchanged(self, x: Tensor) -> Unchanged | None:
-        """What one input (1, 3, crop, crop) makes of every signal, for `versions`; None if that cannot be kept."""
+        """What one input (1, 3, crop, crop) makes of every signal, for `versions`; None if that cannot be kept, or would not
+        pay: on a GPU the many small copies cost more than the work that they save.
+        """
         self.check_input(x)
+        if self._own(x[:0]).device.type != "cpu":
+            return None
         try:
             with exact_float32():
                 return Unchanged(self._trace, self.module, self._own(x))
@@ -249,7 +253,7 @@ class Network:
         up to rounding. `visit` is called as by `observe`, with whole maps.
         """
         names = {self.layer(name).index: name for name in layers}
-        if unchanged is not None:
+        if unchanged is not None and unchanged.usable:
             seen: dict[str, Tensor] = {}
             patched = Patched(unchanged, corners, (windows.shape[2], windows.shape[3]))
 
@@ -261,12 +265,14 @@ class Network:
             try:
                 with torch.inference_mode(), exact_float32():
                     output = watch(self.module, self._own(windows), keep, cut=patched)
+                    assert output is not None  # it has not been stopped
+                    output = patched.whole(output)
+            except (UnlikeTrace, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
+                unchanged.usable = False  # whatever a module makes of cut-outs, what it makes of whole images decides
+            else:
                 for name, maps in seen.items():
                     visit(name, maps if maps.dim() == 4 else maps[:, :, None, None])
-                if output is not None:
-                    return output
-            except (UnlikeTrace, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
-                pass  # whatever a module makes of cut-outs, what it makes of whole images decides
+                return output
         whole = self._own(x).repeat(len(windows), 1, 1, 1)
         for version, window, (row, column) in zip(whole, windows, corners.tolist(), strict=True):
             version[:, row : row + window.shape[1], column : column + window.shape[2]] = window
@@ -298,7 +304,7 @@ class Network:
         self.check_input(x)
         with torch.no_grad(), evaluating(self.module), exact_float32():
             scores: Tensor = self.module(self._own(x))
-        return scores.softmax(dim=1)
+        return scores.float().softmax(dim=1)
 
     def _own(self, x: Tensor) -> Tensor:
         return x.to(self.device, self.dtype, copy=True)  # a module may work on its input in place

@@ -71,6 +71,8 @@ class Unchanged:
         self.trace, self.x = trace, x
         self.made: list[list[Tensor]] = []
         """The tensors that each step returned."""
+        self.usable = True
+        """Whether the module has taken all cut-outs so far."""
         x = x.clone()  # which the module may work on in place
         with torch.inference_mode(), evaluating(module), _Recorder(self):
             module(x)
