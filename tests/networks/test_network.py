@@ -171,6 +171,22 @@ def test_the_filters_are_the_first_layers_weights(trunk):
     assert not trunk.filters.requires_grad
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)),
+        nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3)),
+        nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 4, 3)),
+        nn.Conv2d(3, 4, 3, dilation=2),
+        nn.Conv2d(3, 6, 3, groups=3),
+        nn.Sequential(nn.Flatten(), nn.Linear(432, 4)),
+    ],
+    ids=["two convolutions", "two alike", "colours first", "dilated", "grouped", "linear"],
+)
+def test_a_first_layer_that_is_no_plain_convolution_of_pixels_has_no_filters(first):
+    assert Network(nn.Sequential(first, nn.ReLU()), torchvision_preprocessing(12, 12)).filters is None
+
+
 def test_a_network_that_is_no_classifier_says_so(trunk):
     with pytest.raises(DeconvnetError, match=r"zfnet \(a trunk\) has no classifier"):
         trunk.probabilities(torch.zeros(1, 3, 224, 224))

@@ -222,26 +222,6 @@ def test_a_script_module_is_refused_even_inside_another():
             layers(module)
 
 
-def test_the_filters_are_the_first_convolutions_weights():
-    module = nn.Sequential(nn.Conv2d(3, 4, (3, 5), stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU())
-    assert trace(module, torch.rand(1, 3, 12, 12)).filters is module[0].weight
-
-
-@pytest.mark.parametrize(
-    "first",
-    [
-        nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)),
-        nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3)),
-        nn.Conv2d(3, 4, 3, dilation=2),
-        nn.Conv2d(3, 6, 3, groups=3),
-        nn.Sequential(nn.Flatten(), nn.Linear(432, 4)),
-    ],
-    ids=["two convolutions", "two alike", "dilated", "grouped", "linear"],
-)
-def test_a_first_layer_that_is_no_plain_convolution_of_pixels_has_no_filters(first):
-    assert trace(nn.Sequential(first, nn.ReLU()), torch.rand(1, 3, 12, 12)).filters is None
-
-
 class Fails(Forward):
     def __init__(self):
         super().__init__(lambda self, x: self.broken(self.relu(self.first(x))))

@@ -9,7 +9,17 @@ import torch
 import torch.distributed as dist
 
 # They register the commands.
-from deconvnet.cli import ablating, atlases, evolving, judging, looking, packing, training  # noqa: F401
+from deconvnet.cli import (  # noqa: F401
+    ablating,
+    atlases,
+    comparing,
+    evolving,
+    judging,
+    looking,
+    packing,
+    training,
+    transforming,
+)
 from deconvnet.cli.app import app
 from deconvnet.cli.printing import print_line
 from deconvnet.errors import DeconvnetError, UsageError

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from deconvnet.experiments.inches import axes_at, write_at
 from deconvnet.experiments.settling import SETTLED, settled
 from deconvnet.images import Photos
 from deconvnet.mining import Hit
@@ -88,6 +88,9 @@ class Evolution:
             },
         }
 
+    def figures(self) -> dict[str, Figure]:
+        return {"evolution": self.figure()}
+
     def figure(self) -> Figure:
         """A block for each layer, as in the paper: a row for each unit, a column for each epoch. And the similarities.
 
@@ -117,13 +120,13 @@ class Evolution:
             f"Columns: epochs. Rows: random units (seed {self.seed}), each on one grey scale over all epochs.\n"
             f"A layer has settled where its units' median similarity to the end stays at or above {SETTLED:g} (dashed)."
         )
-        _write(figure, 0.15, 0.3, f"How units change while {self.network} learns", fontsize=13)
-        _write(figure, 0.15, 0.83, below, fontsize=8, color="0.35")
+        write_at(figure, 0.15, 0.3, f"How units change while {self.network} learns", fontsize=13)
+        write_at(figure, 0.15, 0.83, below, fontsize=8, color="0.35")
 
     def _draw_layer(self, figure: Figure, name: str, left: float, top: float, width: float) -> None:
         layer, epoch = self.layers[name], self.settled[name]
         block = _block(layer.projections)
-        axes = _axes(figure, left, top, block.shape[1] / _DPI, block.shape[0] / _DPI)  # pixel upon pixel
+        axes = axes_at(figure, left, top, block.shape[1] / _DPI, block.shape[0] / _DPI)  # pixel upon pixel
         axes.imshow(block)
         step, middle = _TILE + _GAP, _TILE / 2
         axes.set_xticks([number * step + middle for number in range(len(self.epochs))], map(str, self.epochs))
@@ -134,7 +137,7 @@ class Evolution:
         _write_title(figure, left, top - 0.22, width, name, when)
 
     def _draw_similarities(self, figure: Figure, left: float, top: float, width: float, height: float) -> None:
-        axes = _axes(figure, left, top, width, height - 0.35)  # its labels stand below
+        axes = axes_at(figure, left, top, width, height - 0.35)  # its labels stand below
         for number, (name, layer) in enumerate(self.layers.items()):
             colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
             axes.plot(layer.similarities, color=colour, marker=marker, markersize=4, linewidth=1.2, label=name)
@@ -148,21 +151,9 @@ class Evolution:
         _write_title(figure, left, top - 0.06, width, "similarity to the end", f"median, {self.compared} photos")
 
 
-def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes at a place given in inches from the upper left."""
-    across, down = figure.get_size_inches()
-    return figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
-
-
-def _write(figure: Figure, left: float, bottom: float, text: str, **style: Any) -> None:
-    """Words at a place given in inches from the upper left."""
-    across, down = figure.get_size_inches()
-    figure.text(left / across, 1 - bottom / down, text, parse_math=False, **style)
-
-
 def _write_title(figure: Figure, left: float, bottom: float, width: float, name: str, more: str) -> None:
-    _write(figure, left, bottom, name, fontsize=10, fontweight="bold")
-    _write(figure, left + width, bottom, more, fontsize=9, color="0.35", ha="right")
+    write_at(figure, left, bottom, name, fontsize=10, fontweight="bold")
+    write_at(figure, left + width, bottom, more, fontsize=9, color="0.35", ha="right")
 
 
 def _block(projections: Tensor) -> np.ndarray:

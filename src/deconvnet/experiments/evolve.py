@@ -1,10 +1,6 @@
 """Make Fig. 4: mine and project at every snapshot of a training run, and compare the snapshots."""
 
-import json
-import os
-import shutil
 from collections.abc import Iterable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +9,11 @@ import torch
 from torch import Tensor
 
 from deconvnet.atlas.project_hits import picture_size, project_hits
-from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.errors import UsageError
 from deconvnet.experiments.evolution import Evolution, LayerEvolution
 from deconvnet.experiments.settling import similarity
 from deconvnet.experiments.snapshots import open_snapshots
-from deconvnet.files import locked, refuse_existing
+from deconvnet.experiments.writing import write_result
 from deconvnet.images import Photos, find_photos
 from deconvnet.mining import Hit, LayerHits, Mined, mine
 from deconvnet.networks import Network
@@ -64,7 +60,7 @@ def evolve(
 
     at_end = mine_at(snapshots.epochs[-1], last)
     random = np.random.default_rng(seed)
-    chosen = {name: _random_units(hits, units, random) for name, hits in at_end.layers.items()}
+    chosen = {name: hits.random_units(units, random) for name, hits in at_end.layers.items()}
     readable = [index for index in range(len(photos)) if index not in at_end.skipped]
     compared = sorted(random.choice(readable, min(COMPARED, len(readable)), replace=False).tolist())
 
@@ -88,27 +84,7 @@ def write_evolution(out: Path, run: Path, images: Path, units: int = 6, **option
     Until all is done, the work is in a hidden folder beside `out`, and the same call goes on with it. Raises `UsageError` if
     `out` exists, `DeconvnetError` if it cannot be written or another process is writing it, and what `evolve` raises.
     """
-    out = Path(os.path.realpath(out))
-    refuse_existing(out)
-    work = out.with_name(f".{out.name}.partial")
-    with locked(work / "lock", f"Another process is making {out}: wait for it, or choose another --out."):
-        try:
-            result = evolve(run, images, units, states=work, **options)
-            _save(result, work / "evolution")
-            if out.exists():
-                out.rmdir()  # empty, or it would have been refused
-            (work / "evolution").rename(out)
-        except BaseException as error:
-            if any(work.glob("epoch-*.safetensors")):
-                error.add_note(
-                    f"What is done so far is kept in {work}: the same command goes on with it, or begins anew if you remove "
-                    "that folder."
-                )
-            else:
-                shutil.rmtree(work, ignore_errors=True)
-            raise
-        shutil.rmtree(work, ignore_errors=True)
-    return result
+    return write_result(out, "evolution", lambda work: evolve(run, images, units, states=work, **options))
 
 
 def _check_units(network: Network, units: int) -> None:
@@ -118,13 +94,6 @@ def _check_units(network: Network, units: int) -> None:
         raise UsageError(
             f"{units} units of each layer cannot be shown: {counts[fewest]} has {fewest}, so pass 1 to {fewest}."
         )
-
-
-def _random_units(hits: LayerHits, count: int, random: np.random.Generator) -> list[int]:
-    """Ascending; dead units only where there are not enough others."""
-    alive = (hits.strongest.images[:, 0] >= 0).tolist()
-    order = random.permutation(len(alive)).tolist()
-    return sorted(sorted(order, key=lambda unit: not alive[unit])[:count])
 
 
 def _projections(network: Network, hits: LayerHits, units: list[int], batch_size: int, workers: int | None) -> Tensor:
@@ -146,14 +115,3 @@ def _layer(units: list[int], columns: list[_Column]) -> LayerEvolution:
     hits, projections, similarities, same_photo = zip(*columns, strict=True)
     rows = [list(row) for row in zip(*hits, strict=True)]
     return LayerEvolution(units, rows, torch.stack(projections, dim=1), list(similarities), list(same_photo))
-
-
-def _save(result: Evolution, folder: Path) -> None:
-    try:
-        folder.mkdir(exist_ok=True)
-        drawn = BytesIO()  # Pillow's own errors while it writes to a file hide that the disk is full
-        result.figure().savefig(drawn, format="png")
-        (folder / "evolution.png").write_bytes(drawn.getbuffer())
-        (folder / "evolution.json").write_text(json.dumps(result.as_json(), indent=1), encoding="utf-8")
-    except OSError as error:
-        raise DeconvnetError(f"{folder} cannot be written: {error.strerror or error}.") from error

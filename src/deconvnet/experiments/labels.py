@@ -1,12 +1,13 @@
 """Photos that say what they show, and the outputs of a network that stand for it."""
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from deconvnet.errors import DeconvnetError
+from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.images import Photos, find_photos
 from deconvnet.images.classes import refuse_loose_photos
 from deconvnet.networks import Network
@@ -53,14 +54,7 @@ def find_outputs(network: Network, photos: Photos) -> Outputs:
             f"{network.full_name} cannot be judged, as it has no classifier: pass weights that hold the fully connected "
             "layers too."
         )
-    size = network.preprocessing.crop
-    scores = network.probabilities(torch.zeros(1, 3, size, size))
-    count = scores.shape[1]
-    if scores.dim() != 2 or len(network.classes or range(count)) != count:
-        raise DeconvnetError(
-            f"{network.full_name} cannot be judged: of one photo it makes a tensor of shape {tuple(scores.shape)}, not one "
-            f"score for each of {len(network.classes) if network.classes else 'its'} classes."
-        )
+    count = count_classes(network)
     ids = tuple(id for id, _ in network.classes or ())
     numbers = {id: number for number, id in enumerate(ids) if id}
     if not numbers:
@@ -77,3 +71,45 @@ def find_outputs(network: Network, photos: Photos) -> Outputs:
             f"by the ids of its {count:,} classes, such as {next(iter(numbers))}."
         )
     return Outputs(ids, tuple(numbers[name] for name in photos.classes), "id")
+
+
+def count_classes(network: Network) -> int:
+    """How many classes a network tells apart. Raises `DeconvnetError` if its output is no score for each of its classes."""
+    size = network.preprocessing.crop
+    scores = network.probabilities(torch.zeros(1, 3, size, size))
+    if scores.dim() != 2 or len(network.classes or range(scores.shape[1])) != scores.shape[1]:
+        raise DeconvnetError(
+            f"{network.full_name} cannot be judged: of one photo it makes a tensor of shape {tuple(scores.shape)}, not one "
+            f"score for each of {len(network.classes) if network.classes else 'its'} classes."
+        )
+    return scores.shape[1]
+
+
+def find_class(network: Network, label: str) -> int:
+    """The output of a class that is given by its id (`n02085620`), by its name, in any case, or else by its number.
+
+    A name of several words with commas between them is found by each of them. Raises `UsageError` if there is no such class
+    or more than one, and for a network without a classifier.
+    """
+    if not network.classifies:
+        raise UsageError(f"{network.full_name} has no classifier, so it knows no class {label!r}: leave --label out.")
+    classes = network.classes or [("", "")] * count_classes(network)
+    wanted = label.strip().casefold()
+    found = [
+        number
+        for number, (id, name) in enumerate(classes)
+        if wanted in (id.casefold(), name.casefold(), *(part.strip().casefold() for part in name.split(",")))
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = ", ".join(classes[number][0] or str(number) for number in found)
+        raise UsageError(f"{network.full_name} has {len(found)} classes called {label!r}: pass one of {ids}.")
+    if label.isdecimal():
+        if int(label) < len(classes):
+            return int(label)
+        raise UsageError(f"{network.full_name} has the classes 0 to {len(classes) - 1}, not {label}.")
+    parts = {part.strip().casefold() for _, name in classes for part in name.split(",") if part}
+    near = get_close_matches(wanted, sorted(parts), n=3)
+    hint = f"there is {', '.join(near)}" if near else "pass its id, its name or its number"
+    raise UsageError(f"{network.full_name} has no class {label!r}: {hint}.")

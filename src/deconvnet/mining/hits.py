@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,6 +44,12 @@ class LayerHits:
         """(units, top, 2) rows and columns of the hits in their feature maps."""
         columns = self.layer.map_size[1]
         return torch.stack([self.strongest.places // columns, self.strongest.places % columns], dim=2)
+
+    def random_units(self, count: int, random: np.random.Generator) -> list[int]:
+        """`count` units (all, if there are fewer), ascending; dead ones only where there are not enough others."""
+        alive = (self.strongest.images[:, 0] >= 0).tolist()
+        order = random.permutation(len(alive)).tolist()
+        return sorted(sorted(order, key=lambda unit: not alive[unit])[:count])
 
     def __len__(self) -> int:
         return self.layer.units

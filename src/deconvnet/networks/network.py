@@ -16,7 +16,20 @@ from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.networks.alexnet import AlexNet2012
 from deconvnet.networks.preprocessing import Preprocessing
 from deconvnet.networks.zfnet import ZFNet
-from deconvnet.tracing import Cone, CutOut, Layer, Rules, Trace, cone, evaluating, exact_float32, trace, watch
+from deconvnet.tracing import (
+    Cone,
+    CutOut,
+    Filters,
+    Layer,
+    Rules,
+    Trace,
+    cone,
+    evaluating,
+    exact_float32,
+    filters,
+    trace,
+    watch,
+)
 
 #: An atlas has a folder for each layer, beside folders and files of its own.
 _UNFIT = re.compile(r"[/\\\0]|^\.*\Z|^(images|classes)\Z|\.(csv|html|json|np[yz]|png)\Z", re.IGNORECASE)
@@ -110,7 +123,14 @@ class Network:
     @property
     def filters(self) -> Tensor | None:
         """The first layer's filters (units, 3, rows, columns), RGB; None if that layer is not a plain convolution."""
-        return None if self._trace.filters is None else self._trace.filters.detach()
+        first = next(iter(self.layers.values()))
+        found = self.layer_filters(first.name)
+        whole = (first.units, 3, *first.field.size)
+        return found.weights if found is not None and found.lowest and found.weights.shape == whole else None
+
+    def layer_filters(self, name: str) -> Filters | None:
+        """The filters of a layer; None if it is made by more than one convolution or product."""
+        return filters(self._trace, self.layer(name).index)
 
     def layer(self, name: str) -> Layer:
         """The layer called `name`. Raises `UsageError`, which lists the layers, if there is none."""

@@ -2,6 +2,7 @@
 
 from deconvnet.tracing.cone import Cone, CutOut, UnlikeTrace, cone
 from deconvnet.tracing.evaluating import evaluating, exact_float32
+from deconvnet.tracing.filters import Filters, filters
 from deconvnet.tracing.receptive_field import Box, ReceptiveField
 from deconvnet.tracing.trace import Layer, Trace, trace
 from deconvnet.tracing.watch import Rules, watch
@@ -10,6 +11,7 @@ __all__ = [
     "Box",
     "Cone",
     "CutOut",
+    "Filters",
     "Layer",
     "ReceptiveField",
     "Rules",
@@ -18,6 +20,7 @@ __all__ = [
     "cone",
     "evaluating",
     "exact_float32",
+    "filters",
     "trace",
     "watch",
 ]

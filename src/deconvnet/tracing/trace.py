@@ -11,6 +11,7 @@ from functools import reduce
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
@@ -70,6 +71,8 @@ class Step:
     """Can it be run on a cut-out of its inputs alone?"""
     work: int
     """Multiplications for each place of its output; counted for convolutions only."""
+    weight: Tensor | None
+    """What its input is multiplied by, if it is a convolution or a fully connected layer's product."""
     layer: int | None
     """Which layer it is, if it is a ReLU."""
     ruled: bool
@@ -88,8 +91,6 @@ class Trace:
 
     layers: tuple[Layer, ...]
     """In the order in which they run."""
-    filters: Tensor | None
-    """The weights (units, 3, rows, columns) that turn pixels into the first layer, if a convolution does."""
     steps: tuple[Step, ...]
     """Every torch call, in order."""
     shapes: tuple[torch.Size, ...]
@@ -140,10 +141,7 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
     for layer in tracer.layers:
         seen[layer.name] += 1
         named.append(replace(layer, name=f"{layer.name}#{seen[layer.name]}") if times[layer.name] > 1 else layer)
-    filters, first = tracer.filters, named[0]
-    if filters is not None and tuple(filters.shape) != (first.units, 3, *first.field.size):
-        filters = None
-    return Trace(tuple(named), filters, tuple(tracer.steps), tuple(tracer.shapes))
+    return Trace(tuple(named), tuple(tracer.steps), tuple(tracer.shapes))
 
 
 class _Tracer(TorchFunctionMode):
@@ -153,7 +151,6 @@ class _Tracer(TorchFunctionMode):
         self.stack: list[nn.Module] = []
         self.layers: list[Layer] = []
         self.relus = 0
-        self.filters: Tensor | None = None
         self.height, self.width = x.shape[-2:]
         self.whole = ReceptiveField.whole(self.height, self.width)
         self.steps: list[Step] = []
@@ -200,8 +197,6 @@ class _Tracer(TorchFunctionMode):
         known = [(tensor.shape, self.number(tensor)) for tensor in tensors]
         relu = rectification(func, args, kwargs)
         self.relus += relu is not None
-        if func is torch.conv2d and self.filters is None:
-            self.filters = args[1] if len(args) > 1 else kwargs["weight"]
         output = func(*args, **kwargs)
         result = args[0] if is_assignment(func) else output
         self._follow(func, args, kwargs, tensors, known, result, relu is not None)
@@ -248,7 +243,8 @@ class _Tracer(TorchFunctionMode):
         shared = self._sharing(changed)
         for number in shared:
             self.fields[number] = self.fields[number].joined(field)
-        weight = tensors[1].numel() if func is torch.conv2d and outputs else 0
+        product = bool(outputs) and func in (torch.conv2d, F.linear) and known[0][1] is not None and known[1][1] is None
+        weight = tensors[1] if product else None
         known_to_rules = rectifies or is_relative_of_relu(func) or is_contrast_normalisation(func)
         ruled = not outputs or known_to_rules or is_linear(func, len(signals))
         self.steps.append(
@@ -258,7 +254,8 @@ class _Tracer(TorchFunctionMode):
                 outputs=(*numbers, *shared),
                 window=moved.window if moved is not None else None,
                 cuttable=cuttable and not shared and not fresh,
-                work=weight,
+                work=tensors[1].numel() if func is torch.conv2d and outputs else 0,
+                weight=weight,
                 layer=self.relus - 1 if rectifies else None,
                 ruled=ruled,
                 made=len(numbers),
