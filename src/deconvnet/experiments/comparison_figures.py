@@ -15,12 +15,11 @@ from PIL import Image
 
 from deconvnet.atlas.drawing import filter_tiles
 from deconvnet.experiments.inches import axes_at, write_at
-from deconvnet.experiments.side import LayerMeasures, Side
+from deconvnet.experiments.side import LayerMeasures, Side, Sides
 from deconvnet.experiments.spectra import BAND_NAMES, BANDS
 from deconvnet.projection import grey_scale, to_pixels
 from deconvnet.projection.picture import MID_GREY, in_rows
 
-Sides = tuple[Side, Side]
 Layers = Sequence[dict[str, LayerMeasures]]
 
 # Pixels: a filter, a block of nine pictures, between filters, between blocks. Inches: at the left, between networks, above
@@ -132,26 +131,27 @@ def _draw_gratings(axes: Axes, sides: Sides) -> None:
             axes.scatter(angle, side.spectra.frequency, s=14, c=colour, marker=marker, alpha=0.65, linewidths=0)
     axes.set_thetamin(0)  # type: ignore[attr-defined]
     axes.set_thetamax(180)  # type: ignore[attr-defined]
-    axes.set_ylim(0, 0.55)
+    axes.set_ylim(0, math.sqrt(0.5))  # of diagonal stripes of one pixel
     axes.set_yticks(BANDS, ["1/8", "1/4"])
     axes.tick_params(labelsize=7, pad=0)
 
 
 def _draw_energy(axes: Axes, sides: Sides) -> None:
     noise = [math.pi * BANDS[0] ** 2, math.pi * (BANDS[1] ** 2 - BANDS[0] ** 2), 1 - math.pi * BANDS[1] ** 2]
-    short = (side.network.partition(" (")[0] for side in sides)
     rows = [
-        (name, side.spectra.shares.tolist()) for name, side in zip(short, sides, strict=True) if side.spectra is not None
+        (side.network.partition(" (")[0], colour, side.spectra.shares.tolist())
+        for side, colour in zip(sides, _COLOURS, strict=True)
+        if side.spectra is not None
     ]
-    rows.append(("white noise", noise))
-    for row, (_, shares) in enumerate(rows):
+    rows.append(("white noise", "black", noise))
+    for row, (_, _, shares) in enumerate(rows):
         start = 0.0
         for band, share in enumerate(shares):
             axes.barh(row, share, left=start, color=_BANDS[band], edgecolor="white", label=None if row else BAND_NAMES[band])
             start += share
-    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
-    for label in axes.get_yticklabels():
-        label.set_parse_math(False)
+    axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    for label, (_, colour, _) in zip(axes.get_yticklabels(), rows, strict=True):
+        label.set(parse_math=False, color=colour)  # two trainings of one network have one name
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.legend(fontsize=7, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1))

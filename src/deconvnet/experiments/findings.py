@@ -3,21 +3,18 @@
 from dataclasses import dataclass
 from typing import Any
 
-from scipy import stats
 from torch import Tensor
 
-from deconvnet.experiments.side import Side
+from deconvnet.experiments.side import Sides
 from deconvnet.experiments.spectra import BAND_NAMES
 
 #: A difference between the units of two networks counts if units alike would show it less often than this: 0.05, shared
-#: among the comparisons.
+#: among five of them.
 LEVEL = 0.01
 
 #: A few filters dominate a layer if its strongest has this many times the RMS of its median filter, so that on a sheet
 #: with one scale most look pale.
 DOMINATES = 4.0
-
-Sides = tuple[Side, Side]
 
 
 @dataclass(frozen=True)
@@ -94,6 +91,8 @@ def _aliasing(layer: str, whose: str, sides: Sides, values: list[Tensor | None])
     first, second = names(sides)
     if not all(len(value) for value in known):
         return Finding(paper, f"No unit of the {layer} answers, or too few of its places see no border.", None)
+    from scipy import stats  # only here, as it takes long to import
+
     medians = [float(value.median()) for value in known]
     test = stats.mannwhitneyu(*(value.numpy() for value in known))
     numbers = (
@@ -123,6 +122,8 @@ def _dominated(sides: Sides) -> Finding | None:
 
 def _more(paper: str, what: str, sides: Sides, units: list[Tensor], fewer: bool = False) -> Finding | None:
     """The network with more (or fewer) such units has the finding, if the difference is not chance."""
+    from scipy import stats  # only here, as it takes long to import
+
     counts, totals = [int(part.sum()) for part in units], [len(part) for part in units]
     if not all(totals):
         return None

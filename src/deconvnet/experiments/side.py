@@ -131,6 +131,9 @@ class Side:
         }
 
 
+Sides = tuple[Side, Side]
+
+
 def finite(values: Tensor | Sequence[float]) -> list[float | None]:
     """Numbers as JSON has them: None for NaN, six digits."""
     return [None if value != value else float(f"{value:.6g}") for value in torch.as_tensor(values).tolist()]
