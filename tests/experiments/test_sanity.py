@@ -9,9 +9,10 @@ from PIL import Image
 from torch import nn
 
 from deconvnet import DeconvnetError, UsageError, cli, project
-from deconvnet.experiments.check_occlusion import delete, randomised_maps
+from deconvnet.experiments.check_occlusion import delete, randomise_maps
 from deconvnet.experiments.check_sanity import check_sanity, write_sanity
-from deconvnet.experiments.randomise import cascade, weighted_parts
+from deconvnet.experiments.courses import Course
+from deconvnet.experiments.randomise import cascade, said, steps_down, weighted_parts
 from deconvnet.experiments.similarity import likeness, rank_correlation
 from deconvnet.networks import Network, torchvision_preprocessing
 from deconvnet.projection import RULES
@@ -56,15 +57,47 @@ def test_a_cascade_goes_from_the_top_down_and_leaves_the_network_alone(network):
     assert weighted_parts(network, "conv1") == ["0"]
     before = {name: value.clone() for name, value in network.module.state_dict().items()}
     changed = []
-    for random in cascade(network, weighted_parts(network), seed=3):
+    for random in cascade(network, steps_down(weighted_parts(network)), seed=3):
         now = random.module.state_dict()
         changed.append({name.partition(".")[0] for name, value in now.items() if not torch.equal(value, before[name])})
     assert changed == [{"9"}, {"9", "7"}, {"9", "7", "4"}, {"9", "7", "4", "0"}]
     assert all(torch.equal(value, before[name]) for name, value in network.module.state_dict().items())
-    weight = next(cascade(network, ["7"], seed=3)).module[7].weight
+    weight = next(cascade(network, [["7"]], seed=3)).module[7].weight
     assert float(weight.detach().std()) == pytest.approx(float(before["7.weight"].std()), rel=0.05)
-    assert torch.equal(weight, next(cascade(network, ["7"], seed=3)).module[7].weight)
-    assert not torch.equal(weight, next(cascade(network, ["7"], seed=4)).module[7].weight)
+    assert torch.equal(weight, next(cascade(network, [["7"]], seed=3)).module[7].weight)
+    assert not torch.equal(weight, next(cascade(network, [["7"]], seed=4)).module[7].weight)
+
+
+def test_statistics_of_batch_normalisation_are_learnt_too():
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, affine=False), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
+    module[1].running_mean = torch.arange(8.0)
+    module[1].running_var = 1 + torch.arange(8.0)
+    network = Network(module, torchvision_preprocessing(24, 24), name="normalised", classifies=False)
+    assert weighted_parts(network, "2") == ["1", "0"]
+    random = next(cascade(network, [["1"]], 0)).module[1]
+    assert sorted(random.running_mean.tolist()) == list(range(8))
+    assert random.running_mean.tolist() != list(range(8))
+    assert torch.equal(random.running_var, 1 + random.running_mean)  # a channel's two stay together
+    assert module[1].running_mean.tolist() == list(range(8))
+
+
+def test_deep_networks_go_in_groups():
+    parts = [f"part{number}" for number in range(40)]
+    steps = steps_down(parts)
+    assert [name for step in steps for name in step] == parts
+    assert sorted({len(step) for step in steps}) == [2, 3]
+    assert len(steps) == 16
+    assert said(steps[0]) == "… part2"
+    assert steps_down(parts[:3]) == [["part0"], ["part1"], ["part2"]]
+    assert said(["part0"]) == "part0"
+
+
+def test_a_layer_without_weights_is_refused(files):
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.ReLU()).eval()
+    nn.init.zeros_(module[0].weight)
+    network = Network(module, torchvision_preprocessing(24, 24), name="zero", classifies=False)
+    with pytest.raises(DeconvnetError, match=r"No weights decide about 1 of zero"):
+        check_sanity(network, files)
 
 
 def test_of_a_single_convolution_nothing_stays(tmp_path):
@@ -75,13 +108,14 @@ def test_of_a_single_convolution_nothing_stays(tmp_path):
     module = nn.Sequential(nn.Conv2d(3, 16, 11), nn.ReLU()).eval()
     network = Network(module, torchvision_preprocessing(24, 24), name="one", classifies=False)
     result = check_sanity(network, tmp_path, rules=["deconvnet", "gradient"], draws=5)
-    assert result.parts == ["0"]
     for found in result.rules.values():
-        for values in found.values.values():
+        assert found.steps == [["0"]]
+        for measure, values in found.values.items():
             assert values.shape == (12, 5, 1)
             assert abs(values.mean()) < 0.03  # of 60, each with a deviation of 1/√363
-        assert all(abs(value) < 0.05 for value in found.baseline.values())
-    assert result.occlusion is None
+            assert found.unrelated[measure].shape == (12, 10)
+            assert abs(found.baseline(measure)) < 0.05
+    assert result.maps is None
     assert result.deletion is None
 
 
@@ -90,22 +124,53 @@ def test_projections_start_from_the_place_that_was_strongest(network, files):
     x = network.preprocess(result.photos.read(0))[None]
     maps = network.activations(x, "conv2")[0]
     unit = int(maps.flatten(1).amax(dim=1).argmax())
-    first = result.pictures["deconvnet"][0]
+    course = result.rules["deconvnet"]
+    first = torch.from_numpy(course.pictures[0])
     whole = project(network, x, layer="conv2", unit=unit, start="one")[0]
     assert first.abs().max() == pytest.approx(float(whole.abs().max()), rel=1e-5)
-    assert len(result.pictures["deconvnet"]) == 3
-    assert len({picture.shape for picture in result.pictures["deconvnet"]}) == 1
-    values = result.rules["deconvnet"].values
-    assert values["signed"][0, 0, 0] == pytest.approx(likeness(*result.pictures["deconvnet"][:2])["signed"])
-    assert result.occlusion.shape == (2, 2, 4)
-    assert result.occlusion_parts == ["9", "7", "4", "0"]
+    assert len(course.pictures) == 3
+    assert len({picture.shape for picture in course.pictures}) == 1
+    assert course.values["signed"][0, 0, 0] == pytest.approx(likeness(*map(torch.from_numpy, course.pictures[:2]))["signed"])
+    assert result.maps.steps == [["9"], ["7"], ["4"], ["0"]]
+    assert result.maps.values["maps"].shape == (2, 2, 4)
+    assert result.maps.unrelated["maps"].shape == (2, 1)
+    first_map, last_map = result.maps.pictures[0], result.maps.pictures[-1]
+    assert result.maps.values["maps"][0, 0, -1] == pytest.approx(rank_correlation(first_map, last_map))
 
 
 def test_a_map_of_the_same_network_would_be_the_same(network, files, monkeypatch):
     """With a cascade that changes nothing, all is alike: so the test measures what randomising does, and nothing else."""
-    monkeypatch.setattr("deconvnet.experiments.check_occlusion.cascade", lambda network, parts, seed: [network] * len(parts))
+    monkeypatch.setattr("deconvnet.experiments.check_occlusion.cascade", lambda network, steps, seed: [network] * len(steps))
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))
-    assert randomised_maps(network, list(x), 8, 2, 0, 4) == pytest.approx(np.ones((2, 2, 4)))
+    found = randomise_maps(network, list(x), [["9"], ["7"]], 8, 2, 0, 4)
+    assert found.values["maps"] == pytest.approx(np.ones((2, 2, 2)))
+    assert found.unrelated["maps"] == pytest.approx(np.ones((2, 1)))
+
+
+def test_what_is_not_known_is_left_out_of_means():
+    values = np.array([[[0.5, np.nan]], [[0.1, np.nan]], [[np.nan, np.nan]]])
+    course = Course([["a"], ["b"]], [], {"signed": values}, {"signed": np.array([[np.nan], [0.2], [np.nan]])})
+    np.testing.assert_allclose(course.mean("signed"), [0.3, np.nan])
+    np.testing.assert_allclose(course.by_draw("signed"), [[0.3, np.nan]])
+    assert course.baseline("signed") == pytest.approx(0.2)
+    written = json.loads(json.dumps(course.as_json(), allow_nan=False))
+    assert written["signed"]["mean"] == [pytest.approx(0.3), None]
+    assert written["signed"]["each"][2] == [[None, None]]
+
+
+def test_the_last_squares_reach_the_border():
+    """A view of 29 is no multiple of 14: with all of it covered, its border is covered too."""
+    module = nn.Sequential(nn.Conv2d(3, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(29 * 29, 2))
+    with torch.no_grad():
+        module[0].weight.fill_(1)
+        module[0].bias.zero_()
+        module[3].weight.zero_()
+        module[3].bias.zero_()
+        module[3].weight.view(2, 29, 29)[0, 28, :] = 0.05
+    network = Network(module.eval(), torchvision_preprocessing(29, 29), name="border", classes=CLASSES[:2])
+    found = delete(network, [torch.ones(3, 29, 29)], 4, 0)
+    assert found.by_map[0, 0] > 0.9
+    assert found.by_map[0, -1] == pytest.approx(0.5)
 
 
 def test_deletion_by_the_map_is_faster_where_one_region_decides():

@@ -1,13 +1,16 @@
 """What occlusion maps depend on, and whether they are right: randomised networks, and photos covered in the maps' order."""
 
+from collections.abc import Sequence
+from itertools import combinations
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from deconvnet.experiments.courses import Course, Deletion
 from deconvnet.experiments.occlude import occluded_scores
 from deconvnet.experiments.occluders import Occluder
-from deconvnet.experiments.randomise import cascade, weighted_parts
-from deconvnet.experiments.sanity import Deletion
+from deconvnet.experiments.randomise import Step, cascade
 from deconvnet.experiments.similarity import rank_correlation
 from deconvnet.networks import Network
 from deconvnet.progress import bar
@@ -19,50 +22,66 @@ _SQUARES = 14
 _SHARES = 20
 
 
-def randomised_maps(
-    network: Network, inputs: list[Tensor], stride: int, draws: int, seed: int, batch_size: int, progress: bool = False
-) -> np.ndarray:
-    """The rank correlation of occlusion maps with the original ones, as parts are made random from the classifier down.
+def randomise_maps(
+    network: Network,
+    inputs: Sequence[Tensor],
+    steps: Sequence[Step],
+    stride: int,
+    draws: int,
+    seed: int,
+    batch_size: int,
+    progress: bool = False,
+) -> Course:
+    """How like the original occlusion maps stay as the parts of one more step are made random each time: the measure "maps",
+    their rank correlation.
 
-    A map is of the probability of the class that the network said at first. Returns (photos, draws, parts).
+    A map is of the logarithm of the probability of the class that the network said at first.
     """
     crop = network.preprocessing.crop
     occluder = Occluder(size=min(Occluder().size, max(1, crop // 4)), stride=stride)
+    corners, side = occluder.corners(crop), len(occluder.starts(crop))
     targets = [_predicted(network, x) for x in inputs]
 
     def maps(of: Network) -> list[np.ndarray]:
         found = zip(inputs, targets, strict=True)
-        return [_probabilities(of, x, target, occluder, occluder.corners(crop), batch_size).numpy() for x, target in found]
+        scores = [_log_probabilities(of, x, target, occluder, corners, batch_size) for x, target in found]
+        return [score.view(side, side).numpy() for score in scores]
 
-    originals, parts = maps(network), weighted_parts(network)
-    correlations = np.empty((len(inputs), draws, len(parts)))
-    with bar("occluding", draws * len(parts) * len(inputs), progress) as advance:
+    originals = maps(network)
+    pictures = [originals[0]]
+    values = np.empty((len(inputs), draws, len(steps)))
+    ends: list[list[np.ndarray]] = []
+    with bar("occluding", draws * len(steps) * len(inputs), progress) as advance:
         for draw in range(draws):
-            for step, random in enumerate(cascade(network, parts, seed + draw)):
-                pairs = zip(originals, maps(random), strict=True)
-                correlations[:, draw, step] = [rank_correlation(before, after) for before, after in pairs]
+            now = originals
+            for step, random in enumerate(cascade(network, steps, seed + draw)):
+                now = maps(random)
+                values[:, draw, step] = [rank_correlation(*pair) for pair in zip(originals, now, strict=True)]
+                if draw == 0:
+                    pictures.append(now[0])
                 advance(len(inputs))
-    return correlations
+            ends.append(now)
+    unrelated = np.array([[rank_correlation(*pair) for pair in combinations(photo, 2)] for photo in zip(*ends, strict=True)])
+    return Course(list(steps), pictures, {"maps": values}, {"maps": unrelated})
 
 
-def delete(network: Network, inputs: list[Tensor], batch_size: int, seed: int, progress: bool = False) -> Deletion:
+def delete(network: Network, inputs: Sequence[Tensor], batch_size: int, seed: int, progress: bool = False) -> Deletion:
     """Cover each photo square by square, those that matter most to the class first, and at random (Petsiuk et al. 2018).
 
     How much a square matters is how far the class's probability falls when it is covered with the eight around it; one alone
     hides too little to tell. The class is the one that the network says of the whole photo.
     """
     crop = network.preprocessing.crop
-    side = max(1, crop // _SQUARES)
-    square, wide = Occluder(side, side), Occluder(min(crop, 3 * side), side)
-    corners = square.corners(crop)
+    side = -(-crop // _SQUARES)
+    starts = torch.arange(0, crop, side)  # the last may be cut off by the border
+    corners, wide = torch.cartesian_prod(starts, starts), Occluder(min(crop, 3 * side), side)
     around = (corners - side).clamp(0, crop - wide.size)
     random, shares = np.random.default_rng(seed), np.linspace(0, 1, _SHARES + 1)
     by_map, at_random = [], []
     with bar("deleting", len(inputs), progress) as advance:
         for x in inputs:
             target = _predicted(network, x)
-            importance = -_probabilities(network, x, target, wide, around, batch_size)
-            first = importance.argsort(descending=True, stable=True)
+            first = _log_probabilities(network, x, target, wide, around, batch_size).argsort(stable=True)
             by_map.append(_covered(network, x, target, corners[first], side, shares, batch_size))
             shuffled = corners[torch.from_numpy(random.permutation(len(corners)))]
             at_random.append(_covered(network, x, target, shuffled, side, shares, batch_size))
@@ -86,7 +105,9 @@ def _predicted(network: Network, x: Tensor) -> int:
     return int(network.probabilities(x[None]).argmax())
 
 
-def _probabilities(network: Network, x: Tensor, target: int, occluder: Occluder, corners: Tensor, batch_size: int) -> Tensor:
-    """(positions,) of the class."""
+def _log_probabilities(
+    network: Network, x: Tensor, target: int, occluder: Occluder, corners: Tensor, batch_size: int
+) -> Tensor:
+    """(positions,) of the class, which tell places apart where the probability itself is 1 but for rounding."""
     layer = list(network.layers)[-1]
     return occluded_scores(network, x, occluder, corners, layer, 0, batch_size)[1][:, target]

@@ -11,8 +11,9 @@ from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.labels import count_classes, find_class
 from deconvnet.experiments.occluders import Occluder
 from deconvnet.experiments.occlusion import Occluded, Occlusion
+from deconvnet.experiments.reading import read_input
 from deconvnet.experiments.writing import write_result
-from deconvnet.images import Photos, UnreadableImage, find_photos
+from deconvnet.images import Photos, find_photos
 from deconvnet.images.packed import PackedPhotos
 from deconvnet.mining import Mined, mine
 from deconvnet.networks import Network
@@ -41,7 +42,7 @@ def occlude(
     total activation is the sum over its map. Projections of it are shown for this photo and for the three of `others` (a
     folder; by default the photos themselves) that drive it most. The class that is followed is `label` (see
     `labels.find_class`), or what the photo's folder is called, or what the network says of the photo without an occluder.
-    The file `state` keeps what was found among `others`, for a killed call to go on. Photos come in the order of their paths.
+    The file `state` keeps what was found among `others`, for a killed call to go on. Photos are in the order of their paths.
 
     Raises `UsageError` for an occluder larger than the view or a class that the network does not have, `DeconvnetError` if a
     photo cannot be read or the network has no convolutional layer.
@@ -56,7 +57,7 @@ def occlude(
     chosen = find_class(network, label) if label else None
     if network.classifies:
         count_classes(network)
-    inputs = [_read(network, photos, index) for index in range(len(photos))]
+    inputs = [read_input(network, photos, index) for index in range(len(photos))]
     among = photos if others is None else find_photos(others)
     say(f"Photos that drive {layer} most, among {len(among):,}:", progress)
     mined = mine(
@@ -72,7 +73,9 @@ def occlude(
 
 def write_occlusion(out: Path, network: Network, images: Iterable[Path], occluder: Occluder, **options: Any) -> Occlusion:
     """Write `occlusion.png` and `occlusion.json` to the new folder `out`; see `occlude`."""
-    return write_result(out, "occlusion", lambda work: occlude(network, images, occluder, state=work / "others.safetensors", **options))
+    return write_result(
+        out, "occlusion", lambda work: occlude(network, images, occluder, state=work / "others.safetensors", **options)
+    )
 
 
 def occluded_scores(
@@ -148,7 +151,7 @@ def _occlude(
         whole_activation=float(maps[unit].cpu().double().sum()),
         projection=_projection(network, x, layer, unit, None),
         others=[
-            (hit, _projection(network, _read(network, mined.photos, hit.image), layer, unit, (hit.row, hit.column)))
+            (hit, _projection(network, read_input(network, mined.photos, hit.image), layer, unit, (hit.row, hit.column)))
             for hit in hits
         ],
         target="" if target is None else _name(network, target),
@@ -199,10 +202,3 @@ def _name(network: Network, number: int) -> str:
     short = [name.partition(",")[0] for _, name in network.classes]
     alike = short.count(short[number]) > 1
     return f"{short[number]} ({network.classes[number][0] or number})" if alike else short[number]
-
-
-def _read(network: Network, photos: Photos, index: int) -> Tensor:
-    try:
-        return network.preprocess(photos.read(index))
-    except UnreadableImage as error:
-        raise DeconvnetError(f"{photos.file(index)} {error}.") from None

@@ -121,13 +121,15 @@ class Occlusion:
             sentence = f"{printable(row.path)}: no unit of {self.layer} is active in it"
             if row.whole_activation:
                 lowest = float(row.activation.min()) / row.whole_activation
-                sentence = f"{printable(row.path)}: {self.layer}'s unit {row.unit} keeps {lowest:.0%} of its activation at worst"
+                sentence = (
+                    f"{printable(row.path)}: {self.layer}'s unit {row.unit} keeps {lowest:.0%} of its activation at worst"
+                )
             if row.probability is not None and row.best is not None:
-                stays = float((row.best == _most_frequent(row.best)).mean())
+                most = _most_frequent(row.best)
                 sentence += (
                     f", and the probability of {row.target}, {row.whole_probability:.1%} without the occluder, is "
-                    f"{row.probability.min():.1%} at its lowest; {row.names[_most_frequent(row.best)]} is most probable at {stays:.0%} of "
-                    "the positions"
+                    f"{row.probability.min():.1%} at its lowest; {row.names[most]} is most probable at "
+                    f"{float((row.best == most).mean()):.0%} of the positions"
                 )
             found.append(f"{sentence}.")
         return found

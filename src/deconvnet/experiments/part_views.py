@@ -8,7 +8,8 @@ from torch import Tensor
 
 from deconvnet.errors import DeconvnetError
 from deconvnet.experiments.landmarks import Landmarks, Point
-from deconvnet.images import Photos, UnreadableImage
+from deconvnet.experiments.reading import read_photo
+from deconvnet.images import Photos
 from deconvnet.networks import Network
 
 #: How much wider than the parts themselves a view is, and the region in which random masks lie.
@@ -54,10 +55,7 @@ def part_view(network: Network, photos: Photos, index: int, landmarks: Landmarks
     Raises `DeconvnetError` for a photo that cannot be read or that landmarks do not fit.
     """
     file = photos.file(index)
-    try:
-        photo = photos.read(index)
-    except UnreadableImage as error:
-        raise DeconvnetError(f"{file} {error}.") from None
+    photo = read_photo(photos, index)
     if landmarks.size is not None and landmarks.size != photo.size:
         raise DeconvnetError(
             f"The landmarks of {file} are of {landmarks.size[0]}×{landmarks.size[1]} pixels, but it has "

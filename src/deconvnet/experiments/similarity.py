@@ -1,11 +1,11 @@
-"""How alike two pictures of what a network sees are: with their signs, and without."""
+"""How alike two pictures of what a network sees are, with their signs and without."""
 
 import numpy as np
-from scipy import stats
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from deconvnet.projection import grey_scale
+
+MEASURES = ("signed", "absolute", "ssim")
 
 #: Pixels of SSIM's window.
 _WINDOW = 7
@@ -13,6 +13,8 @@ _WINDOW = 7
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Spearman's, of all values; NaN if either has one value only."""
+    from scipy import stats  # takes a second to import, which most commands need not wait for
+
     one, other = one.ravel(), other.ravel()
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return float("nan")
@@ -26,6 +28,8 @@ def likeness(one: Tensor, other: Tensor) -> dict[str, float]:
     similarity (Wang et al. 2004) of the pictures as they are drawn, each on its own grey scale. NaN where a projection is
     all zero, or too small for SSIM's window.
     """
+    from skimage.metrics import structural_similarity
+
     a, b = (part.double().cpu().numpy() for part in (one, other))
     found = {"signed": rank_correlation(a, b), "absolute": rank_correlation(np.abs(a), np.abs(b)), "ssim": float("nan")}
     if a.any() and b.any() and min(a.shape[1:]) >= _WINDOW:

@@ -1,0 +1,104 @@
+"""The picture of a sanity check: curves of likeness, and a photo's pictures as more and more is random."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from deconvnet.experiments.courses import Course, Deletion
+from deconvnet.experiments.inches import axes_at, write_at
+from deconvnet.experiments.randomise import said
+from deconvnet.projection import grey_scale, to_pixels
+
+_TITLES = {"signed": "rank correlation", "absolute": "rank correlation of sizes", "ssim": "SSIM"}
+_COLOURS = ("#3b6fb6", "#e08214", "#2a9d5c", "#b63679", "#7a5195", "#8c6d31")
+# Inches: a plot, between plots, a picture and the next, left, above, below a plot (its labels), a line of text.
+_PLOT, _BETWEEN, _PICTURE, _LEFT, _ABOVE, _BELOW, _LINE = 3.0, 0.55, 1.15, 1.15, 0.95, 1.2, 0.19
+
+
+def sanity_figure(
+    network: str,
+    rules: Mapping[str, Course],
+    maps: Course | None,
+    deletion: Deletion | None,
+    sentences: Sequence[str],
+    about: str,
+) -> Figure:
+    """`rules` are courses of projections, by rule set; `maps` that of occlusion maps."""
+    first = next(iter(rules.values()))
+    plots = len(_TITLES) + (maps is not None) + (deletion is not None)
+    columns = 1 + max(len(course.steps) for course in [first, maps] if course is not None)
+    width = max(_LEFT + plots * (_PLOT + _BETWEEN), _LEFT + columns * _PICTURE + 0.3)
+    lines = [line for sentence in sentences for line in textwrap.wrap(sentence, int(width * 13), subsequent_indent="   ")]
+    pictures_top = _ABOVE + _PLOT + _BELOW
+    maps_top = pictures_top + len(rules) * _PICTURE + 0.3
+    text_top = maps_top + (_PICTURE + 0.1 if maps is not None else 0.0) + 0.15
+    height = text_top + _LINE * len(lines) + 0.3
+    figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
+    write_at(figure, 0.3, 0.35, network, fontsize=13, fontweight="bold")
+
+    across = [_LEFT - 0.6 + number * (_PLOT + _BETWEEN) for number in range(plots)]
+    places = [axes_at(figure, left, _ABOVE, _PLOT, _PLOT) for left in across]
+    for axes, (measure, title) in zip(places, _TITLES.items(), strict=False):
+        for colour, (name, course) in zip(_COLOURS, rules.items(), strict=False):
+            _draw_course(axes, course, measure, colour, name)
+        _label(axes, first, f"{title} of projections\n(dotted: unrelated weights)")
+    places[0].legend(fontsize=7, frameon=False)
+    if maps is not None:
+        _draw_course(places[len(_TITLES)], maps, "maps", "black", "")
+        _label(places[len(_TITLES)], maps, "rank correlation of occlusion maps\n(dotted: unrelated weights)")
+    if deletion is not None:
+        _draw_deletion(places[-1], deletion)
+
+    for row, (name, course) in enumerate(rules.items()):
+        pictures = [torch.from_numpy(picture) for picture in course.pictures]
+        shown = [to_pixels(picture, grey_scale(picture)) for picture in pictures]
+        _draw_pictures(figure, pictures_top + row * _PICTURE, name, shown, course if row == 0 else None)
+    if maps is not None:
+        _draw_pictures(figure, maps_top, "occlusion", maps.pictures, maps)
+    for number, line in enumerate(lines):
+        write_at(figure, 0.3, text_top + _LINE * (number + 1), line, fontsize=8)
+    write_at(figure, 0.3, height - 0.12, about, fontsize=6.5, color="0.35")
+    return figure
+
+
+def _draw_course(axes: Axes, course: Course, measure: str, colour: str, name: str) -> None:
+    """The mean, and between the lowest and the highest draw."""
+    draws = np.concatenate([np.ones((len(course.by_draw(measure)), 1)), course.by_draw(measure)], axis=1)
+    steps = range(draws.shape[1])
+    axes.plot([1.0, *course.mean(measure)], color=colour, marker="o", markersize=3, label=name)
+    axes.fill_between(steps, draws.min(axis=0), draws.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+    axes.axhline(course.baseline(measure), color=colour, linewidth=0.8, linestyle=":")
+
+
+def _label(axes: Axes, course: Course, title: str) -> None:
+    axes.set_xticks(range(len(course.steps) + 1), ["none", *map(said, course.steps)], rotation=90, fontsize=7)
+    axes.set_title(title, fontsize=9)
+    axes.set_ylim(min(axes.dataLim.y0 - 0.05, -0.15), 1.03)
+    axes.axhline(0, color="0.8", linewidth=0.6, zorder=0)
+    axes.tick_params(axis="y", labelsize=7)
+
+
+def _draw_deletion(axes: Axes, deletion: Deletion) -> None:
+    axes.plot(deletion.shares, deletion.by_map.mean(0), color=_COLOURS[0], label="what matters most first")
+    axes.plot(deletion.shares, deletion.at_random.mean(0), color="0.6", label="in random order")
+    axes.set_title("probability of the class\nas more of the photo is covered", fontsize=9)
+    axes.set_xlabel("share covered", fontsize=8)
+    axes.set_ylim(0, 1.03)
+    axes.tick_params(labelsize=7)
+    axes.legend(fontsize=7, frameon=False)
+
+
+def _draw_pictures(figure: Figure, top: float, name: str, pictures: Sequence[np.ndarray], titled: Course | None) -> None:
+    """One row, from the original on; with what has been made random above if it is `titled`."""
+    write_at(figure, 0.1, top + _PICTURE / 2, name, fontsize=7)
+    for column, picture in enumerate(pictures):
+        axes = axes_at(figure, _LEFT + column * _PICTURE, top, _PICTURE - 0.05, _PICTURE - 0.05)
+        axes.imshow(picture)
+        axes.axis("off")
+        if titled is not None:
+            title = said(titled.steps[column - 1]) if column else "none random"
+            axes.set_title(title, fontsize=6, pad=2, parse_math=False)
