@@ -179,6 +179,15 @@ def test_parts_at_one_point_leave_room_for_random_masks(small_network, folder):
     assert result.scores["conv2"]["eye"].mean == result.scores["conv2"]["nose"].mean
 
 
+def test_two_photos_are_one_pair_which_has_no_deviation(small_network, folder):
+    change(folder, lambda known: [known.pop(f"{number}.png") for number in range(2, 5)])
+    result = correspond(small_network, folder, folder.parent / "faces.json", ["conv2"], permutations=9)
+    score = result.scores["conv2"]["eye"]
+    assert score.deviation is None
+    assert str(score).startswith(f"{score.mean:.3f} (p = ")
+    json.dumps(result.as_json(), allow_nan=False)
+
+
 def test_a_seed_decides(small_network, folder, tmp_path):
     options = {"draws": 3, "masks": 2, "permutations": 99}
     found = [correspond(small_network, folder, tmp_path / "faces.json", **options, seed=seed) for seed in (1, 1, 2)]

@@ -33,7 +33,7 @@ class Random:
     deviation: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.deviation:.3f}"
+        return _mean(self.mean, self.deviation)
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Score:
 
     mean: float
     """Δ: over all pairs of different photos, the share of a layer's activations whose changes differ in sign, 0 to 1."""
-    deviation: float
-    """The standard deviation over the same pairs."""
+    deviation: float | None
+    """The standard deviation over the same pairs; None of one pair."""
     p: float
     """How often Δ is as far out, to either side, if each photo's mask is drawn from those of the part and random ones."""
     moved: float | None
@@ -59,7 +59,7 @@ class Score:
         mean, moved = float(values.mean()), bool(len(steps))
         return cls(
             mean,
-            float(values.std()),
+            float(values.std()) if len(values) > 1 else None,
             p,
             float(steps.mean()) if moved else None,
             p_value(mean, steps) if moved else None,
@@ -77,7 +77,7 @@ class Score:
         }
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.deviation:.3f} (p = {self.p:.2g})"
+        return f"{_mean(self.mean, self.deviation)} (p = {self.p:.2g})"
 
     @property
     def beside_moved(self) -> str:
@@ -129,6 +129,7 @@ class Correspondence:
                 layer: {part: score.as_json() for part, score in found.items()} for layer, found in self.scores.items()
             },
             "random": {layer: {"mean": found.mean, "deviation": found.deviation} for layer, found in self.random.items()},
+            "findings": self.findings,
             "paper": {part: {"layer 5": list(values[0]), "layer 7": list(values[1])} for part, values in PAPER.items()},
         }
 
@@ -187,6 +188,10 @@ class Correspondence:
         )
         write_at(figure, _LEFT, size[1] - 0.12, about, fontsize=5.5, color="0.35")
         return figure
+
+
+def _mean(mean: float, deviation: float | None) -> str:
+    return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
 
 
 def _small(tile: np.ndarray) -> np.ndarray:

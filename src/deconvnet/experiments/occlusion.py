@@ -198,12 +198,14 @@ class Occlusion:
 
 
 def _draw_projections(axes: Axes, row: Occluded) -> None:
-    """Two by two, each on its own grey scale; this photo's first, framed."""
+    """Two by two, each on its own grey scale, less of it where the photo's border cuts the field off; this photo's framed."""
     axes.set_xlim(0, 2)
     axes.set_ylim(2, 0)
     for number, projection in enumerate([row.projection, *(projection for _, projection in row.others)]):
         left, top = number % 2, number // 2
-        axes.imshow(to_pixels(projection, grey_scale(projection)), extent=(left + 0.02, left + 0.98, top + 0.98, top + 0.02))
+        height, width = (0.48 * length / max(projection.shape[1:]) for length in projection.shape[1:])
+        extent = (left + 0.5 - width, left + 0.5 + width, top + 0.5 + height, top + 0.5 - height)
+        axes.imshow(to_pixels(projection, grey_scale(projection)), extent=extent)
     axes.plot([0.01, 0.99, 0.99, 0.01, 0.01], [0.01, 0.01, 0.99, 0.99, 0.01], color="black", linewidth=2)
     axes.set_aspect("equal")
     axes.spines[:].set_visible(False)

@@ -80,5 +80,5 @@ def _end(course: Course, measure: str) -> str:
     draws, baseline = course.by_draw(measure)[:, -1], course.baseline(measure)
     if not np.isfinite(draws).any():
         return "undefined"
-    unrelated = f"; unrelated weights {baseline:.2f}" if np.isfinite(baseline) else ""
-    return f"{course.mean(measure)[-1]:.2f} (draws {np.nanmin(draws):.2f} to {np.nanmax(draws):.2f}{unrelated})"
+    unrelated = f"; unrelated weights {baseline:z.2f}" if np.isfinite(baseline) else ""
+    return f"{course.mean(measure)[-1]:z.2f} (draws {np.nanmin(draws):z.2f} to {np.nanmax(draws):z.2f}{unrelated})"

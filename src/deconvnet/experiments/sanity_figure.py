@@ -15,8 +15,10 @@ from deconvnet.projection import grey_scale, to_pixels
 
 _TITLES = {"signed": "rank correlation", "absolute": "rank correlation of sizes", "ssim": "SSIM"}
 _COLOURS = ("#3b6fb6", "#e08214", "#2a9d5c", "#b63679", "#7a5195", "#8c6d31")
-# Inches: a plot, between plots, a picture and the next, left, above, below a plot (its labels), a line of text.
-_PLOT, _BETWEEN, _PICTURE, _LEFT, _ABOVE, _BELOW, _LINE = 3.0, 0.55, 1.15, 1.15, 0.95, 1.2, 0.19
+# Inches: a plot, between plots, a picture and the next, left, above, a letter of a plot's labels, a line of text.
+_PLOT, _BETWEEN, _PICTURE, _LEFT, _ABOVE, _LETTER, _LINE = 3.0, 0.55, 1.15, 1.15, 0.95, 0.058, 0.19
+#: Letters of a part's path that are shown, its last.
+_LETTERS = 20
 
 
 def sanity_figure(
@@ -30,10 +32,12 @@ def sanity_figure(
     """`rules` are courses of projections, by rule set; `maps` that of occlusion maps."""
     first = next(iter(rules.values()))
     plots = len(_TITLES) + (maps is not None) + (deletion is not None)
-    columns = 1 + max(len(course.steps) for course in [first, maps] if course is not None)
+    shown = [first, maps] if maps is not None else [first]
+    columns = 1 + max(len(course.steps) for course in shown)
+    below = 0.55 + _LETTER * max(len(name) for course in shown for name in _names(course))
     width = max(_LEFT + plots * (_PLOT + _BETWEEN), _LEFT + columns * _PICTURE + 0.3)
     lines = [line for sentence in sentences for line in textwrap.wrap(sentence, int(width * 13), subsequent_indent="   ")]
-    pictures_top = _ABOVE + _PLOT + _BELOW
+    pictures_top = _ABOVE + _PLOT + below
     maps_top = pictures_top + len(rules) * _PICTURE + 0.3
     text_top = maps_top + (_PICTURE + 0.1 if maps is not None else 0.0) + 0.15
     height = text_top + _LINE * len(lines) + 0.3
@@ -54,9 +58,9 @@ def sanity_figure(
         _draw_deletion(places[-1], deletion)
 
     for row, (name, course) in enumerate(rules.items()):
-        pictures = [torch.from_numpy(picture) for picture in course.pictures]
-        shown = [to_pixels(picture, grey_scale(picture)) for picture in pictures]
-        _draw_pictures(figure, pictures_top + row * _PICTURE, name, shown, course if row == 0 else None)
+        projections = [torch.from_numpy(picture) for picture in course.pictures]
+        pictures = [to_pixels(projection, grey_scale(projection)) for projection in projections]
+        _draw_pictures(figure, pictures_top + row * _PICTURE, name, pictures, course if row == 0 else None)
     if maps is not None:
         _draw_pictures(figure, maps_top, "occlusion", maps.pictures, maps)
     for number, line in enumerate(lines):
@@ -75,7 +79,7 @@ def _draw_course(axes: Axes, course: Course, measure: str, colour: str, name: st
 
 
 def _label(axes: Axes, course: Course, title: str) -> None:
-    axes.set_xticks(range(len(course.steps) + 1), ["none", *map(said, course.steps)], rotation=90, fontsize=7)
+    axes.set_xticks(range(len(course.steps) + 1), ["none", *_names(course)], rotation=90, fontsize=7, parse_math=False)
     axes.set_title(title, fontsize=9)
     axes.set_ylim(min(axes.dataLim.y0 - 0.05, -0.15), 1.03)
     axes.axhline(0, color="0.8", linewidth=0.6, zorder=0)
@@ -100,5 +104,10 @@ def _draw_pictures(figure: Figure, top: float, name: str, pictures: Sequence[np.
         axes.imshow(picture)
         axes.axis("off")
         if titled is not None:
-            title = said(titled.steps[column - 1]) if column else "none random"
-            axes.set_title(title, fontsize=6, pad=2, parse_math=False)
+            axes.set_title(["none random", *_names(titled)][column], fontsize=6, pad=2, parse_math=False)
+
+
+def _names(course: Course) -> list[str]:
+    """Of its steps, cut off at their beginning if they are long."""
+    names = map(said, course.steps)
+    return [name if len(name) <= _LETTERS else f"…{name[1 - _LETTERS :]}" for name in names]
