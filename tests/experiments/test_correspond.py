@@ -114,6 +114,7 @@ def test_signs_are_those_of_the_definition(small_network, folder):
         score = result.scores[name]["eye"]
         assert score.mean == pytest.approx(np.mean(pairs), abs=2e-3)
         assert score.deviation == pytest.approx(np.std(pairs), abs=2e-3)
+        assert score.changed == pytest.approx(np.mean(np.array(found) != 0), abs=2e-3)
 
 
 def _read(folder):

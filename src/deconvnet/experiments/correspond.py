@@ -86,7 +86,7 @@ def correspond(
     total = len(sets) * masks * len(views) + sum(int((step[:, 0] >= 0).sum()) for steps in moved for step in steps)
     with bar("masking", total, progress) as advance:
         masked = _Masked(network, views, names, occluder, batch_size, advance)
-        apart = _between_sets(masked, sets, masks, random)
+        apart, changed = _between_sets(masked, sets, masks, random)
         elsewhere = [[_within_step(masked, corners) for corners in steps] for steps in moved]
     random_sets = range(len(parts), len(sets))
     scores: dict[str, dict[str, Score]] = {}
@@ -98,10 +98,12 @@ def correspond(
                 values = of_pairs(apart[name][:, number, :, number])
                 null = permuted(apart[name], number, random_sets, permutations, random)
                 steps = np.array([step[name] for step in elsewhere[number]])
-                scores[name][part] = Score.of(values, p_value(float(values.mean()), null), steps)
+                scores[name][part] = Score.of(
+                    values, p_value(float(values.mean()), null), steps, float(changed[name][number])
+                )
                 advance(1)
             pairs = np.concatenate([of_pairs(apart[name][:, number, :, number]) for number in random_sets])
-            by_chance[name] = Random(float(pairs.mean()), float(pairs.std()))
+            by_chance[name] = Random(float(pairs.mean()), float(pairs.std()), float(changed[name][random_sets].mean()))
     return Correspondence(
         network=network.full_name,
         sha256=network.digest,
@@ -190,22 +192,28 @@ class _Masked:
         return {name: torch.cat(parts) for name, parts in features.items()}
 
 
-def _between_sets(masked: _Masked, sets: np.ndarray, masks: int, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """By layer (photos, sets, photos, sets): H between any two masks, a mean over `masks` moved ones."""
+def _between_sets(
+    masked: _Masked, sets: np.ndarray, masks: int, random: np.random.Generator
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """By layer (photos, sets, photos, sets), H between any two masks, a mean over `masks` moved ones; and (sets,), the share
+    of activations that a mask changes.
+    """
     count, photos, _ = sets.shape
     most, everyone = masked.x.shape[2] - masked.occluder.size, np.arange(photos)
     sums: dict[str, np.ndarray] = {}
+    changed = {name: np.zeros(count) for name in masked.layers}
     for copy in range(masks):
         reach = masked.occluder.size / 8 if copy else 0.0
         moved = np.clip(np.rint(sets + random.uniform(-reach, reach, sets.shape)).astype(np.int64), 0, most)
         signs: dict[str, list[Tensor]] = {name: [] for name in masked.layers}
-        for corners in moved:
+        for number, corners in enumerate(moved):
             for name, found in masked.signs(corners, everyone).items():
                 signs[name].append(found)
+                changed[name][number] += float((found != 0).float().mean()) / masks
         for name, all_signs in signs.items():
             apart = distances(torch.cat(all_signs)).reshape(count, photos, count, photos).transpose(1, 0, 3, 2)
             sums[name] = sums.get(name, 0.0) + apart / masks
-    return sums
+    return sums, changed
 
 
 def _within_step(masked: _Masked, corners: np.ndarray) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Table 1 and Fig. 8: does a network see that the parts of one object correspond to those of another?"""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ class Random:
 
     mean: float
     deviation: float
+    changed: float
+    """The share of activations that a mask changes."""
 
     def __str__(self) -> str:
         return _mean(self.mean, self.deviation)
@@ -52,9 +54,11 @@ class Score:
     """How often Δ of such a step is as far out as that of the part."""
     steps: int
     """How many such steps there are."""
+    changed: float
+    """The share of activations that a mask changes."""
 
     @classmethod
-    def of(cls, values: np.ndarray, p: float, steps: np.ndarray) -> "Score":
+    def of(cls, values: np.ndarray, p: float, steps: np.ndarray, changed: float) -> "Score":
         """From the distances of all pairs, and the Δ of each step."""
         mean, moved = float(values.mean()), bool(len(steps))
         return cls(
@@ -64,17 +68,8 @@ class Score:
             float(steps.mean()) if moved else None,
             p_value(mean, steps) if moved else None,
             len(steps),
+            changed,
         )
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "mean": self.mean,
-            "deviation": self.deviation,
-            "p": self.p,
-            "moved": self.moved,
-            "p_moved": self.p_moved,
-            "steps": self.steps,
-        }
 
     def __str__(self) -> str:
         return f"{_mean(self.mean, self.deviation)} (p = {self.p:.2g})"
@@ -126,9 +121,9 @@ class Correspondence:
             "seed": self.seed,
             "over": "pairs of different photos; random masks: pairs and draws",
             "scores": {
-                layer: {part: score.as_json() for part, score in found.items()} for layer, found in self.scores.items()
+                layer: {part: asdict(score) for part, score in found.items()} for layer, found in self.scores.items()
             },
-            "random": {layer: {"mean": found.mean, "deviation": found.deviation} for layer, found in self.random.items()},
+            "random": {layer: asdict(found) for layer, found in self.random.items()},
             "findings": self.findings,
             "paper": {part: {"layer 5": list(values[0]), "layer 7": list(values[1])} for part, values in PAPER.items()},
         }
@@ -141,13 +136,14 @@ class Correspondence:
             "masked",
             "Δ (p: random masks)",
             "moved alike",
+            "changed",
             title=f"{self.network}, {len(self.photos)} photos",
             caption=f"The paper, five dogs, layers 5 and 7: {paper}.",
         )
         for layer, found in self.scores.items():
             for part, score in found.items():
-                table.add_row(layer, part, str(score), score.beside_moved)
-            table.add_row(layer, "random", str(self.random[layer]), "")
+                table.add_row(layer, part, str(score), score.beside_moved, f"{score.changed:.1%}")
+            table.add_row(layer, "random", str(self.random[layer]), "", f"{self.random[layer].changed:.1%}")
             table.add_section()
         return table
 

@@ -198,7 +198,7 @@ class Occlusion:
 
 
 def _draw_projections(axes: Axes, row: Occluded) -> None:
-    """Two by two, each on its own grey scale, less of it where the photo's border cuts the field off; this photo's framed."""
+    """Two by two, each on its own grey scale, cut off where the photo ends; this photo's first, framed."""
     axes.set_xlim(0, 2)
     axes.set_ylim(2, 0)
     for number, projection in enumerate([row.projection, *(projection for _, projection in row.others)]):
