@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deconvnet.errors import UsageError
 from deconvnet.experiments.courses import Course, Deletion
 from deconvnet.experiments.occlude import occluded_scores
 from deconvnet.experiments.occluders import Occluder
@@ -15,18 +16,29 @@ from deconvnet.experiments.similarity import rank_correlation
 from deconvnet.networks import Network
 from deconvnet.progress import bar
 
-#: A view is divided into so many squares across and down, which the deletion test covers one after the other.
+#: A view is divided into so many squares across and down, or a few less, which the deletion test covers one after the other.
 _SQUARES = 14
 
 #: Shares of them after which the class's probability is read: 0, 5 % … 100 %.
 _SHARES = 20
 
 
+def occluder_for(network: Network, stride: int) -> Occluder:
+    """The paper's, or a quarter of a view that is small. Raises `UsageError` if it has one position only."""
+    crop = network.preprocessing.crop
+    occluder = Occluder(min(Occluder().size, max(1, crop // 4)), stride)
+    if len(occluder.starts(crop)) < 2:
+        raise UsageError(
+            f"With steps of {stride} pixels an occluder has one position in a view of {crop}: pass a smaller stride."
+        )
+    return occluder
+
+
 def randomise_maps(
     network: Network,
     inputs: Sequence[Tensor],
     steps: Sequence[Step],
-    stride: int,
+    occluder: Occluder,
     draws: int,
     seed: int,
     batch_size: int,
@@ -35,12 +47,11 @@ def randomise_maps(
     """How like the original occlusion maps stay as the parts of one more step are made random each time: the measure "maps",
     their rank correlation.
 
-    A map is of the logarithm of the probability of the class that the network said at first.
+    A map is of the logarithm of the probability of the class that the network said at first, with every network.
     """
     crop = network.preprocessing.crop
-    occluder = Occluder(size=min(Occluder().size, max(1, crop // 4)), stride=stride)
     corners, side = occluder.corners(crop), len(occluder.starts(crop))
-    targets = [_predicted(network, x) for x in inputs]
+    targets = [predicted(network, x) for x in inputs]
 
     def maps(of: Network) -> list[np.ndarray]:
         found = zip(inputs, targets, strict=True)
@@ -54,7 +65,7 @@ def randomise_maps(
     with bar("occluding", draws * len(steps) * len(inputs), progress) as advance:
         for draw in range(draws):
             now = originals
-            for step, random in enumerate(cascade(network, steps, seed + draw)):
+            for step, random in enumerate(cascade(network, steps, seed, draw)):
                 now = maps(random)
                 values[:, draw, step] = [rank_correlation(*pair) for pair in zip(originals, now, strict=True)]
                 if draw == 0:
@@ -65,11 +76,15 @@ def randomise_maps(
     return Course(list(steps), pictures, {"maps": values}, {"maps": unrelated})
 
 
-def delete(network: Network, inputs: Sequence[Tensor], batch_size: int, seed: int, progress: bool = False) -> Deletion:
-    """Cover each photo square by square, those that matter most to the class first, and at random (Petsiuk et al. 2018).
+def delete(
+    network: Network, inputs: Sequence[Tensor], draws: int, seed: int, batch_size: int, progress: bool = False
+) -> Deletion:
+    """Cover each photo square by square, those that matter most to the class first; beside that, those nearest to the centre
+    first, and in random orders, of which `draws` are averaged (Petsiuk et al. 2018).
 
-    How much a square matters is how far the class's probability falls when it is covered with the eight around it; one alone
-    hides too little to tell. The class is the one that the network says of the whole photo.
+    How much a square matters is how far the class's probability falls when it is covered with those around it, by a window
+    three squares wide that is moved inside at the border; one alone hides too little to tell. The class is the one that the
+    network says of the whole photo.
     """
     crop = network.preprocessing.crop
     side = -(-crop // _SQUARES)
@@ -77,16 +92,21 @@ def delete(network: Network, inputs: Sequence[Tensor], batch_size: int, seed: in
     corners, wide = torch.cartesian_prod(starts, starts), Occluder(min(crop, 3 * side), side)
     around = (corners - side).clamp(0, crop - wide.size)
     random, shares = np.random.default_rng(seed), np.linspace(0, 1, _SHARES + 1)
-    by_map, at_random = [], []
+    from_the_centre = ((corners + side / 2 - crop / 2) ** 2).sum(dim=1).argsort(stable=True)
+    curves: dict[str, list[np.ndarray]] = {"by_map": [], "from_the_centre": [], "at_random": []}
     with bar("deleting", len(inputs), progress) as advance:
         for x in inputs:
-            target = _predicted(network, x)
+            target = predicted(network, x)
             first = _log_probabilities(network, x, target, wide, around, batch_size).argsort(stable=True)
-            by_map.append(_covered(network, x, target, corners[first], side, shares, batch_size))
-            shuffled = corners[torch.from_numpy(random.permutation(len(corners)))]
-            at_random.append(_covered(network, x, target, shuffled, side, shares, batch_size))
+            orders = [torch.from_numpy(random.permutation(len(corners))) for _ in range(draws)]
+            found = [
+                _covered(network, x, target, corners[order], side, shares, batch_size)
+                for order in (first, from_the_centre, *orders)
+            ]
+            for name, curve in zip(curves, (found[0], found[1], np.mean(found[2:], axis=0)), strict=True):
+                curves[name].append(curve)
             advance(1)
-    return Deletion(shares.tolist(), np.stack(by_map), np.stack(at_random))
+    return Deletion(shares.tolist(), **{name: np.stack(each) for name, each in curves.items()})
 
 
 def _covered(
@@ -101,7 +121,8 @@ def _covered(
     return torch.cat(found).double().cpu().numpy()
 
 
-def _predicted(network: Network, x: Tensor) -> int:
+def predicted(network: Network, x: Tensor) -> int:
+    """The most probable class of x (3, S, S)."""
     return int(network.probabilities(x[None]).argmax())
 
 

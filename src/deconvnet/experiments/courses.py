@@ -36,6 +36,10 @@ class Course:
         """What unrelated networks have in common: over photos and pairs of draws."""
         return float(mean_of_known(self.unrelated[measure].reshape(-1, 1))[0])
 
+    def unknown(self, measure: str) -> int:
+        """How many of the values cannot be said."""
+        return int((~np.isfinite(self.values[measure])).sum())
+
     def as_json(self) -> dict[str, Any]:
         measures = {
             measure: {
@@ -56,22 +60,23 @@ class Deletion:
     """Of the squares covered, 0 to 1."""
     by_map: np.ndarray
     """(photos, shares) the most important squares first, as an occlusion map has them."""
+    from_the_centre: np.ndarray
+    """(photos, shares) those nearest to the centre first, where photographers put what matters."""
     at_random: np.ndarray
-    """(photos, shares) in random order."""
+    """(photos, shares) in random order, a mean over some."""
 
     @property
-    def areas(self) -> tuple[float, float]:
-        """Mean probability over all shares, by the map and at random: the lower the first, the better the map."""
-        by_map, at_random = (float(np.trapezoid(each.mean(0), self.shares)) for each in (self.by_map, self.at_random))
-        return by_map, at_random
+    def orders(self) -> dict[str, np.ndarray]:
+        return {"by_map": self.by_map, "from_the_centre": self.from_the_centre, "at_random": self.at_random}
+
+    @property
+    def areas(self) -> dict[str, float]:
+        """Of each order, the mean probability over all shares: that by the map should be the lowest."""
+        return {name: float(np.trapezoid(curves.mean(0), self.shares)) for name, curves in self.orders.items()}
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "shares": self.shares,
-            "by_map": self.by_map.tolist(),
-            "at_random": self.at_random.tolist(),
-            "areas": {"by_map": self.areas[0], "at_random": self.areas[1]},
-        }
+        orders = {name: curves.tolist() for name, curves in self.orders.items()}
+        return {"shares": self.shares, **orders, "areas": self.areas}
 
 
 def mean_of_known(values: np.ndarray) -> np.ndarray:

@@ -113,3 +113,12 @@ def find_class(network: Network, label: str) -> int:
     near = get_close_matches(wanted, sorted(parts), n=3)
     hint = f"there is {', '.join(near)}" if near else "pass its id, its name or its number"
     raise UsageError(f"{network.full_name} has no class {label!r}: {hint}.")
+
+
+def class_name(network: Network, number: int) -> str:
+    """A class's name, short; with its id where others are called the same, as ImageNet's two cranes are."""
+    if not network.classes:
+        return f"class {number}"
+    short = [name.partition(",")[0] for _, name in network.classes]
+    alike = short.count(short[number]) > 1
+    return f"{short[number]} ({network.classes[number][0] or number})" if alike else short[number]

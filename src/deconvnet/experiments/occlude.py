@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.experiments.labels import count_classes, find_class
+from deconvnet.experiments.labels import class_name, count_classes, find_class
 from deconvnet.experiments.occluders import Occluder
 from deconvnet.experiments.occlusion import Occluded, Occlusion
 from deconvnet.experiments.reading import read_input
@@ -154,12 +154,12 @@ def _occlude(
             (hit, _projection(network, read_input(network, mined.photos, hit.image), layer, unit, (hit.row, hit.column)))
             for hit in hits
         ],
-        target="" if target is None else _name(network, target),
+        target="" if target is None else class_name(network, target),
         target_by=by,
         probability=None if probability is None else probability.view(shape).numpy(),
         whole_probability=None if whole is None or target is None else float(whole[target]),
         best=None if best is None else best.view(shape).numpy(),
-        names={number: _name(network, number) for number in numbers},
+        names={number: class_name(network, number) for number in numbers},
     )
 
 
@@ -193,12 +193,3 @@ def _is_same(photos: Photos, index: int, others: Photos, other: int) -> bool:
     if isinstance(others, PackedPhotos):
         return photos.file(index).as_posix().endswith(f"/{others.paths[other]}")
     return photos.file(index).resolve() == others.file(other).resolve()
-
-
-def _name(network: Network, number: int) -> str:
-    """A class's name, short; with its id where others are called the same, as ImageNet's two cranes are."""
-    if not network.classes:
-        return f"class {number}"
-    short = [name.partition(",")[0] for _, name in network.classes]
-    alike = short.count(short[number]) > 1
-    return f"{short[number]} ({network.classes[number][0] or number})" if alike else short[number]

@@ -7,8 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from deconvnet.experiments.courses import Course, Deletion
+from deconvnet.experiments.occluders import Occluder
 from deconvnet.experiments.sanity_figure import sanity_figure
 from deconvnet.images import Photos
+from deconvnet.tracing import Box
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,20 @@ class Sanity:
     layer: str
     """Whose strongest activation is projected."""
     photos: Photos
+    places: list[tuple[int, int]]
+    """Row and column of that activation in each photo."""
+    view: np.ndarray
+    """(crop, crop, 3) uint8, the first photo as the network sees it."""
+    box: Box
+    """What the first photo's activation sees of it."""
     rules: dict[str, Course]
     """Of projections, by name of the rule set, with the measures of `similarity.likeness`; pictures are (3, h, w)."""
+    classes: list[str] | None
+    """What is followed in each photo, the network's first answer; None for a trunk, as all that follows."""
+    occluder: Occluder | None
     maps: Course | None
-    """Of occlusion maps, with the measure "maps"; None for a trunk. Pictures are (rows, columns)."""
+    """Of occlusion maps, with the measure "maps"; pictures are (rows, columns)."""
     deletion: Deletion | None
-    """None for a trunk."""
     draws: int
     seed: int
 
@@ -38,6 +48,9 @@ class Sanity:
             "sha256": self.sha256,
             "layer": self.layer,
             "images": {"digest": self.photos.digest, "paths": list(self.photos.paths)},
+            "places": [list(place) for place in self.places],
+            "classes": self.classes,
+            "occluder": self.occluder and {"size": self.occluder.size, "stride": self.occluder.stride},
             "draws": self.draws,
             "seed": self.seed,
             "projections": {name: course.as_json() for name, course in self.rules.items()},
@@ -52,15 +65,20 @@ class Sanity:
         found = []
         for name, course in self.rules.items():
             ends = [f"{measure} {_end(course, measure)}" for measure in course.values]
-            found.append(f"{name}, with all weights up to {self.layer} random: likeness to the original {', '.join(ends)}.")
+            unknown, count = course.unknown("signed"), course.values["signed"].size
+            left_out = f"; left out: {unknown} of {count} projections that were all zero" if unknown else ""
+            found.append(
+                f"{name}, with all weights up to {self.layer} random: likeness to the original {', '.join(ends)}{left_out}."
+            )
         if self.maps is not None:
             end = _end(self.maps, "maps")
             found.append(f"Occlusion maps, with all weights random: rank correlation with the original {end}.")
         if self.deletion is not None:
-            by_map, at_random = self.deletion.areas
+            areas = self.deletion.areas
             found.append(
                 "Covering squares in the order in which they matter by occlusion leaves the class a mean probability of "
-                f"{by_map:.1%}, in random order {at_random:.1%}."
+                f"{areas['by_map']:.1%}, from the centre on {areas['from_the_centre']:.1%}, in random order "
+                f"{areas['at_random']:.1%}."
             )
         return found
 
@@ -70,9 +88,13 @@ class Sanity:
     def figure(self) -> Figure:
         """Curves of likeness, and the first photo's pictures as more and more is random."""
         about = (
-            f"{len(self.photos)} photos, digest {self.photos.digest[:12]}; {self.draws} draws of weights, seed {self.seed}"
+            f"photos: {len(self.photos)}, digest {self.photos.digest[:12]}; {self.draws} draws of weights, seed {self.seed}"
+            "; pictures: of the first photo and draw, each on its own scale"
         )
-        return sanity_figure(self.network, self.rules, self.maps, self.deletion, self.findings, about)
+        if self.occluder is not None:
+            about += f"; occluder of {self.occluder.size} pixels, steps of {self.occluder.stride}"
+        first = self.view, self.box, self.classes[0] if self.classes else ""
+        return sanity_figure(self.network, first, self.rules, self.maps, self.deletion, self.findings, about)
 
 
 def _end(course: Course, measure: str) -> str:

@@ -2,34 +2,46 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from deconvnet.experiments.courses import Course, Deletion
 from deconvnet.experiments.inches import axes_at, write_at
 from deconvnet.experiments.randomise import said
 from deconvnet.projection import grey_scale, to_pixels
+from deconvnet.tracing import Box
 
 _TITLES = {"signed": "rank correlation", "absolute": "rank correlation of sizes", "ssim": "SSIM"}
 _COLOURS = ("#3b6fb6", "#e08214", "#2a9d5c", "#b63679", "#7a5195", "#8c6d31")
 # Inches: a plot, between plots, a picture and the next, left, above, a letter of a plot's labels, a line of text.
 _PLOT, _BETWEEN, _PICTURE, _LEFT, _ABOVE, _LETTER, _LINE = 3.0, 0.55, 1.15, 1.15, 0.95, 0.058, 0.19
-#: Letters of a part's path that are shown, its last.
-_LETTERS = 20
+# Some rule sets draw the same where a network has nothing that sets them apart: dashes let all be seen.
+_DASHES = ("-", (0, (5, 2)), (0, (2, 2)), "-", "-", "-.")
+_ORDERS = {
+    "by_map": ("what matters most first", _COLOURS[0]),
+    "from_the_centre": ("the centre first", _COLOURS[1]),
+    "at_random": ("in random order", "0.6"),
+}
 
 
 def sanity_figure(
     network: str,
+    first_photo: tuple[np.ndarray, Box, str],
     rules: Mapping[str, Course],
     maps: Course | None,
     deletion: Deletion | None,
     sentences: Sequence[str],
     about: str,
 ) -> Figure:
-    """`rules` are courses of projections, by rule set; `maps` that of occlusion maps."""
+    """`first_photo` is its view, the box that is projected, and its class; `rules` are courses of projections, by rule
+    set; `maps` that of occlusion maps.
+    """
+    view, box, photo_class = first_photo
     first = next(iter(rules.values()))
     plots = len(_TITLES) + (maps is not None) + (deletion is not None)
     shown = [first, maps] if maps is not None else [first]
@@ -37,7 +49,8 @@ def sanity_figure(
     below = 0.55 + _LETTER * max(len(name) for course in shown for name in _names(course))
     width = max(_LEFT + plots * (_PLOT + _BETWEEN), _LEFT + columns * _PICTURE + 0.3)
     lines = [line for sentence in sentences for line in textwrap.wrap(sentence, int(width * 13), subsequent_indent="   ")]
-    pictures_top = _ABOVE + _PLOT + below
+    photo_top = _ABOVE + _PLOT + below
+    pictures_top = photo_top + _PICTURE + 0.25
     maps_top = pictures_top + len(rules) * _PICTURE + 0.3
     text_top = maps_top + (_PICTURE + 0.1 if maps is not None else 0.0) + 0.15
     height = text_top + _LINE * len(lines) + 0.3
@@ -47,8 +60,8 @@ def sanity_figure(
     across = [_LEFT - 0.6 + number * (_PLOT + _BETWEEN) for number in range(plots)]
     places = [axes_at(figure, left, _ABOVE, _PLOT, _PLOT) for left in across]
     for axes, (measure, title) in zip(places, _TITLES.items(), strict=False):
-        for colour, (name, course) in zip(_COLOURS, rules.items(), strict=False):
-            _draw_course(axes, course, measure, colour, name)
+        for colour, dashes, (name, course) in zip(_COLOURS, _DASHES, rules.items(), strict=False):
+            _draw_course(axes, course, measure, colour, name, dashes)
         _label(axes, first, f"{title} of projections\n(dotted: unrelated weights)")
     places[0].legend(fontsize=7, frameon=False)
     if maps is not None:
@@ -57,6 +70,12 @@ def sanity_figure(
     if deletion is not None:
         _draw_deletion(places[-1], deletion)
 
+    write_at(figure, 0.1, photo_top + _PICTURE / 2, photo_class, fontsize=7)
+    axes = axes_at(figure, _LEFT, photo_top, _PICTURE - 0.05, _PICTURE - 0.05)
+    axes.imshow(view)
+    size = box.right - box.left - 1, box.bottom - box.top - 1
+    axes.add_patch(Rectangle((box.left, box.top), *size, fill=False, edgecolor="red", linewidth=1))
+    axes.axis("off")
     for row, (name, course) in enumerate(rules.items()):
         projections = [torch.from_numpy(picture) for picture in course.pictures]
         pictures = [to_pixels(projection, grey_scale(projection)) for projection in projections]
@@ -69,12 +88,15 @@ def sanity_figure(
     return figure
 
 
-def _draw_course(axes: Axes, course: Course, measure: str, colour: str, name: str) -> None:
+def _draw_course(axes: Axes, course: Course, measure: str, colour: str, name: str, dashes: Any = "-") -> None:
     """The mean, and between the lowest and the highest draw."""
+    if course.unknown(measure) == course.values[measure].size:
+        axes.plot([], [], color=colour, label=f"{name} (undefined)")
+        return
     draws = np.concatenate([np.ones((len(course.by_draw(measure)), 1)), course.by_draw(measure)], axis=1)
-    steps = range(draws.shape[1])
-    axes.plot([1.0, *course.mean(measure)], color=colour, marker="o", markersize=3, label=name)
-    axes.fill_between(steps, draws.min(axis=0), draws.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+    lowest, highest = (pick.reduce(draws, axis=0) for pick in (np.fmin, np.fmax))  # of what is known
+    axes.plot([1.0, *course.mean(measure)], color=colour, linestyle=dashes, marker="o", markersize=3, label=name)
+    axes.fill_between(range(draws.shape[1]), lowest, highest, color=colour, alpha=0.15, linewidth=0)
     axes.axhline(course.baseline(measure), color=colour, linewidth=0.8, linestyle=":")
 
 
@@ -87,11 +109,12 @@ def _label(axes: Axes, course: Course, title: str) -> None:
 
 
 def _draw_deletion(axes: Axes, deletion: Deletion) -> None:
-    axes.plot(deletion.shares, deletion.by_map.mean(0), color=_COLOURS[0], label="what matters most first")
-    axes.plot(deletion.shares, deletion.at_random.mean(0), color="0.6", label="in random order")
+    for name, curves in deletion.orders.items():
+        label, colour = _ORDERS[name]
+        axes.plot(deletion.shares, curves.mean(0), color=colour, label=label)
     axes.set_title("probability of the class\nas more of the photo is covered", fontsize=9)
     axes.set_xlabel("share covered", fontsize=8)
-    axes.set_ylim(0, 1.03)
+    axes.set_ylim(bottom=0)
     axes.tick_params(labelsize=7)
     axes.legend(fontsize=7, frameon=False)
 
@@ -108,6 +131,4 @@ def _draw_pictures(figure: Figure, top: float, name: str, pictures: Sequence[np.
 
 
 def _names(course: Course) -> list[str]:
-    """Of its steps, cut off at their beginning if they are long."""
-    names = map(said, course.steps)
-    return [name if len(name) <= _LETTERS else f"…{name[1 - _LETTERS :]}" for name in names]
+    return [said(step) for step in course.steps]

@@ -16,13 +16,14 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
     from scipy import stats  # takes a second to import, which most commands need not wait for
 
     one, other = one.ravel(), other.ravel()
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
+    if one.size == 0 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return float("nan")
     return float(stats.spearmanr(one, other).statistic)
 
 
 def likeness(one: Tensor, other: Tensor) -> dict[str, float]:
-    """Of two projections (3, h, w), cut to their receptive field, so that the zeros beyond it say nothing.
+    """Of two projections (3, h, w), which are cut to the part of the photo in their receptive field: zeros beyond it would
+    make all alike.
 
     `signed` and `absolute` are Spearman's rank correlations of the values and of their sizes; `ssim` is the structural
     similarity (Wang et al. 2004) of the pictures as they are drawn, each on its own grey scale. NaN where a projection is
