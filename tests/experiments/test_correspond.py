@@ -207,7 +207,7 @@ def test_a_seed_decides(small_network, folder, tmp_path):
         (lambda known: known["1.png"].update(nose=[3, -1]), r"outside"),
         (lambda known: known["2.png"].update(size=[61, 50]), r"are of 61×50 pixels, but it has 60×50"),
         (lambda known: [known.pop(f"{number}.png") for number in range(1, 5)], "two or more"),
-        (lambda known: known.update({"6.png": known["1.png"]}), r"know 6\.png, which is not in"),
+        (lambda known: known.update({"6.png": known["1.png"]}), r"know 6\.png, but there is no such path below"),
     ],
 )
 def test_landmarks_that_do_not_fit_the_photos_are_refused(small_network, folder, what, sentence):

@@ -16,6 +16,8 @@ def test_json_and_csv_say_the_same(tmp_path):
     expected = {"x/cat.jpg": Landmarks({"nose": (3.0, 4.5), "ear": (1.0, 2.0)})}
     assert read_landmarks(tmp_path / "a.json") == expected
     assert read_landmarks(tmp_path / "a.csv") == expected
+    (tmp_path / "b.csv").write_text("x, y, image , part\n3, 4.5, x/cat.jpg, nose\n1, 2, x/cat.jpg, ear\n")
+    assert read_landmarks(tmp_path / "b.csv") == expected
 
 
 def test_a_size_is_no_part(tmp_path):
@@ -34,10 +36,14 @@ def test_a_size_is_no_part(tmp_path):
         ("a.json", '{"cat.jpg": {"nose": [1, NaN]}}', "two numbers"),
         ("a.json", '{"cat.jpg": {"nose": "ab"}}', "two numbers"),
         ("a.json", '{"a": {"nose": [1, 2]}, "b": {"ear": [1, 2]}}', "every photo needs the same"),
-        ("a.csv", "image,part,x\ncat.jpg,nose,1\n", "line 2, has no y"),
+        ("a.csv", "image,prat,x,y\nc,nose,1,2\n", "line 1: the columns should be image,part,x,y, but are image,prat,x,y"),
+        ("a.csv", "image;part;x;y\nc;nose;1;2\n", "but are image;part;x;y"),
+        ("a.csv", "image,part,x,y\ncat.jpg,nose,1\n", "line 2, has no y"),
         ("a.csv", "image,part,x,y\ncat.jpg,nose,1,a\n", "two numbers"),
         ("a.csv", "image,part,x,y\nc,nose,1,2\nc,nose,1,2\n", "line 3: c has its nose twice"),
-        ("a.csv", "", "names no photo"),
+        ("a.csv", "", "but are none"),
+        ("a.csv", "image,part,x,y\n", "names no photo"),
+        ("a.txt", "image,part,x,y\nc,nose,1,2\n", "if it is CSV, call it .csv"),
         ("a.csv", "image,part,x,y\nc,nose,1,2,3\n", "line 2, has too many columns"),
         ("a.json", '{"a": {"nose": "12"}}', "two numbers"),
         ("a.json", '{"a": {"nose": [1, 2]}, "a": {"nose": [3, 4]}}', "has a twice"),

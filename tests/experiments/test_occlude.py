@@ -120,6 +120,36 @@ def test_who_says_what_is_in_a_photo(network, files, tmp_path):
     assert (predicted.target, predicted.target_by) == (CLASSES[best][0], "prediction")
 
 
+def test_maps_are_drawn_where_the_occluder_was(network, files):
+    result = occlude(network, files, Occluder(10, 7))
+    assert list(result.starts) == [0, 7, 14, 21]
+    figure = result.figure()
+    maps = [axes.images[0] for axes in figure.axes if axes.images and axes.images[0].get_array().shape == (4, 4)]
+    assert len(maps) == 6  # activation, probability and class of two photos
+    for drawn in maps:
+        assert drawn.get_extent() == [1.5, 29.5, 29.5, 1.5]  # centres are at 5 to 26
+        assert drawn.axes.get_xlim() == (0, 32)
+        assert drawn.axes.get_ylim() == (32, 0)
+    assert "the last 1 pixels" in figure.texts[-1].get_text()
+    for row in result.rows:
+        x = network.preprocess(result.photos.read(result.rows.index(row)))[None]
+        assert row.whole_best == int(network.probabilities(x).argmax())
+        assert f"without occluder {row.names[row.whole_best]}" in [axes.get_xlabel() for axes in figure.axes]
+        assert f"most probable is {row.names[row.whole_best]} without it" in row.finding
+
+
+def test_a_class_has_one_colour_in_all_rows(network, files):
+    result = occlude(network, files, Occluder(9, 8))
+    patches = {}
+    for axes in result.figure().axes:
+        if (legend := axes.get_legend()) is not None:
+            for handle, text in zip(legend.get_patches(), legend.get_texts(), strict=True):
+                patches.setdefault(text.get_text(), set()).add(handle.get_facecolor())
+    assert patches
+    assert all(len(colours) == 1 for colours in patches.values())
+    assert len({colours.pop() for colours in patches.values()}) == len(patches)
+
+
 def test_a_disc_covers_what_lies_in_the_circle():
     disc = Occluder(5, shape="disc").mask
     assert disc.int().tolist() == [[0, 1, 1, 1, 0], [1] * 5, [1] * 5, [1] * 5, [0, 1, 1, 1, 0]]
@@ -159,6 +189,8 @@ def test_what_is_no_occluder_is_refused(network, files, occluder, sentence):
 def test_other_wrong_input_is_refused(network, files, photo_folder):
     with pytest.raises(UsageError, match="dog"):
         occlude(network, files, Occluder(9, 8), label="dog")
+    with pytest.raises(DeconvnetError, match=r"photos.* is a folder: pass photos"):
+        occlude(network, [photo_folder], Occluder(9, 8))
     with pytest.raises(DeconvnetError, match=r"broken\.jpg"):
         occlude(network, [photo_folder / "bee" / "broken.jpg"], Occluder(9, 8))
     with pytest.raises(UsageError, match="0 positions"):

@@ -360,5 +360,5 @@ def test_on_the_command_line(files, tmp_path, capsys, monkeypatch):
         cli.main()
     assert done.value.code in (0, None)
     said = capsys.readouterr().out
-    assert "Occlusion maps, with all weights random" in said
+    assert "Occlusion maps of 4 places, with all weights random" in said
     assert f"Wrote {out / 'sanity.png'}" in said

@@ -20,16 +20,20 @@ from deconvnet.projection import RULES
 )
 def sanity(
     network: NetworkArgument,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Photos.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE…", help="Photos; pictures are drawn of the first by its path.")
+    ],
     out: Annotated[Path, typer.Option(help="The new folder for sanity.png and sanity.json.")],
     layer: Annotated[
-        str, typer.Option(help="Whose strongest unit is projected.  [default: the last convolutional one]")
+        str, typer.Option(help="The layer whose strongest activation is projected.  [default: the last convolutional one]")
     ] = "",
     rules: Annotated[
         str, typer.Option(help=f"Rule sets: {', '.join(RULES)}.  [default: all]", show_default=False)
     ] = ",".join(RULES),
-    draws: Annotated[int, typer.Option(min=2, help="Cascades, each of other random weights.")] = 3,
-    stride: Annotated[int, typer.Option(min=1, help="Pixels between an occluder's positions.")] = 16,
+    draws: Annotated[int, typer.Option(min=2, help="How often all is made random, each time by other numbers.")] = 3,
+    stride: Annotated[
+        int, typer.Option(min=1, help="Pixels between positions of the occluder, a square of 50 pixels.")
+    ] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Decides the random weights.")] = 0,
     preprocessing: DescriptionOption = None,
     batch_size: BatchSizeOption = 32,
@@ -38,8 +42,8 @@ def sanity(
 ) -> None:
     """Randomise the network from the top down, and see how much of its pictures stays (Adebayo et al. 2018).
 
-    What is still alike when all weights are random does not come from what the network has learnt. Occlusion maps are also
-    checked by covering the photo in their order.
+    What is still alike when all weights are random does not come from what the network has learnt. Occlusion maps, which
+    follow the class that the network says first, are also checked by covering the photo in their order.
     """
     net = load_network(network, preprocessing, device)
     names = [name.strip() for name in rules.split(",")]

@@ -13,7 +13,6 @@ from deconvnet.cli.options import (
     DeviceOption,
     ImagesArgument,
     JsonOption,
-    LayersOption,
     NetworkArgument,
     load_network,
     parse_layers,
@@ -39,7 +38,9 @@ def correspond(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The new folder for correspondence.png and correspondence.json.")],
-    layers: LayersOption = "",
+    layers: Annotated[
+        str, typer.Option(help="Layers, like conv5,fc7, or all.  [default: the last convolutional and the last hidden one]")
+    ] = "",
     mask: Annotated[float, typer.Option(help="A mask's width, as a share of the view's.")] = 0.2,
     masks: Annotated[int, typer.Option(min=1, help="Masks at each place: one, and others moved a little.")] = 1,
     draws: Annotated[int, typer.Option(min=1, help="Random masks of each photo.")] = 10,
@@ -52,7 +53,7 @@ def correspond(
 ) -> None:
     """Mask the same part in each photo: does that change features in the same direction (Table 1, Fig. 8)?
 
-    By default at the last convolutional and the last hidden layer, the paper's 5 and 7.
+    Δ is the share of a layer's activations whose change differs in sign between two photos: the lower, the more consistent.
     """
     net = load_network(network, preprocessing, device)
     result = write_correspondence(

@@ -29,13 +29,16 @@ from deconvnet.experiments.occluders import Occluder, Shape
 )
 def occlude(
     network: NetworkArgument,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Photos; the paper shows three.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE…", help="Photos, drawn in the order of their paths; the paper shows three."),
+    ],
     out: Annotated[Path, typer.Option(help="The new folder for occlusion.png and occlusion.json.")],
     label: Annotated[
         str,
         typer.Option(
-            help="Id, name or number of the photos' class.  [default: their folder's name, if it is a class, or else what "
-            "the network says of each]"
+            help="Id, name or number of the class of all photos.  [default: their folder's name, if it is a class, or "
+            "else what the network says of each]"
         ),
     ] = "",
     others: Annotated[
@@ -46,7 +49,10 @@ def occlude(
     stride: Annotated[int, typer.Option(min=1, help="Pixels between its positions.")] = 6,
     shape: Annotated[str, typer.Option(help="square or disc.")] = "square",
     colour: Annotated[
-        str, typer.Option(help="R,G,B from 0 to 255.  [default: the mean, 0 in the network's input]", show_default=False)
+        str,
+        typer.Option(
+            help="R,G,B from 0 to 255, like 255,0,0.  [default: the mean, 0 in the network's input]", show_default=False
+        ),
     ] = "",
     preprocessing: DescriptionOption = None,
     batch_size: BatchSizeOption = 32,

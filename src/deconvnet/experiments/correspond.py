@@ -144,7 +144,7 @@ def _chosen(photos: Photos, landmarks: dict[str, Landmarks]) -> tuple[Photos, di
         raise DeconvnetError(f"{photos.root} is a packed set, but landmarks are of whole photos: pass the folder of those.")
     missing = sorted(set(landmarks) - set(photos.paths))
     if missing:
-        raise DeconvnetError(f"The landmarks know {missing[0]}, which is not in {photos.root}.")
+        raise DeconvnetError(f"The landmarks know {missing[0]}, but there is no such path below {photos.root}.")
     if len(landmarks) < 2:
         raise DeconvnetError("A correspondence is between photos: pass the landmarks of two or more.")
     return Photos(photos.root, tuple(sorted(landmarks))), landmarks

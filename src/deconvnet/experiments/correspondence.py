@@ -21,6 +21,9 @@ PAPER = {
     "random": ((0.107, 0.017), (0.073, 0.014)),
 }
 
+#: Letters of a part's name that fit above its column.
+_LETTERS = 16
+
 # The figure: pixels of a picture, its rows at most, inches at the left and above.
 _SIDE, _GAP, _ROWS, _DPI, _LEFT, _ABOVE = 150, 6, 12, 150, 0.2, 1.0
 
@@ -138,7 +141,7 @@ class Correspondence:
             "moved alike",
             "changed",
             title=f"{self.network}, {len(self.photos)} photos",
-            caption=f"The paper, five dogs, layers 5 and 7: {paper}.",
+            caption=f"Lower Δ: more consistent. The paper, five dogs, layers 5 and 7: {paper}.",
         )
         for layer, found in self.scores.items():
             for part, score in found.items():
@@ -150,12 +153,16 @@ class Correspondence:
     @property
     def findings(self) -> list[str]:
         """A sentence for each layer and part."""
-        return [
-            f"{layer}, {part}: {score}; random masks {self.random[layer]}; moved alike in all photos {score.beside_moved}"
-            + (f", {score.steps} steps." if score.steps else ".")
-            for layer, found in self.scores.items()
-            for part, score in found.items()
-        ]
+        sentences = []
+        for layer, found in self.scores.items():
+            for part, score in found.items():
+                than = "more" if score.mean < self.random[layer].mean else "less"
+                steps = f", {score.steps} steps" if score.steps else ""
+                sentences.append(
+                    f"{layer}, {part}: {score}, {than} consistent than random masks, {self.random[layer]}; moved alike in "
+                    f"all photos {score.beside_moved}{steps}."
+                )
+        return sentences
 
     def figures(self) -> dict[str, Figure]:
         return {"correspondence": self.figure()}
@@ -166,9 +173,17 @@ class Correspondence:
         step = (_SIDE + _GAP) / _DPI
         size = max(_LEFT * 2 + step * len(self.columns), 8.0), _ABOVE + step * len(shown) + 0.2 * len(lines) + 0.6
         figure = Figure(figsize=size, dpi=_DPI, facecolor="white")
-        write_at(figure, _LEFT, 0.35, self.network, fontsize=11, fontweight="bold")
+        write_at(figure, _LEFT, 0.35, f"Correspondence: {self.network}", fontsize=11, fontweight="bold")
+        write_at(
+            figure,
+            _LEFT,
+            0.6,
+            "Δ: the share of activations whose change differs in sign; the lower, the more consistent",
+            fontsize=7,
+        )
         for column, name in enumerate(self.columns):
-            write_at(figure, _LEFT + column * step, _ABOVE - 0.08, name, fontsize=7)
+            fits = name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
+            write_at(figure, _LEFT + column * step, _ABOVE - 0.08, fits, fontsize=7)
         tiles = shown.reshape(-1, *shown.shape[2:])
         sheet = in_rows(np.stack([_small(tile) for tile in tiles]), len(self.columns), gap=_GAP, background=255)
         axes = axes_at(figure, _LEFT, _ABOVE, sheet.shape[1] / _DPI, sheet.shape[0] / _DPI)
@@ -177,10 +192,10 @@ class Correspondence:
         top = _ABOVE + step * len(shown) + 0.25
         for number, line in enumerate(lines):
             write_at(figure, _LEFT, top + 0.2 * number, line, fontsize=7)
+        of_which = f", of which {len(shown)} are shown" if len(shown) < len(self.photos) else ""
         about = (
-            f"share of activations whose change differs in sign, mean ± deviation over pairs of {len(self.photos)} photos; "
-            f"masks of {self.mask} pixels, {self.draws} random ones a photo, seed {self.seed}; photos "
-            f"{self.photos.digest[:12]}"
+            f"mean ± deviation over pairs of {len(self.photos)} photos{of_which}; p: how often chance is as far out; masks "
+            f"of {self.mask} pixels, {self.draws} random ones a photo, seed {self.seed}; photos {self.photos.digest[:12]}"
         )
         write_at(figure, _LEFT, size[1] - 0.12, about, fontsize=5.5, color="0.35")
         return figure

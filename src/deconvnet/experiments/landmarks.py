@@ -11,6 +11,8 @@ from deconvnet.errors import DeconvnetError
 
 Point = tuple[float, float]
 
+_COLUMNS = ("image", "part", "x", "y")
+
 #: A file with more bytes than this is no file of landmarks.
 _LARGEST = 64_000_000
 
@@ -58,7 +60,7 @@ def _from_json(file: Path, text: str) -> dict[str, Landmarks]:
     try:
         whole = json.loads(text, object_pairs_hook=lambda pairs: _once(file, pairs))
     except (ValueError, RecursionError) as error:
-        raise DeconvnetError(f"{file} is not JSON ({error}).") from None
+        raise DeconvnetError(f"{file} is not JSON ({error}); if it is CSV, call it .csv.") from None
     if not isinstance(whole, dict) or not all(isinstance(entry, dict) for entry in whole.values()):
         raise DeconvnetError(f'{file} should be {{"photo.jpg": {{"part": [x, y], …}}, …}}.')
     found = {}
@@ -71,16 +73,23 @@ def _from_json(file: Path, text: str) -> dict[str, Landmarks]:
 
 def _from_csv(file: Path, text: str) -> dict[str, Landmarks]:
     try:
-        rows = list(csv.DictReader(text.splitlines(), strict=True))
+        table = csv.DictReader(text.splitlines(), strict=True, skipinitialspace=True)
+        header = [name.strip() for name in table.fieldnames or []]
+        table.fieldnames = header
+        rows = list(table)
     except csv.Error as error:
         raise DeconvnetError(f"{file} is not CSV ({error}).") from None
+    if sorted(header) != sorted(_COLUMNS):
+        raise DeconvnetError(
+            f"{file}, line 1: the columns should be {','.join(_COLUMNS)}, but are {','.join(header) or 'none'}."
+        )
     parts: dict[str, dict[str, Point]] = {}
     for number, row in enumerate(rows, start=2):
         if row.get(None):
-            raise DeconvnetError(f"{file}, line {number}, has too many columns: they are image, part, x, y.")
-        missing = [name for name in ("image", "part", "x", "y") if not row.get(name)]
+            raise DeconvnetError(f"{file}, line {number}, has too many columns: they are {','.join(_COLUMNS)}.")
+        missing = [name for name in _COLUMNS if not row.get(name)]
         if missing:
-            raise DeconvnetError(f"{file}, line {number}, has no {missing[0]}: its columns are image, part, x, y.")
+            raise DeconvnetError(f"{file}, line {number}, has no {missing[0]}: the columns are {','.join(_COLUMNS)}.")
         here = parts.setdefault(row["image"], {})
         if row["part"] in here:
             raise DeconvnetError(f"{file}, line {number}: {row['image']} has its {row['part']} twice.")

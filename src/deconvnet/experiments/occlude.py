@@ -9,8 +9,9 @@ from torch import Tensor
 
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.labels import class_name, count_classes, find_class
+from deconvnet.experiments.occluded import Occluded
 from deconvnet.experiments.occluders import Occluder
-from deconvnet.experiments.occlusion import Occluded, Occlusion
+from deconvnet.experiments.occlusion import Occlusion
 from deconvnet.experiments.reading import read_input
 from deconvnet.experiments.writing import write_result
 from deconvnet.images import Photos, find_photos
@@ -140,7 +141,8 @@ def _occlude(
         0
     ]
     best = scores.argmax(dim=1) if network.classifies else None
-    numbers = [] if best is None else sorted(set(best.tolist()))
+    whole_best = None if whole is None else int(whole.argmax())
+    numbers = [] if best is None else sorted({*best.tolist(), whole_best})
     hits = [hit for hit in mined[layer][unit] if not _is_same(photos, index, mined.photos, hit.image)][:_OTHERS]
     return Occluded(
         path=photos.paths[index],
@@ -158,6 +160,7 @@ def _occlude(
         target_by=by,
         probability=None if probability is None else probability.view(shape).numpy(),
         whole_probability=None if whole is None or target is None else float(whole[target]),
+        whole_best=whole_best,
         best=None if best is None else best.view(shape).numpy(),
         names={number: class_name(network, number) for number in numbers},
     )

@@ -38,7 +38,7 @@ def weighted_parts(network: Network, layer: str = "", progress: bool = False) ->
 
     found = _from_the_top(trial.module, look)
     before, matter = look(), []
-    with bar("finding weights", len(found), progress) as advance:
+    with bar("seeing which weights matter", len(found), progress) as advance:
         for name in found:
             part = trial.module.get_submodule(name)
             kept = {key: values.clone() for key, values in part.state_dict().items()}

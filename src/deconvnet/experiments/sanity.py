@@ -72,11 +72,15 @@ class Sanity:
             )
         if self.maps is not None:
             end = _end(self.maps, "maps")
-            found.append(f"Occlusion maps, with all weights random: rank correlation with the original {end}.")
+            places = self.maps.pictures[0].size
+            found.append(
+                f"Occlusion maps of {places} places, with all weights random: rank correlation with the original {end}."
+            )
         if self.deletion is not None:
             areas = self.deletion.areas
             found.append(
-                "Covering squares in the order in which they matter by occlusion leaves the class a mean probability of "
+                "Covering squares in the order in which they matter by occlusion leaves the network's first answer a mean "
+                "probability of "
                 f"{areas['by_map']:.1%}, from the centre on {areas['from_the_centre']:.1%}, in random order "
                 f"{areas['at_random']:.1%}."
             )
@@ -93,7 +97,7 @@ class Sanity:
         )
         if self.occluder is not None:
             about += f"; occluder of {self.occluder.size} pixels, steps of {self.occluder.stride}"
-        first = self.view, self.box, self.classes[0] if self.classes else ""
+        first = self.view, self.box, f"{self.classes[0]}\n(prediction)" if self.classes else ""
         return sanity_figure(self.network, first, self.rules, self.maps, self.deletion, self.findings, about)
 
 

@@ -16,7 +16,7 @@ from deconvnet.experiments.randomise import said
 from deconvnet.projection import grey_scale, to_pixels
 from deconvnet.tracing import Box
 
-_TITLES = {"signed": "rank correlation", "absolute": "rank correlation of sizes", "ssim": "SSIM"}
+_TITLES = {"signed": "signed: rank correlation", "absolute": "absolute: rank correlation of sizes", "ssim": "SSIM"}
 _COLOURS = ("#3b6fb6", "#e08214", "#2a9d5c", "#b63679", "#7a5195", "#8c6d31")
 # Inches: a plot, between plots, a picture and the next, left, above, a letter of a plot's labels, a line of text.
 _PLOT, _BETWEEN, _PICTURE, _LEFT, _ABOVE, _LETTER, _LINE = 3.0, 0.55, 1.15, 1.15, 0.95, 0.058, 0.19
@@ -55,14 +55,14 @@ def sanity_figure(
     text_top = maps_top + (_PICTURE + 0.1 if maps is not None else 0.0) + 0.15
     height = text_top + _LINE * len(lines) + 0.3
     figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
-    write_at(figure, 0.3, 0.35, network, fontsize=13, fontweight="bold")
+    write_at(figure, 0.3, 0.35, f"What pictures depend on: {network}", fontsize=13, fontweight="bold")
 
     across = [_LEFT - 0.6 + number * (_PLOT + _BETWEEN) for number in range(plots)]
     places = [axes_at(figure, left, _ABOVE, _PLOT, _PLOT) for left in across]
     for axes, (measure, title) in zip(places, _TITLES.items(), strict=False):
         for colour, dashes, (name, course) in zip(_COLOURS, _DASHES, rules.items(), strict=False):
             _draw_course(axes, course, measure, colour, name, dashes)
-        _label(axes, first, f"{title} of projections\n(dotted: unrelated weights)")
+        _label(axes, first, f"projections, {title}\n(dotted: unrelated weights)")
     places[0].legend(fontsize=7, frameon=False)
     if maps is not None:
         _draw_course(places[len(_TITLES)], maps, "maps", "black", "")
@@ -76,6 +76,8 @@ def sanity_figure(
     size = box.right - box.left - 1, box.bottom - box.top - 1
     axes.add_patch(Rectangle((box.left, box.top), *size, fill=False, edgecolor="red", linewidth=1))
     axes.axis("off")
+    explained = "In red: what the projected activation sees. Below: its projections, as more and more weights are random."
+    write_at(figure, _LEFT + _PICTURE + 0.1, photo_top + _PICTURE / 2, explained, fontsize=7)
     for row, (name, course) in enumerate(rules.items()):
         projections = [torch.from_numpy(picture) for picture in course.pictures]
         pictures = [to_pixels(projection, grey_scale(projection)) for projection in projections]
@@ -131,4 +133,5 @@ def _draw_pictures(figure: Figure, top: float, name: str, pictures: Sequence[np.
 
 
 def _names(course: Course) -> list[str]:
-    return [said(step) for step in course.steps]
+    """Of its steps, each after the first on top of those before."""
+    return [said(step) if number == 0 else f"+ {said(step)}" for number, step in enumerate(course.steps)]
