@@ -1,5 +1,6 @@
 """Table 1 and Fig. 8: does a network see that the parts of one object correspond to those of another?"""
 
+import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -169,9 +170,10 @@ class Correspondence:
 
     def figure(self) -> Figure:
         """Fig. 8, a row for each photo, and Table 1 below it."""
-        shown, lines = self.pictures[:_ROWS], self.findings
-        step = (_SIDE + _GAP) / _DPI
-        size = max(_LEFT * 2 + step * len(self.columns), 8.0), _ABOVE + step * len(shown) + 0.2 * len(lines) + 0.6
+        shown, step = self.pictures[:_ROWS], (_SIDE + _GAP) / _DPI
+        width = max(_LEFT * 2 + step * len(self.columns), 8.0)
+        lines = [line for each in self.findings for line in textwrap.wrap(each, int(width * 14.5), subsequent_indent="   ")]
+        size = width, _ABOVE + step * len(shown) + 0.2 * len(lines) + 0.6
         figure = Figure(figsize=size, dpi=_DPI, facecolor="white")
         write_at(figure, _LEFT, 0.35, f"Correspondence: {self.network}", fontsize=11, fontweight="bold")
         write_at(
