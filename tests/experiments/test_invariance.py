@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from deconvnet import DeconvnetError, UsageError
+from deconvnet.experiments.labels import find_class
 from deconvnet.experiments.transform import transform, write_invariance
 from deconvnet.experiments.transformations import TRANSFORMATIONS, enlarged, moved, turned
 from deconvnet.images import find_photos
@@ -86,6 +87,17 @@ def test_distances_are_of_features_of_length_1(small_network, files):
             assert (curves.first <= math.sqrt(2) + 1e-9).all()
 
 
+def test_what_is_near_is_said_of_many_classes(small_network, monkeypatch):
+    many = classifier(small_network)
+    monkeypatch.setattr("deconvnet.experiments.labels._FEW", 2)
+    for label, hint in (("emet", "there is emmet"), ("truck", "pass its id, its name or its number")):
+        with pytest.raises(UsageError, match=hint):
+            find_class(many, label)
+    many.classes = (("n1", "garbage truck, dustcart"), ("n2", "fire engine"), ("n3", "bee"))
+    with pytest.raises(UsageError, match="there is garbage truck"):
+        find_class(many, "truck")
+
+
 def test_the_class_may_be_given(small_network, files):
     network = classifier(small_network)
     for label in ("n1", "Emmet", "ant, emmet", "0"):
@@ -97,10 +109,9 @@ def test_the_class_may_be_given(small_network, files):
         )
     for label, sentence in (
         ("wasp", "has no class 'wasp'"),
-        ("emet", "there is emmet."),
+        ("emet", "its classes are ant, bee, emmet."),
         ("bee", "2 classes called 'bee': pass one of n2, n3"),
         ("3", "has the classes 0 to 2, not 3"),
-        ("xyzzy", "pass its id, its name or its number"),
     ):
         with pytest.raises(UsageError, match=sentence):
             transform(network, files[:1], label)

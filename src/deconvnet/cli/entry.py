@@ -12,10 +12,13 @@ import torch.distributed as dist
 from deconvnet.cli import (  # noqa: F401
     ablating,
     atlases,
+    checking,
     comparing,
+    corresponding,
     evolving,
     judging,
     looking,
+    occluding,
     packing,
     training,
     transforming,

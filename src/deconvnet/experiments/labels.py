@@ -12,6 +12,9 @@ from deconvnet.images import Photos, find_photos
 from deconvnet.images.classes import refuse_loose_photos
 from deconvnet.networks import Network
 
+#: Classes that an error lists.
+_FEW = 20
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -109,7 +112,21 @@ def find_class(network: Network, label: str) -> int:
         if int(label) < len(classes):
             return int(label)
         raise UsageError(f"{network.full_name} has the classes 0 to {len(classes) - 1}, not {label}.")
-    parts = {part.strip().casefold() for _, name in classes for part in name.split(",") if part}
-    near = get_close_matches(wanted, sorted(parts), n=3)
-    hint = f"there is {', '.join(near)}" if near else "pass its id, its name or its number"
+    parts = sorted({part.strip() for _, name in classes for part in name.split(",") if part})
+    near = get_close_matches(wanted, [part.casefold() for part in parts], n=3)
+    near += [part for part in parts if wanted in part.casefold().split()][:3]
+    hint = "pass its id, its name or its number"
+    if parts and len(parts) <= _FEW:
+        hint = f"its classes are {', '.join(parts)}"
+    elif near:
+        hint = f"there is {', '.join(dict.fromkeys(near))}"
     raise UsageError(f"{network.full_name} has no class {label!r}: {hint}.")
+
+
+def class_name(network: Network, number: int) -> str:
+    """A class's name, short; with its id where others are called the same, as ImageNet's two cranes are."""
+    if not network.classes:
+        return f"class {number}"
+    short = [name.partition(",")[0] for _, name in network.classes]
+    alike = short.count(short[number]) > 1
+    return f"{short[number]} ({network.classes[number][0] or number})" if alike else short[number]

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.errors import UsageError
 from deconvnet.experiments.invariance import PICTURED, Curves, Invariance
 from deconvnet.experiments.labels import count_classes, find_class
+from deconvnet.experiments.reading import read_input
 from deconvnet.experiments.transformations import TRANSFORMATIONS, Transformation
 from deconvnet.experiments.writing import write_result
-from deconvnet.images import Photos, UnreadableImage, find_photos
+from deconvnet.images import Photos, find_photos
 from deconvnet.networks import Network
 from deconvnet.progress import bar
 
@@ -50,7 +51,7 @@ def transform(
     chosen = find_class(network, label) if label else None
     if network.classifies:
         count_classes(network)
-    inputs = [_read(network, photos, index) for index in range(len(photos))]
+    inputs = [read_input(network, photos, index) for index in range(len(photos))]
     layers = list(network.layers)
     targets = None
     if network.classifies:
@@ -81,13 +82,6 @@ def transform(
 def write_invariance(out: Path, network: Network, images: Iterable[Path], label: str = "", **options: Any) -> Invariance:
     """Write `invariance.png` and `invariance.json` to the new folder `out`; see `transform`."""
     return write_result(out, "invariance", lambda work: transform(network, images, label, **options))
-
-
-def _read(network: Network, photos: Photos, index: int) -> Tensor:
-    try:
-        return network.preprocess(photos.read(index))
-    except UnreadableImage as error:
-        raise DeconvnetError(f"{photos.file(index)} {error}.") from None
 
 
 def _follow(

@@ -62,10 +62,10 @@ def write_result(out: Path, name: str, make: Callable[[Path], Result]) -> Result
 def _save(result: Writable, folder: Path, name: str) -> None:
     try:
         folder.mkdir(exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps(result.as_json(), indent=1), encoding="utf-8")
         for picture, figure in result.figures().items():
             drawn = BytesIO()  # Pillow's own errors while it writes to a file hide that the disk is full
             figure.savefig(drawn, format="png")
             (folder / f"{picture}.png").write_bytes(drawn.getbuffer())
-        (folder / f"{name}.json").write_text(json.dumps(result.as_json(), indent=1), encoding="utf-8")
     except OSError as error:
         raise DeconvnetError(f"{folder} cannot be written: {error.strerror or error}.") from error

@@ -107,7 +107,10 @@ def _first(names: Sequence[str]) -> str:
 def _listed(files: list[Path]) -> Photos:
     missing = [file for file in files if not file.is_file()]
     if missing or not files:
-        raise DeconvnetError(f"There is no file {missing[0]}." if missing else "The list of photos is empty.")
+        if not missing:
+            raise DeconvnetError("The list of photos is empty.")
+        is_folder = missing[0].is_dir()
+        raise DeconvnetError(f"{missing[0]} is a folder: pass photos." if is_folder else f"There is no file {missing[0]}.")
     files = [file.absolute() for file in files]
     root = files[0].parent
     while not all(file.is_relative_to(root) for file in files):

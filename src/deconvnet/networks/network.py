@@ -21,8 +21,11 @@ from deconvnet.tracing import (
     CutOut,
     Filters,
     Layer,
+    Patched,
     Rules,
     Trace,
+    Unchanged,
+    UnlikeTrace,
     cone,
     evaluating,
     exact_float32,
@@ -222,6 +225,68 @@ class Network:
         if seen < len(wanted):
             raise DeconvnetError(f"{self.name} did not come by all its layers: it has to do the same in every pass.")
 
+    def unchanged(self, x: Tensor) -> Unchanged | None:
+        """What one input (1, 3, crop, crop) makes of every signal, for `versions`; None if that cannot be kept, or would not
+        pay: on a GPU the many small copies cost more than the work that they save.
+        """
+        self.check_input(x)
+        if self._own(x[:0]).device.type != "cpu":
+            return None
+        try:
+            with exact_float32():
+                return Unchanged(self._trace, self.module, self._own(x))
+        except UnlikeTrace:
+            return None
+
+    def versions(
+        self,
+        x: Tensor,
+        unchanged: Unchanged | None,
+        windows: Tensor,
+        corners: Tensor,
+        layers: Iterable[str] = (),
+        visit: Callable[[str, Tensor], None] = lambda name, maps: None,
+    ) -> Tensor:
+        """The module's output for versions of the input x (1, 3, crop, crop): `windows` (N, 3, h, w) at `corners` (N, 2).
+
+        `unchanged` is what the method of this name made of `x`; with it only what can differ is computed, which is the same
+        up to rounding. `visit` is called as by `observe`, with whole maps.
+        """
+        names = {self.layer(name).index: name for name in layers}
+        if unchanged is not None and unchanged.usable:
+            seen: dict[str, Tensor] = {}
+            patched = Patched(unchanged, corners, (windows.shape[2], windows.shape[3]))
+
+            def keep(index: int, output: Tensor) -> bool:
+                if index in names:
+                    seen[names[index]] = patched.whole(output).clone()
+                return False
+
+            try:
+                with torch.inference_mode(), exact_float32():
+                    output = watch(self.module, self._own(windows), keep, cut=patched)
+                    assert output is not None  # it has not been stopped
+                    output = patched.whole(output)
+            except (UnlikeTrace, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
+                unchanged.usable = False  # whatever a module makes of cut-outs, what it makes of whole images decides
+            else:
+                for name, maps in seen.items():
+                    visit(name, maps if maps.dim() == 4 else maps[:, :, None, None])
+                return output
+        whole = self._own(x).repeat(len(windows), 1, 1, 1)
+        for version, window, (row, column) in zip(whole, windows, corners.tolist(), strict=True):
+            version[:, row : row + window.shape[1], column : column + window.shape[2]] = window
+
+        def see(index: int, output: Tensor) -> bool:
+            if index in names:
+                visit(names[index], output if output.dim() == 4 else output[:, :, None, None])
+            return False
+
+        with torch.inference_mode(), exact_float32():
+            result = watch(self.module, whole, see)
+        assert result is not None  # it has not been stopped
+        return result
+
     def activations(self, x: Tensor, layer: str) -> Tensor:
         """The output of a layer for `x` (N, 3, crop, crop): (N, units, rows, columns), or (N, units) if fully connected."""
         kept: list[Tensor] = []
@@ -239,7 +304,7 @@ class Network:
         self.check_input(x)
         with torch.no_grad(), evaluating(self.module), exact_float32():
             scores: Tensor = self.module(self._own(x))
-        return scores.softmax(dim=1)
+        return scores.float().softmax(dim=1)
 
     def _own(self, x: Tensor) -> Tensor:
         return x.to(self.device, self.dtype, copy=True)  # a module may work on its input in place

@@ -3,6 +3,7 @@
 from deconvnet.tracing.cone import Cone, CutOut, UnlikeTrace, cone
 from deconvnet.tracing.evaluating import evaluating, exact_float32
 from deconvnet.tracing.filters import Filters, filters
+from deconvnet.tracing.patched import Patched, Unchanged
 from deconvnet.tracing.receptive_field import Box, ReceptiveField
 from deconvnet.tracing.trace import Layer, Trace, trace
 from deconvnet.tracing.watch import Rules, watch
@@ -13,9 +14,11 @@ __all__ = [
     "CutOut",
     "Filters",
     "Layer",
+    "Patched",
     "ReceptiveField",
     "Rules",
     "Trace",
+    "Unchanged",
     "UnlikeTrace",
     "cone",
     "evaluating",

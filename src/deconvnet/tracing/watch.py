@@ -24,6 +24,7 @@ from deconvnet.tracing.calls import (
 )
 from deconvnet.tracing.cone import CutOut
 from deconvnet.tracing.evaluating import evaluating
+from deconvnet.tracing.patched import Patched
 from deconvnet.tracing.places import is_aside, split_dim
 from deconvnet.tracing.trace import tensors_in
 
@@ -47,7 +48,7 @@ class _Enough(BaseException):  # so that no module takes it for an error
 
 
 class _Watch(TorchFunctionMode):
-    def __init__(self, visit: Callable[[int, Tensor], bool], rules: Rules, cut: CutOut | None) -> None:
+    def __init__(self, visit: Callable[[int, Tensor], bool], rules: Rules, cut: CutOut | Patched | None) -> None:
         super().__init__()
         self.visit, self.rules, self.cut, self.count = visit, rules, cut, 0
 
@@ -97,12 +98,12 @@ def watch(
     x: Tensor,
     visit: Callable[[int, Tensor], bool],
     rules: Rules | None = None,
-    cut: CutOut | None = None,
+    cut: CutOut | Patched | None = None,
 ) -> Tensor | None:
     """Run `module` on `x`, in evaluation mode, calling `visit(n, output)` for the n-th ReLU (from 0).
 
     `visit` returns True to end the pass there. What it is given may be overwritten by the module once it has returned:
-    use it at once or copy it. With `cut`, `x` are its windows, and only what its activations depend on is computed. Returns
+    use it at once or copy it. With `cut`, `x` are its windows, and only what it asks for is computed. Returns
     the module's output, or None if the pass was ended.
     """
     with evaluating(module):

@@ -1,0 +1,198 @@
+"""Make Fig. 7: move an occluder over photos and follow a unit and the classes."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.experiments.labels import class_name, count_classes, find_class
+from deconvnet.experiments.occluded import Occluded
+from deconvnet.experiments.occluders import Occluder
+from deconvnet.experiments.occlusion import Occlusion
+from deconvnet.experiments.reading import read_input
+from deconvnet.experiments.writing import write_result
+from deconvnet.images import Photos, find_photos
+from deconvnet.images.packed import PackedPhotos
+from deconvnet.mining import Mined, mine
+from deconvnet.networks import Network
+from deconvnet.progress import Advance, bar, say
+from deconvnet.projection import project_each
+
+#: Other photos whose projections are shown, as in the paper.
+_OTHERS = 3
+
+
+def occlude(
+    network: Network,
+    images: Iterable[Path | str] | Path | str | Photos,
+    occluder: Occluder | None = None,
+    *,
+    label: str = "",
+    others: Path | str | Photos | None = None,
+    state: Path | None = None,
+    batch_size: int = 32,
+    workers: int | None = None,
+    progress: bool = False,
+) -> Occlusion:
+    """Lay `occluder` over each photo at every position, as section 4.2 does, and follow what the network makes of it.
+
+    The unit that is followed is the one of the last convolutional layer with the strongest activation in the photo; its
+    total activation is the sum over its map. Projections of it are shown for this photo and for the three of `others` (a
+    folder; by default the photos themselves) that drive it most. The class that is followed is `label` (see
+    `labels.find_class`), or what the photo's folder is called, or what the network says of the photo without an occluder.
+    The file `state` keeps what was found among `others`, for a killed call to go on. Photos are in the order of their paths.
+
+    Raises `UsageError` for an occluder larger than the view or a class that the network does not have, `DeconvnetError` if a
+    photo cannot be read or the network has no convolutional layer.
+    """
+    occluder, photos = occluder or Occluder(), find_photos(images)
+    if not network.convolutional_layers:
+        raise DeconvnetError(f"{network.full_name} has no convolutional layer, so it has no unit to follow.")
+    if batch_size < 1:
+        raise UsageError(f"{batch_size} positions cannot go through the network at once: pass 1 or more.")
+    layer = network.convolutional_layers[-1]
+    starts = occluder.starts(network.preprocessing.crop)
+    chosen = find_class(network, label) if label else None
+    if network.classifies:
+        count_classes(network)
+    inputs = [read_input(network, photos, index) for index in range(len(photos))]
+    among = photos if others is None else find_photos(others)
+    say(f"Photos that drive {layer} most, among {len(among):,}:", progress)
+    mined = mine(
+        network, among, [layer], _OTHERS + 1, state=state, batch_size=batch_size, workers=workers, progress=progress
+    )
+    rows = []
+    with bar("occluding", len(inputs) * len(starts) ** 2, progress) as advance:
+        for index, x in enumerate(inputs):
+            target, by = _target(network, photos, index, chosen, x)
+            rows.append(_occlude(network, photos, index, x, occluder, starts, layer, target, by, mined, batch_size, advance))
+    return Occlusion(network.full_name, network.digest, layer, occluder, starts, photos, rows, len(among))
+
+
+def write_occlusion(out: Path, network: Network, images: Iterable[Path], occluder: Occluder, **options: Any) -> Occlusion:
+    """Write `occlusion.png` and `occlusion.json` to the new folder `out`; see `occlude`."""
+    return write_result(
+        out, "occlusion", lambda work: occlude(network, images, occluder, state=work / "others.safetensors", **options)
+    )
+
+
+def occluded_scores(
+    network: Network,
+    x: Tensor,
+    occluder: Occluder,
+    corners: Tensor,
+    layer: str,
+    unit: int,
+    batch_size: int = 32,
+    advance: Advance = lambda steps, note="": None,
+) -> tuple[Tensor, Tensor]:
+    """Lay the occluder over the input x (3, S, S) at each of `corners` (N, 2).
+
+    Returns the unit's total activations (N,) float64, and the logarithms of the output's softmax (N, classes), which keep
+    their order where the softmax is 1 but for rounding; of a trunk (N, 0).
+    """
+    unchanged = network.unchanged(x[None])
+    totals: list[Tensor] = []
+    scores = []
+    for part in torch.split(corners, batch_size):
+        windows = occluder.windows(x, part, network.preprocessing)
+        output = network.versions(
+            x[None],
+            unchanged,
+            windows,
+            part,
+            [layer],
+            lambda _, maps: totals.append(maps[:, unit].cpu().double().sum(dim=(1, 2))),
+        )
+        scores.append(output.cpu().double().log_softmax(dim=1) if network.classifies else torch.zeros(len(part), 0))
+        advance(len(part))
+    return torch.cat(totals), torch.cat(scores)
+
+
+def _occlude(
+    network: Network,
+    photos: Photos,
+    index: int,
+    x: Tensor,
+    occluder: Occluder,
+    starts: range,
+    layer: str,
+    target: int | None,
+    by: Literal["label", "folder", "prediction", ""],
+    mined: Mined,
+    batch_size: int,
+    advance: Advance,
+) -> Occluded:
+    maps = network.activations(x[None], layer)[0]
+    unit = int(maps.flatten(1).amax(dim=1).argmax())
+    corners = occluder.corners(network.preprocessing.crop)
+    totals, scores = occluded_scores(network, x, occluder, corners, layer, unit, batch_size, advance)
+    shape = len(starts), len(starts)
+    whole = network.probabilities(x[None])[0].cpu() if network.classifies else None
+    probability = None if target is None else scores[:, target].exp()
+    worst = int((totals if probability is None else probability).argmin())
+    covered = x.clone()
+    row, column = corners[worst].tolist()
+    size = occluder.size
+    covered[:, row : row + size, column : column + size] = occluder.windows(x, corners[worst][None], network.preprocessing)[
+        0
+    ]
+    best = scores.argmax(dim=1) if network.classifies else None
+    whole_best = None if whole is None else int(whole.argmax())
+    numbers = [] if best is None else sorted({*best.tolist(), whole_best})
+    hits = [hit for hit in mined[layer][unit] if not _is_same(photos, index, mined.photos, hit.image)][:_OTHERS]
+    return Occluded(
+        path=photos.paths[index],
+        view=network.preprocessing.pixels(x[None])[0],
+        covered=network.preprocessing.pixels(covered[None])[0],
+        unit=unit,
+        activation=totals.view(shape).numpy(),
+        whole_activation=float(maps[unit].cpu().double().sum()),
+        projection=_projection(network, x, layer, unit, None),
+        others=[
+            (hit, _projection(network, read_input(network, mined.photos, hit.image), layer, unit, (hit.row, hit.column)))
+            for hit in hits
+        ],
+        target="" if target is None else class_name(network, target),
+        target_by=by,
+        probability=None if probability is None else probability.view(shape).numpy(),
+        whole_probability=None if whole is None or target is None else float(whole[target]),
+        whole_best=whole_best,
+        best=None if best is None else best.view(shape).numpy(),
+        names={number: class_name(network, number) for number in numbers},
+    )
+
+
+def _projection(network: Network, x: Tensor, layer: str, unit: int, place: tuple[int, int] | None) -> Tensor:
+    """(3, h, w), cut to the receptive field."""
+    position = None if place is None else torch.tensor([place])
+    found = project_each(network, x[None], layer, torch.tensor([unit]), position)
+    box = network.layer(layer).field.picture_box(int(found.rows[0]), int(found.columns[0]))
+    return found.pixels[0, :, box.top : box.bottom, box.left : box.right].float().cpu()
+
+
+def _target(
+    network: Network, photos: Photos, index: int, chosen: int | None, x: Tensor
+) -> tuple[int | None, Literal["label", "folder", "prediction", ""]]:
+    """The class that is followed in a photo, and who says so."""
+    if not network.classifies:
+        return None, ""
+    if chosen is not None:
+        return chosen, "label"
+    folder = photos.file(index).parent.name
+    if network.classes and folder and not folder.isdecimal():
+        try:
+            return find_class(network, folder), "folder"
+        except UsageError:
+            pass
+    return int(network.probabilities(x[None]).argmax()), "prediction"
+
+
+def _is_same(photos: Photos, index: int, others: Photos, other: int) -> bool:
+    """Whether a photo is one of those that may be shown beside it; in a packed set it is called as in its folder."""
+    if isinstance(others, PackedPhotos):
+        return photos.file(index).as_posix().endswith(f"/{others.paths[other]}")
+    return photos.file(index).resolve() == others.file(other).resolve()
