@@ -9,6 +9,7 @@ from torch import Tensor
 
 from deconvnet.errors import UsageError
 from deconvnet.experiments.courses import Course, Deletion
+from deconvnet.experiments.labels import predicted
 from deconvnet.experiments.occlude import occluded_scores
 from deconvnet.experiments.occluders import Occluder
 from deconvnet.experiments.randomise import Step, cascade
@@ -119,11 +120,6 @@ def _covered(
             version[:, row : row + side, column : column + side] = 0
     found = [network.probabilities(part)[:, target] for part in torch.split(versions, batch_size)]
     return torch.cat(found).double().cpu().numpy()
-
-
-def predicted(network: Network, x: Tensor) -> int:
-    """The most probable class of x (3, S, S)."""
-    return int(network.probabilities(x[None]).argmax())
 
 
 def _log_probabilities(

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from deconvnet.errors import UsageError
-from deconvnet.experiments.check_occlusion import delete, occluder_for, predicted, randomise_maps
+from deconvnet.experiments.check_occlusion import delete, occluder_for, randomise_maps
 from deconvnet.experiments.courses import Course
-from deconvnet.experiments.labels import class_name, count_classes
+from deconvnet.experiments.labels import class_name, count_classes, predicted
 from deconvnet.experiments.randomise import Step, cascade, steps_down, weighted_parts
 from deconvnet.experiments.reading import read_input
 from deconvnet.experiments.sanity import Sanity

@@ -19,6 +19,7 @@ from deconvnet.images import Photos, find_photos
 from deconvnet.images.packed import PackedPhotos
 from deconvnet.networks import Network
 from deconvnet.progress import Advance, bar
+from deconvnet.tracing import paste
 
 #: Changes smaller than this many times the rounding of a layer's largest activation are none.
 _ROUNDING = 16
@@ -224,11 +225,10 @@ def _within_step(masked: _Masked, corners: np.ndarray) -> dict[str, float]:
 
 def masked_views(network: Network, x: Tensor, corners: np.ndarray, occluder: Occluder) -> Tensor:
     """The views x (N, 3, S, S), each with a mask whose upper left corner is given (N, 2)."""
+    there = torch.from_numpy(corners)
+    windows = [occluder.windows(view, corner[None], network.preprocessing) for view, corner in zip(x, there, strict=True)]
     masked = x.clone()
-    for view, corner in zip(masked, torch.from_numpy(corners), strict=True):
-        row, column = corner.tolist()
-        window = occluder.windows(view, corner[None], network.preprocessing)[0]
-        view[:, row : row + occluder.size, column : column + occluder.size] = window
+    paste(masked, torch.cat(windows), there)
     return masked
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.images import Photos, find_photos
@@ -121,6 +122,11 @@ def find_class(network: Network, label: str) -> int:
     elif near:
         hint = f"there is {', '.join(dict.fromkeys(near))}"
     raise UsageError(f"{network.full_name} has no class {label!r}: {hint}.")
+
+
+def predicted(network: Network, x: Tensor) -> int:
+    """The most probable class of x (3, crop, crop)."""
+    return int(network.probabilities(x[None]).argmax())
 
 
 def class_name(network: Network, number: int) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.experiments.labels import class_name, count_classes, find_class
+from deconvnet.experiments.labels import class_name, count_classes, find_class, predicted
 from deconvnet.experiments.occluded import Occluded
 from deconvnet.experiments.occluders import Occluder
 from deconvnet.experiments.occlusion import Occlusion
@@ -20,6 +20,7 @@ from deconvnet.mining import Mined, mine
 from deconvnet.networks import Network
 from deconvnet.progress import Advance, bar, say
 from deconvnet.projection import project_each
+from deconvnet.tracing import paste
 
 #: Other photos whose projections are shown, as in the paper.
 _OTHERS = 3
@@ -68,7 +69,7 @@ def occlude(
     with bar("occluding", len(inputs) * len(starts) ** 2, progress) as advance:
         for index, x in enumerate(inputs):
             target, by = _target(network, photos, index, chosen, x)
-            rows.append(_occlude(network, photos, index, x, occluder, starts, layer, target, by, mined, batch_size, advance))
+            rows.append(_occlude(network, photos, index, x, occluder, layer, target, by, mined, batch_size, advance))
     return Occlusion(network.full_name, network.digest, layer, occluder, starts, photos, rows, len(among))
 
 
@@ -118,7 +119,6 @@ def _occlude(
     index: int,
     x: Tensor,
     occluder: Occluder,
-    starts: range,
     layer: str,
     target: int | None,
     by: Literal["label", "folder", "prediction", ""],
@@ -130,16 +130,12 @@ def _occlude(
     unit = int(maps.flatten(1).amax(dim=1).argmax())
     corners = occluder.corners(network.preprocessing.crop)
     totals, scores = occluded_scores(network, x, occluder, corners, layer, unit, batch_size, advance)
-    shape = len(starts), len(starts)
+    side = len(occluder.starts(network.preprocessing.crop))
     whole = network.probabilities(x[None])[0].cpu() if network.classifies else None
     probability = None if target is None else scores[:, target].exp()
     worst = int((totals if probability is None else probability).argmin())
-    covered = x.clone()
-    row, column = corners[worst].tolist()
-    size = occluder.size
-    covered[:, row : row + size, column : column + size] = occluder.windows(x, corners[worst][None], network.preprocessing)[
-        0
-    ]
+    covered, there = x[None].clone(), corners[worst][None]
+    paste(covered, occluder.windows(x, there, network.preprocessing), there)
     best = scores.argmax(dim=1) if network.classifies else None
     whole_best = None if whole is None else int(whole.argmax())
     numbers = [] if best is None else sorted({*best.tolist(), whole_best})
@@ -147,9 +143,9 @@ def _occlude(
     return Occluded(
         path=photos.paths[index],
         view=network.preprocessing.pixels(x[None])[0],
-        covered=network.preprocessing.pixels(covered[None])[0],
+        covered=network.preprocessing.pixels(covered)[0],
         unit=unit,
-        activation=totals.view(shape).numpy(),
+        activation=totals.view(side, side).numpy(),
         whole_activation=float(maps[unit].cpu().double().sum()),
         projection=_projection(network, x, layer, unit, None),
         others=[
@@ -158,10 +154,10 @@ def _occlude(
         ],
         target="" if target is None else class_name(network, target),
         target_by=by,
-        probability=None if probability is None else probability.view(shape).numpy(),
+        probability=None if probability is None else probability.view(side, side).numpy(),
         whole_probability=None if whole is None or target is None else float(whole[target]),
         whole_best=whole_best,
-        best=None if best is None else best.view(shape).numpy(),
+        best=None if best is None else best.view(side, side).numpy(),
         names={number: class_name(network, number) for number in numbers},
     )
 
@@ -188,7 +184,7 @@ def _target(
             return find_class(network, folder), "folder"
         except UsageError:
             pass
-    return int(network.probabilities(x[None]).argmax()), "prediction"
+    return predicted(network, x), "prediction"
 
 
 def _is_same(photos: Photos, index: int, others: Photos, other: int) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deconvnet.errors import UsageError
 from deconvnet.experiments.invariance import PICTURED, Curves, Invariance
-from deconvnet.experiments.labels import count_classes, find_class
+from deconvnet.experiments.labels import count_classes, find_class, predicted
 from deconvnet.experiments.reading import read_input
 from deconvnet.experiments.transformations import TRANSFORMATIONS, Transformation
 from deconvnet.experiments.writing import write_result
@@ -55,7 +55,7 @@ def transform(
     layers = list(network.layers)
     targets = None
     if network.classifies:
-        targets = [chosen if chosen is not None else int(network.probabilities(x[None]).argmax()) for x in inputs]
+        targets = [chosen if chosen is not None else predicted(network, x) for x in inputs]
     curves = {}
     total = len(inputs) * sum(len(transformation.values) for transformation in TRANSFORMATIONS)
     with bar("transforming", total, progress) as advance:

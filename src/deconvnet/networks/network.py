@@ -30,6 +30,7 @@ from deconvnet.tracing import (
     evaluating,
     exact_float32,
     filters,
+    paste,
     trace,
     watch,
 )
@@ -274,8 +275,7 @@ class Network:
                     visit(name, maps if maps.dim() == 4 else maps[:, :, None, None])
                 return output
         whole = self._own(x).repeat(len(windows), 1, 1, 1)
-        for version, window, (row, column) in zip(whole, windows, corners.tolist(), strict=True):
-            version[:, row : row + window.shape[1], column : column + window.shape[2]] = window
+        paste(whole, self._own(windows), corners)
 
         def see(index: int, output: Tensor) -> bool:
             if index in names:
@@ -301,10 +301,14 @@ class Network:
         """
         if not self.classifies:
             raise DeconvnetError(f"{self.full_name} has no classifier, so it cannot say what is in a photo.")
+        return self.output(x).float().softmax(dim=1)
+
+    def output(self, x: Tensor) -> Tensor:
+        """What the module returns for `x` (N, 3, crop, crop): of a classifier the scores (N, classes) before the softmax."""
         self.check_input(x)
         with torch.no_grad(), evaluating(self.module), exact_float32():
-            scores: Tensor = self.module(self._own(x))
-        return scores.float().softmax(dim=1)
+            output: Tensor = self.module(self._own(x))
+        return output
 
     def _own(self, x: Tensor) -> Tensor:
         return x.to(self.device, self.dtype, copy=True)  # a module may work on its input in place

@@ -191,7 +191,7 @@ class Patched:
         if region is None:
             return tensor
         whole = before[:, maps].repeat(self.count, *[1] * (before.dim() - 1))
-        _paste(whole, tensor, region.starts)
+        paste(whole, tensor, region.starts)
         return whole
 
     def _cut(self, tensor: Tensor, number: int, wanted: Region, fill: float) -> Tensor:
@@ -206,7 +206,7 @@ class Patched:
         padded = F.pad(before, (left, right, above, below), value=fill)[0]
         corners = (starts + torch.tensor([above, left])).tolist()
         cut = torch.stack([padded[..., row : row + height, column : column + width] for row, column in corners])
-        _paste(cut, tensor, region.starts - starts)
+        paste(cut, tensor, region.starts - starts)
         return cut
 
     def _about_shape(self, step: Step, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
@@ -220,7 +220,7 @@ class Patched:
         return self._changed(step, args, kwargs, stand_in)
 
 
-def _paste(into: Tensor, tensor: Tensor, starts: Tensor) -> None:
+def paste(into: Tensor, tensor: Tensor, starts: Tensor) -> None:
     """Put tensor[n] (…, h, w) into into[n] (…, H, W) at the row and column starts[n], as far as it fits."""
     (height, width), (rows, columns) = tensor.shape[-2:], into.shape[-2:]
     for whole, part, (row, column) in zip(into, tensor, starts.tolist(), strict=True):
