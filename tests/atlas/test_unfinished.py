@@ -103,7 +103,7 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         (draw_units, "save_picture", 1, True),
         (draw_units, "save_picture", 40, True),
         (build, "save_picture", 1, True),
-        (build, "write_page", 1, True),
+        (build, "write_pages", 1, True),
         (Path, "rename", 1, True),
     ],
 )
@@ -156,7 +156,7 @@ def test_drawing_goes_on_after_the_last_finished_group(network, photos, undistur
     ],
 )
 def test_unfinished_work_of_another_kind_is_refused_and_kept(network, photos, tmp_path, monkeypatch, change, said):
-    with stopped_at(build, "write_page", 1, FULL), pytest.raises(DeconvnetError):
+    with stopped_at(build, "write_pages", 1, FULL), pytest.raises(DeconvnetError):
         Atlas.build(network, photos, tmp_path / "atlas")
     before = files(tmp_path)
     if change.pop("network", None):
@@ -176,7 +176,7 @@ def test_unfinished_work_of_another_kind_is_refused_and_kept(network, photos, tm
 
 def test_pictures_of_other_hits_are_drawn_again(network, photos, undisturbed, tmp_path, monkeypatch):
     """Parts that were mined elsewhere may differ by rounding from what was drawn here."""
-    with stopped_at(build, "write_page", 1, FULL), pytest.raises(DeconvnetError):
+    with stopped_at(build, "write_pages", 1, FULL), pytest.raises(DeconvnetError):
         Atlas.build(network, photos, tmp_path / "atlas")
     record = tmp_path / ".atlas.partial" / "drawn.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | {"hits": "others"}))
@@ -187,7 +187,7 @@ def test_pictures_of_other_hits_are_drawn_again(network, photos, undisturbed, tm
 
 def test_units_whose_pictures_are_lost_are_drawn_again(network, photos, undisturbed, tmp_path):
     """A power cut may leave empty files."""
-    with stopped_at(build, "write_page", 1, FULL), pytest.raises(DeconvnetError):
+    with stopped_at(build, "write_pages", 1, FULL), pytest.raises(DeconvnetError):
         Atlas.build(network, photos, tmp_path / "atlas")
     folder = tmp_path / ".atlas.partial" / "atlas"
     (folder / "conv1" / "0004.webp").write_bytes(b"")
@@ -211,7 +211,7 @@ def test_a_kill_while_the_empty_folder_goes_leaves_nothing_in_the_way(network, p
     [{"drawn": None}, {"drawn": {"conv1": {"0": "x"}}}, {"drawn": {"conv1": 3}}, {"drawn": {"fc": {"99": 1}}}, {"hits": 1}],
 )
 def test_a_damaged_record_is_as_none(network, photos, undisturbed, tmp_path, damage):
-    with stopped_at(build, "write_page", 1, FULL), pytest.raises(DeconvnetError):
+    with stopped_at(build, "write_pages", 1, FULL), pytest.raises(DeconvnetError):
         Atlas.build(network, photos, tmp_path / "atlas")
     record = tmp_path / ".atlas.partial" / "drawn.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | damage))
@@ -314,7 +314,7 @@ def test_an_atlas_that_appears_meanwhile_is_not_overwritten(network, photos, tmp
         out.mkdir()
         (out / "atlas.json").write_text("{}")
 
-    monkeypatch.setattr(build, "write_page", other)
+    monkeypatch.setattr(build, "write_pages", other)
     with pytest.raises(DeconvnetError, match="cannot be written to"):
         Atlas.build(network, photos, out)
     assert files(out) == {"atlas.json": b"{}"}

@@ -16,7 +16,7 @@ import numpy as np
 from deconvnet.atlas.draw_units import draw_units, save_picture
 from deconvnet.atlas.drawing import filter_sheet
 from deconvnet.atlas.figures import layer_figure
-from deconvnet.atlas.page import write_page
+from deconvnet.atlas.pages import write_pages
 from deconvnet.atlas.project_hits import picture_size
 from deconvnet.atlas.tables import write_tables
 from deconvnet.atlas.unfinished import Unfinished, unfinished
@@ -27,7 +27,7 @@ from deconvnet.mining import HISTOGRAM_EDGES, Key, Mined, Processes, State, merg
 from deconvnet.networks import Network
 from deconvnet.networks.description import preprocessing_entries
 
-FORMAT = 1
+FORMAT = 2
 
 
 def build_atlas(
@@ -109,8 +109,8 @@ def _draw(
             _save_array(folder / description["preprocessing"]["mean"], network.preprocessing.mean.numpy())
         for name in chosen:
             save_picture(layer_figure(folder, description, name), folder / f"figure-{name}.png")
-        write_page(folder, description, chosen)
         (folder / "atlas.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
+        write_pages(folder)
         work.finish()
     except OSError as error:
         raise DeconvnetError(f"The atlas cannot be written to {work.out}: {error.strerror or error}.") from error
@@ -164,6 +164,7 @@ def _describe(
         "network": {
             "name": network.name,
             "weights": network.weights,
+            "address": network.address,
             "full_name": network.full_name,
             "digest": network.digest,
             "classifies": network.classifies,

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
-from deconvnet.atlas.drawing import UnitLayout, unit_picture
+from deconvnet.atlas.drawing import UnitLayout, unit_picture, unit_thumbnail
 from deconvnet.atlas.project_hits import UnitPieces, picture_size, project_hits
 from deconvnet.atlas.unfinished import Unfinished
 from deconvnet.mining import Mined
@@ -80,7 +80,7 @@ def _go_on(mined: Mined, chosen: dict[str, list[int]], work: Unfinished) -> None
     def pictures(layer: str, unit: int) -> list[Path]:
         images = mined[layer].strongest.images[unit]
         views = [_view_file(work.atlas, image) for image in images[images >= 0].tolist()]
-        return [_unit_file(work.atlas, layer, unit), *views]
+        return [_unit_file(work.atlas, layer, unit), _thumbnail_file(work.atlas, layer, unit), *views]
 
     digest = hashlib.sha256((work.atlas / "hits.csv").read_bytes()).hexdigest()
     work.go_on_drawing(digest, chosen, pictures)
@@ -88,6 +88,10 @@ def _go_on(mined: Mined, chosen: dict[str, list[int]], work: Unfinished) -> None
 
 def _unit_file(folder: Path, layer: str, unit: int) -> Path:
     return folder / layer / f"{unit:04d}.webp"
+
+
+def _thumbnail_file(folder: Path, layer: str, unit: int) -> Path:
+    return folder / layer / f"{unit:04d}-small.webp"
 
 
 def _view_file(folder: Path, image: int) -> Path:
@@ -108,6 +112,7 @@ def _save_unit(pieces: UnitPieces, layout: UnitLayout, layer: str, network: str,
     crisp = layout.zoom > 1
     file = _unit_file(folder, layer, pieces.unit)
     save_picture(picture, file, lossless=crisp, quality=50 if crisp else 90, method=2 if crisp else 4)
+    save_picture(unit_thumbnail(picture, layout), _thumbnail_file(folder, layer, pieces.unit), quality=80, method=4)
 
 
 class _Writers:

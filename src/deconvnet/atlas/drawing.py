@@ -19,6 +19,9 @@ from deconvnet.projection.picture import MID_GREY, in_rows
 _PAPER, _INK, _FAINT = (255, 255, 255), (20, 20, 20), (90, 90, 90)
 _MARGIN = 12
 
+#: Width of one block in a thumbnail, in pixels.
+_THUMBNAIL = 150
+
 
 @dataclass(frozen=True)
 class UnitLayout:
@@ -53,6 +56,12 @@ class UnitLayout:
         left = _MARGIN + number * (width + _MARGIN)
         return left, self.HEADER, left + width, self.HEADER + height
 
+    @property
+    def page_size(self) -> tuple[int, int]:
+        """Width and height of the whole picture."""
+        height, width = self.block
+        return _page_size(2 * width + _MARGIN, height)
+
 
 def unit_picture(projections: Tensor, patches: np.ndarray, layout: UnitLayout, heading: str, network: str) -> Image.Image:
     """One unit: projections (n, 3, h, w) on the left, patches (n, h, w, 3) uint8 on the right, n at most `layout.top`.
@@ -72,6 +81,16 @@ def unit_picture(projections: Tensor, patches: np.ndarray, layout: UnitLayout, h
     elif not projections.any():
         heading += ": nothing in the photos excites it, only its bias does"
     return _page(blocks, heading, network)
+
+
+def unit_thumbnail(picture: Image.Image, layout: UnitLayout) -> Image.Image:
+    """The two blocks of a unit's picture, small, side by side without a gap: projections, patches."""
+    height, width = layout.block
+    size = _THUMBNAIL, max(1, round(_THUMBNAIL * height / width))
+    small = Image.new("RGB", (2 * size[0], size[1]))
+    for block in (0, 1):
+        small.paste(picture.resize(size, Image.Resampling.LANCZOS, layout.box(block)), (block * size[0], 0))
+    return small
 
 
 def filter_tiles(filters: Tensor, shared_scale: bool = True) -> np.ndarray:
@@ -139,13 +158,16 @@ def figure(panels: Sequence[Panel], heading: str, network: str, halves: tuple[st
 
 def _page(content: Image.Image, heading: str, network: str) -> Image.Image:
     """`content` under two lines: what it shows, and the network's full name."""
-    width = max(content.width, 480)  # room for the words
-    page = Image.new("RGB", (width + 2 * _MARGIN, content.height + UnitLayout.HEADER + _MARGIN), _PAPER)
-    draw = ImageDraw.Draw(page)
+    page = Image.new("RGB", _page_size(*content.size), _PAPER)
+    draw, width = ImageDraw.Draw(page), page.width - 2 * _MARGIN
     draw.text((_MARGIN, 8), fitting(heading, width, 15), _INK, font(15))
     draw.text((_MARGIN, 27), fitting(network, width, 11), _FAINT, font(11))
     page.paste(content, (_MARGIN, UnitLayout.HEADER))
     return page
+
+
+def _page_size(width: int, height: int) -> tuple[int, int]:
+    return max(width, 480) + 2 * _MARGIN, height + UnitLayout.HEADER + _MARGIN  # 480: room for the words
 
 
 @cache

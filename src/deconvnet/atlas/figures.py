@@ -26,7 +26,7 @@ def layer_figure(
     rows = [row for row in read_table(folder / "units.csv") if row["layer"] == layer]
     here = {int(row["unit"]): float(row["active_share"]) > 0 for row in rows}
     number = [entry["name"] for entry in description["layers"]].index(layer)
-    chosen = _random_units(here, [seed, number]) if units is None else list(units)
+    chosen = random_units(here, [seed, number]) if units is None else list(units)
     if not chosen or not set(chosen) <= set(here):
         wrong = sorted(set(chosen) - set(here))
         raise UsageError(f"This atlas has no unit {wrong[0]} in {layer}." if wrong else "A figure needs at least one unit.")
@@ -54,7 +54,7 @@ def layer_figure(
     )
 
 
-def _random_units(alive: dict[int, bool], seed: list[int]) -> list[int]:
+def random_units(alive: dict[int, bool], seed: list[int]) -> list[int]:
     """A random subset of the units that are ever active, as in the paper; of all if none is."""
     pool = [unit for unit, active in alive.items() if active] or list(alive)
     drawn = np.random.default_rng(seed).choice(pool, size=min(_IN_FIGURE, len(pool)), replace=False)

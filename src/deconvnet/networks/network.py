@@ -36,7 +36,7 @@ from deconvnet.tracing import (
 )
 
 #: An atlas has a folder for each layer, beside folders and files of its own.
-_UNFIT = re.compile(r"[/\\\0]|^\.*\Z|^(images|classes)\Z|\.(csv|html|json|np[yz]|png)\Z", re.IGNORECASE)
+_UNFIT = re.compile(r"[/\\\0]|^\.*\Z|^(images|classes|pages)\Z|\.(csv|html|json|np[yz]|png)\Z", re.IGNORECASE)
 
 
 class CannotRun(DeconvnetError):
@@ -77,6 +77,8 @@ class Network:
         self.weights = weights
         self.classes = None if classes is None else tuple(classes)
         self.classifies = classifies
+        self.address = ""
+        """What `load` made it of: NAME:WEIGHTS, with the whole path of a file; empty for a network made otherwise."""
         own = module.layer_names if isinstance(module, AlexNet2012 | ZFNet) else None
         self._layer_names = layer_names or own
         self._cones: dict[str, Cone | None] = {}

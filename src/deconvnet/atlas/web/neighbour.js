@@ -1,0 +1,48 @@
+// In one of two frames (compare.html): tell the other atlas where we went, and follow it.
+"use strict";
+
+const linked = window.parent !== window;
+let following = false; // this step was the other's: do not tell it back
+let theirs = null; // the photos of the unit that the other atlas shows
+
+// The other page's origin cannot be named: from disk it has none. Nothing here is secret.
+async function tellNeighbour() {
+  const leads = !following && turn > 1; // the user went here
+  following = false;
+  if (!linked) return;
+  const at = location.hash;
+  let photos = null;
+  if (here.unit !== null && layerNumber(here.layer) >= 0) {
+    const unit = await loadUnit(await loadLayer(here.layer), here.unit).catch(() => null);
+    photos = unit?.hits.map((hit) => hit.path) ?? null;
+  }
+  window.parent.postMessage({ at, photos, leads }, "*");
+}
+
+function follow(event) {
+  if (event.source !== window.parent || typeof event.data?.at !== "string") return;
+  const there = parseAddress(event.data.at);
+  theirs = Array.isArray(event.data.photos) ? new Set(event.data.photos) : null;
+  if (there.layer !== null && layerNumber(there.layer) < 0) return; // this network has no such layer
+  const unit = here.layer === there.layer && there.unit !== null ? here.unit : null; // two units of one layer stay beside each other
+  const sort = theirs ? "shared" : there.sort;
+  const to = address({ ...there, unit, sort });
+  if (to === (location.hash || "#")) {
+    if (theirs && unit === null) show(); // the same place, sorted anew
+    return;
+  }
+  following = true;
+  location.hash = to;
+}
+
+// A layer with the count of photos that each unit shares with the unit that the other atlas shows.
+async function withShared(layer) {
+  if (!theirs) return layer;
+  const groups = await Promise.all(
+    Array.from({ length: Math.ceil(layer.shown / book.group) }, (_, group) => load(`units-${layer.index}-${group}`)),
+  );
+  const shared = groups.flatMap(({ units, images }) =>
+    units.map(({ hits }) => hits.filter(([image]) => theirs.has(images[image][0])).length),
+  );
+  return { ...layer, shared };
+}

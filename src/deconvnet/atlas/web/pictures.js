@@ -1,0 +1,56 @@
+// Pictures of units. Each has two blocks, projections and patches; thumbnails hold them side by side without a gap.
+"use strict";
+
+const BLOCKS = ["projections", "patches"];
+
+function pictureFile(layer, unit, small = false) {
+  return `${encodeURIComponent(layer.name)}/${String(unit).padStart(4, "0")}${small ? "-small" : ""}.webp`;
+}
+
+function viewFile(image) {
+  return `images/${String(image).padStart(5, "0")}.webp`;
+}
+
+// A link to a unit with its thumbnail, of which CSS shows one half or both, as `data-show` of the page says.
+function unitCell(layer, place, caption) {
+  const unit = layer.values.unit[place];
+  const dead = layer.values.frequency[place] === 0;
+  const picture = element("img", { src: pictureFile(layer, unit, true), alt: "", loading: "lazy", decoding: "async" });
+  return element(
+    "a",
+    { class: dead ? "cell dead" : "cell", href: address({ layer: layer.name, unit }), "data-unit": unit },
+    element("span", { class: "thumbnail" }, picture),
+    element("span", { class: "caption" }, element("b", {}, `${unit}`), ` ${dead ? "never active" : caption}`),
+  );
+}
+
+// How high a layer's blocks are for their width.
+function setRatio(box, layer) {
+  const [width, height] = layer.picture.block;
+  box.style.setProperty("--ratio", width / height);
+}
+
+// One of the tiles in a unit's picture, cut out of it: `block` is 0 for projections and 1 for patches.
+function tile(layer, unit, block, place) {
+  const { size, tile: [width, height], blocks, columns, crisp } = layer.picture;
+  const left = blocks[block][0] + (place % columns) * (width + 1);
+  const top = blocks[block][1] + Math.floor(place / columns) * (height + 1);
+  const cut = element("span", { class: crisp ? "tile crisp" : "tile" });
+  cut.style.aspectRatio = `${width} / ${height}`;
+  cut.style.backgroundImage = `url("${pictureFile(layer, unit)}")`;
+  cut.style.backgroundSize = `${(100 * size[0]) / width}% ${(100 * size[1]) / height}%`;
+  cut.style.backgroundPosition = `${(100 * left) / (size[0] - width)}% ${(100 * top) / (size[1] - height)}%`;
+  return cut;
+}
+
+// The network's view of a photo, with the box of what one activation sees.
+function viewWithBox(hit) {
+  const [left, top, right, bottom] = hit.box;
+  const box = element("span", { class: "box" });
+  box.style.left = `${(100 * left) / book.crop}%`;
+  box.style.top = `${(100 * top) / book.crop}%`;
+  box.style.width = `${(100 * (right - left)) / book.crop}%`;
+  box.style.height = `${(100 * (bottom - top)) / book.crop}%`;
+  const photo = element("img", { src: viewFile(hit.image), alt: "", loading: "lazy", width: book.crop, height: book.crop });
+  return element("span", { class: "view" }, photo, box);
+}

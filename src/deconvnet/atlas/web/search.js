@@ -1,0 +1,46 @@
+// Units by number, by address, or by the class that drives them most.
+"use strict";
+
+// Layer and unit of "conv5/12" or "conv5 12", if it is such.
+function namedUnit(query) {
+  const found = /^(.+?)[\s/]+(\d{1,9})$/.exec(query.trim());
+  const layer = found && book.layers.find((one) => one.name.toLowerCase() === found[1].toLowerCase());
+  return layer ? { layer: layer.name, unit: Number(found[2]) } : null;
+}
+
+function startSearch(query) {
+  const layer = book.layers.find((one) => one.name.toLowerCase() === query.trim().toLowerCase());
+  location.hash = address(namedUnit(query) ?? (layer ? { layer: layer.name } : { query: query.trim() }));
+}
+
+async function showSearch(main) {
+  const layers = await Promise.all(book.layers.map((layer) => loadLayer(layer.name)));
+  const unit = /^\d{1,9}$/.test(here.query) ? Number(here.query) : null;
+  const wanted = here.query.toLowerCase();
+  const classes = new Set(
+    book.classes.flatMap(([id, name], index) => (wanted && (id.toLowerCase() === wanted || name.toLowerCase().includes(wanted)) ? [index] : [])),
+  );
+  const found = layers.map((layer) => {
+    const places = layer.values.unit.flatMap((one, place) =>
+      one === unit || classes.has(layer.values.best[place]) ? [place] : [],
+    );
+    return { layer, places: sorted(layer, "selectivity", places) };
+  }).filter(({ places }) => places.length);
+  const count = found.reduce((sum, { places }) => sum + places.length, 0);
+  main.append(element("h1", {}, `“${here.query}”`));
+  if (classes.size) {
+    const names = [...classes].slice(0, 5).map((index) => short(book.classes[index][1])).join(", ");
+    main.append(element("p", { class: "about" }, `${plural(count, "unit")} that ${names} ${classes.size > 1 ? "drive" : "drives"} more than any other class, the most selective first.`));
+  } else if (!count) {
+    const known = book.classes.slice(0, 12).map(([, name]) => short(name)).join(", ");
+    const hint = known ? `, or a class such as ${known}` : "";
+    main.append(element("p", { class: "message" }, `Nothing here is called so. Search for a unit's number, for a unit such as ${book.layers[0].name}/0${hint}.`));
+  }
+  for (const { layer, places } of found) {
+    const grid = element("div", { class: "grid" }, ...places.map((place) => unitCell(layer, place, caption(layer, place, "selectivity"))));
+    setRatio(grid, layer);
+    main.append(
+      element("section", {}, element("h2", {}, element("a", { href: address({ layer: layer.name }) }, layer.name), ` · ${plural(places.length, "unit")}`), grid),
+    );
+  }
+}

@@ -1,0 +1,117 @@
+"""A real browser, and atlases to walk about in. Where there is no browser these tests say so and are skipped."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from torch import nn
+
+from deconvnet import Atlas
+from deconvnet.networks import Network, torchvision_preprocessing
+
+#: WordNet ids of a tench, a church and a golf ball.
+CLASSES = ("n01440764", "n03028079", "n03445777")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Headless Chromium; skips the test where there is none."""
+    found = os.environ.get("DECONVNET_BROWSER") or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if not found:
+        pytest.skip("there is no Chromium: install Debian's chromium, or name one in DECONVNET_BROWSER")
+    with sync_playwright() as playwright:
+        # A sandbox of its own is what Chromium cannot have as root, in a container.
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Watched:
+    """Pages of one context, which must neither complain nor ask other places for anything."""
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        context.on("console", lambda message: self._complain(message.type, message.text))
+        context.on("weberror", lambda error: self.complaints.append(str(error.error)))
+        context.on("request", lambda request: self.requests.append(request.url))
+        context.on("requestfailed", lambda request: self.complaints.append(f"{request.url}: {request.failure}"))
+
+    def _complain(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            self.complaints.append(text)
+
+    def check(self, origin: str) -> None:
+        """No complaint, and no request that leaves `origin`, such as file:// or http://127.0.0.1:8000."""
+        assert self.complaints == []
+        assert self.requests
+        for url in self.requests:
+            parts = urlsplit(url)
+            assert parts.scheme in ("data", "blob") or f"{parts.scheme}://{parts.netloc}" == origin, url
+
+
+def small_network(name: str, seed: int, convolutions: int = 2) -> Network:
+    """A few layers with random weights on 32×32 pixels; unit 4 of conv1 is dead."""
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = [nn.Conv2d(3, 5, 5, stride=2, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+    for _ in range(convolutions - 1):
+        layers += [nn.Conv2d(5, 5, 3, padding=1), nn.ReLU()]
+    module = nn.Sequential(*layers, nn.Flatten(), nn.Linear(5 * 64, 3)).eval()
+    with torch.no_grad():
+        module[0].weight[4] = 0
+        module[0].bias[4] = -1
+    names = [f"conv{number + 1}" for number in range(convolutions)]
+    classes = [(id, f"class {number}, of {id}") for number, id in enumerate(CLASSES)]
+    return Network(
+        module, torchvision_preprocessing(32, 32), name=name, weights="random", layer_names=names, classes=classes
+    )
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty-four photos of three classes, with a name that would be markup and one that is not ASCII."""
+    folder, random = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for number in range(24):
+        label = folder / CLASSES[number % 3]
+        label.mkdir(exist_ok=True)
+        coarse = random.integers(0, 256, (6, 6, 3), dtype=np.uint8) // (1 + number % 3)
+        name = {0: "<img src=x onerror=alert(1)>", 1: "église"}.get(number, f"{number:02d}")
+        Image.fromarray(coarse).resize((40, 40), Image.Resampling.BICUBIC).save(label / f"{name}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def atlases(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
+    """A folder with two atlases over the same photos: `one`, and `other`, which has a third layer."""
+    folder = tmp_path_factory.mktemp("atlases")
+    for name, seed, convolutions in (("one", 1, 2), ("other", 2, 3)):
+        Atlas.build(small_network(name, seed, convolutions), photos, folder / name)
+    return folder
+
+
+@pytest.fixture
+def context(chromium: Browser) -> Iterator[BrowserContext]:
+    """A fresh window of a desktop's size, in light colours."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light", reduced_motion="reduce")
+    context.set_default_timeout(10_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def watched(context: BrowserContext) -> Watched:
+    return Watched(context)
+
+
+@pytest.fixture
+def page(context: BrowserContext, watched: Watched) -> Page:
+    return context.new_page()

@@ -1,0 +1,354 @@
+"""Walks through an atlas in a real browser, from disk and from the server."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+from browser.conftest import Watched
+from deconvnet import Atlas
+from deconvnet.atlas.drawing import UnitLayout
+from deconvnet.atlas.tables import read_table
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the atlases of the fixture are to be seen."""
+
+    address: str
+    """Of the folder that holds both, with a slash at its end."""
+    origin: str
+
+
+@pytest.fixture(params=["from disk", "served"])
+def site(request: pytest.FixtureRequest, atlases: Path, watched: Watched) -> Iterator[Site]:
+    """Checks at the end that no page complained or asked another place for anything."""
+    if request.param == "from disk":
+        found = Site(f"{atlases.as_uri()}/", "file://")
+    else:
+        server = request.getfixturevalue("server")
+        found = Site(f"{server}/atlas/", server)
+    yield found
+    watched.check(found.origin)
+
+
+@pytest.fixture
+def book(atlases: Path) -> Atlas:
+    return Atlas(atlases / "one")
+
+
+def loaded(page: Page, selector: str) -> None:
+    """Wait until the pictures in view are there, and see that they are pictures."""
+    page.wait_for_function(
+        "s => [...document.querySelectorAll(s)].some(i => i.complete && i.naturalWidth > 1)", arg=selector
+    )
+
+
+def test_from_the_overview_to_a_layer_to_a_unit_to_its_neighbours(page, site, book):
+    page.goto(f"{site.address}one/index.html")
+    expect(page.get_by_role("heading", level=1)).to_have_text("one (random)")
+    expect(page.get_by_text("What excites 10 units most among 24 photos")).to_be_visible()
+    cards = page.locator(".card")
+    expect(cards).to_have_count(2)
+    expect(cards.first).to_contain_text("5 units · maps of 16×16 · each activation sees 5×5 pixels · 1 dead unit")
+    loaded(page, ".strip img")
+
+    cards.first.get_by_role("link", name="conv1").click()
+    expect(page).to_have_url(f"{site.address}one/index.html#conv1")
+    expect(page.locator(".grid .cell")).to_have_count(5)
+    expect(page.locator(".grid .cell").nth(4)).to_have_text("4 never active")
+    loaded(page, ".grid img")
+
+    page.locator(".grid .cell").nth(1).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("conv1 · unit 1")
+    page.keyboard.press("ArrowRight")
+    expect(page).to_have_url(f"{site.address}one/index.html#conv1/2")
+    expect(page.get_by_role("heading", level=1)).to_have_text("conv1 · unit 2")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_role("heading", level=1)).to_have_text("conv1 · unit 0")
+    page.keyboard.press("ArrowLeft")  # there is none before
+    expect(page).to_have_url(f"{site.address}one/index.html#conv1/0")
+    page.keyboard.press("]")
+    expect(page).to_have_url(f"{site.address}one/index.html#conv2")
+    page.keyboard.press("[")
+    page.keyboard.press("Escape")
+    expect(page.locator(".card")).to_have_count(2)
+    page.go_back()
+    expect(page).to_have_url(f"{site.address}one/index.html#conv1")
+
+
+def test_a_unit_shows_what_the_tables_say(page, site, book):
+    page.goto(f"{site.address}one/index.html#conv2/3")
+    hits = [row for row in book.hits if (row["layer"], row["unit"]) == ("conv2", "3")]
+    assert len(hits) == 9
+    sources = page.locator(".sources li")
+    expect(sources).to_have_count(9)
+    images = {row["image"]: row["path"] for row in _table(book, "images.csv")}
+    for number, hit in enumerate(hits):
+        source = sources.nth(number)
+        expect(source.locator(".path")).to_have_text(images[hit["image"]])
+        expect(source).to_contain_text(f"at row {hit['row']}, column {hit['column']}")
+        assert float(source.locator("b").inner_text()) == pytest.approx(float(hit["value"]), rel=5e-3)
+        style = source.locator(".box").evaluate("b => [b.style.left, b.style.top, b.style.width, b.style.height]")
+        left, top, right, bottom = (int(hit[edge]) for edge in ("left", "top", "right", "bottom"))
+        shown = [float(value.rstrip("%")) * 32 / 100 for value in style]
+        assert shown == pytest.approx([left, top, right - left, bottom - top], abs=1e-3)
+    row = next(row for row in book.units if (row["layer"], row["unit"]) == ("conv2", "3"))
+    facts = page.locator(".numbers dl").inner_text()
+    assert f"{float(row['selectivity']):.3f}" in facts
+    assert f"{float(row['active_share']):.0%} of 24 photos" in facts
+    counts = [int(value) for value in list(row.values())[5:]]
+    titles = page.locator(".histogram rect title").all_text_contents()
+    assert sum(int(title.split(": ")[1].split()[0]) for title in titles) == sum(counts)
+    expect(page.locator(".bars li").first).to_contain_text(("tench", "church", "golf ball")[_best_class(book, "conv2", 3)])
+
+
+def test_tiles_are_cut_out_of_the_picture_where_they_stand(page, site, book):
+    """What the browser paints for a tile is that part of the unit's picture: compared by its mean colours."""
+    page.goto(f"{site.address}one/index.html#conv2/3")
+    loaded(page, ".sources img")
+    picture = book.picture("conv2", 3)
+    entry = next(entry for entry in book.description["layers"] if entry["name"] == "conv2")
+    layout = UnitLayout((entry["picture"]["height"], entry["picture"]["width"]), 9)
+    for block, name in enumerate(("projections", "patches")):
+        left, top, _, _ = layout.box(block)
+        for place in (0, 5, 8):
+            side = layout.tile[0] * layout.zoom
+            x, y = left + place % 3 * (side + 1), top + place // 3 * (side + 1)
+            wanted = picture.crop((x + 4, y + 4, x + side - 4, y + side - 4)).resize((4, 4), 5)
+            shown = _screenshot(page.locator(f".block.{name} .tile").nth(place))
+            inset = round(shown.width * 4 / side)
+            shown = shown.crop((inset, inset, shown.width - inset, shown.height - inset)).resize((4, 4), 5)
+            assert np.abs(np.asarray(wanted, dtype=float) - np.asarray(shown)).max() < 25, (name, place)
+
+
+def test_a_tile_leads_to_its_photo(page, site):
+    page.goto(f"{site.address}one/index.html#conv2/3")
+    page.locator(".block.patches button").nth(4).click()
+    expect(page.locator("#source-5")).to_be_focused()
+
+
+def test_a_dead_unit_says_so(page, site):
+    page.goto(f"{site.address}one/index.html#conv1/4")
+    expect(page.get_by_text("None of the 24 photos makes this unit active: it is dead.")).to_be_visible()
+
+
+@pytest.mark.parametrize("address", ["conv2/3?sort=selectivity&show=patches", "conv1?show=projections", "?q=tench"])
+def test_an_address_opens_what_it_names(page, site, address):
+    page.goto(f"{site.address}one/index.html#{address}")
+    expect(page.get_by_role("heading", level=1)).to_have_text(
+        {"c2": "conv2 · unit 3", "c1": "conv1"}.get(address[0] + address[4:5], "“tench”")
+    )
+    if "show=" in address:
+        shown = address.rpartition("=")[2]
+        expect(page.get_by_role("radio", name=shown.capitalize())).to_be_checked()
+        hidden = page.locator(".block.projections") if shown == "patches" and "/" in address else None
+        if hidden:
+            expect(hidden).to_be_hidden()
+            expect(page.locator(".block.patches")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("conv9", "This atlas has no layer conv9; it has conv1, conv2."),
+        ("conv2/99", "This atlas shows no unit 99 in conv2; it shows 5 units of it."),
+        ("%E0%A4%A", "This atlas has no layer %E0%A4%A"),
+        ("constructor/__proto__", "This atlas has no layer constructor"),
+    ],
+)
+def test_an_address_of_nothing_says_so_and_leaves_a_way_on(page, site, address, message):
+    page.goto(f"{site.address}one/index.html#{address}")
+    expect(page.get_by_role("alert")).to_contain_text(message)
+    page.get_by_role("navigation", name="Layers").get_by_role("link", name="conv1").click()
+    expect(page.locator(".grid .cell")).to_have_count(5)
+
+
+def test_projections_and_patches_are_toggled_by_button_and_key(page, site):
+    page.goto(f"{site.address}one/index.html#conv2")
+    cell = page.locator(".cell img").first
+    expect(page.get_by_role("radio", name="Both")).to_be_checked()
+    page.get_by_text("Patches", exact=True).click()
+    expect(page).to_have_url(f"{site.address}one/index.html#conv2?show=patches")
+    expect(cell).to_have_css("object-position", "100% 0px")
+    page.locator("main").focus()
+    page.keyboard.press("p")
+    page.keyboard.press("p")
+    expect(page.get_by_role("radio", name="Projections")).to_be_checked()
+    expect(cell).to_have_css("object-position", "0px 0px")
+    page.locator(".cell").first.click()
+    expect(page.locator(".block.patches")).to_be_hidden()
+
+
+def test_a_layer_is_sorted_and_neighbours_keep_the_order(page, site, book):
+    page.goto(f"{site.address}one/index.html#conv2")
+    rows = [row for row in book.units if row["layer"] == "conv2"]
+    strongest = {row["unit"]: 0.0 for row in rows} | {
+        row["unit"]: float(row["value"]) for row in book.hits if row["layer"] == "conv2" and row["rank"] == "1"
+    }
+    orders = {
+        "strongest first": sorted(strongest, key=lambda unit: -strongest[unit]),
+        "most selective first": [r["unit"] for r in sorted(rows, key=lambda row: -float(row["selectivity"]))],
+        "most often active first": [r["unit"] for r in sorted(rows, key=lambda row: -float(row["active_share"]))],
+        "least often active first": [r["unit"] for r in sorted(rows, key=lambda row: float(row["active_share"]))],
+    }
+    for words, order in orders.items():
+        page.get_by_label("Sorted by").select_option(words)
+        expect(page.locator(".cell b")).to_have_text(order)
+    page.get_by_label("Sorted by").select_option("strongest first")
+    order = orders["strongest first"]
+    expect(page.locator(".cell b")).to_have_text(order)
+    page.locator(".cell").first.click()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"conv2 · unit {order[1]}")
+    expect(page.get_by_text("2 of 5, strongest first")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator(f'[data-unit="{order[1]}"]')).to_be_focused()  # where one came from
+
+
+def test_search_by_number_by_unit_and_by_class(page, site, book):
+    page.goto(f"{site.address}one/index.html")
+    page.keyboard.press("/")
+    search = page.get_by_label("Unit or class")
+    expect(search).to_be_focused()
+    search.fill("3")
+    search.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("“3”")
+    expect(page.locator(".cell b")).to_have_text(["3", "3"])
+
+    search.fill("CONV2 1")
+    search.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("conv2 · unit 1")
+
+    driven = [
+        (layer, unit)
+        for layer in book.layers
+        for unit in range(5)
+        if _best_class(book, layer, unit) == 1 and (layer, unit) != ("conv1", 4)
+    ]
+    search.fill("church")
+    search.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("“church”")
+    expect(page.locator(".cell")).to_have_count(len(driven))
+    found = {
+        tuple(href.lstrip("#").split("/"))
+        for href in page.locator(".cell").evaluate_all("cells => cells.map(c => c.getAttribute('href'))")
+    }
+    assert found == {(layer, str(unit)) for layer, unit in driven}
+
+    search.fill("nothing of the kind")
+    search.press("Enter")
+    expect(page.get_by_text("Nothing here is called so.")).to_be_visible()
+
+
+def test_a_file_name_is_never_markup(page, site):
+    page.on("dialog", lambda dialog: pytest.fail("a name was run as a script"))
+    for unit in range(5):
+        page.goto(f"{site.address}one/index.html#conv2/{unit}")
+        page.wait_for_selector(".sources li")
+        if page.get_by_text("<img src=x onerror=alert(1)>.png").count():
+            return
+    pytest.fail("the photo with that name is among no unit's strongest")
+
+
+def test_two_atlases_side_by_side_follow_each_other(page, site):
+    page.goto(f"{site.address}one/compare.html?with=other")
+    left, right = (page.frame_locator("iframe").nth(number) for number in (0, 1))
+    left.get_by_role("navigation").get_by_role("link", name="conv2").click()
+    expect(right.get_by_role("heading", level=1)).to_have_text("conv2")
+    right.get_by_label("Sorted by").select_option("strongest first")
+    expect(left.get_by_label("Sorted by")).to_have_value("strength")
+
+    left.locator(".cell").first.click()
+    expect(left.get_by_role("heading", level=1)).to_contain_text("conv2 · unit")
+    expect(right.get_by_label("Sorted by")).to_have_value("shared")
+    shared = right.locator(".caption").all_text_contents()
+    counts = [int(text.split()[1]) if len(text.split()) > 1 else 0 for text in shared]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > 0
+    right.locator(".cell").first.click()  # both units stay
+    expect(right.get_by_role("heading", level=1)).to_contain_text("conv2 · unit")
+    expect(left.get_by_role("heading", level=1)).to_contain_text("conv2 · unit")
+
+    address = page.url
+    assert "#conv2/" in address
+    page.goto("about:blank")
+    page.goto(address)
+    expect(left.get_by_role("heading", level=1)).to_contain_text("conv2 · unit")
+    expect(right.get_by_role("heading", level=1)).to_contain_text("conv2 · unit")
+
+    right.get_by_role("navigation").get_by_role("link", name="conv3").click()  # which the left one lacks
+    expect(right.get_by_role("heading", level=1)).to_have_text("conv3")
+    expect(left.get_by_role("heading", level=1)).to_contain_text("conv2 · unit")
+    page.get_by_label("linked").uncheck()
+    right.get_by_role("navigation").get_by_role("link", name="conv1").click()
+    expect(right.get_by_role("heading", level=1)).to_have_text("conv1")
+    expect(left.get_by_role("heading", level=1)).to_contain_text("conv2 · unit")
+
+
+@pytest.mark.parametrize("name", ["https://example.org", "..", "a/../../b", "//example.org/x"])
+def test_only_a_folder_beside_can_be_compared_with(page, site, name):
+    page.goto(f"{site.address}one/compare.html?with={name}")
+    expect(page.get_by_text(f"{name} is not the name of a folder beside this atlas.")).to_be_visible()
+    assert page.locator("iframe").count() == 0
+
+
+def test_dark_where_the_reader_wants_it_dark(chromium, site, watched):
+    colours = {}
+    for scheme in ("light", "dark"):
+        context = chromium.new_context(color_scheme=scheme)
+        page = context.new_page()
+        page.goto(f"{site.address}one/index.html#conv2/3")
+        page.wait_for_selector(".sources li")
+        colours[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        context.close()
+    watched.requests.append(site.address)  # that page was in another window
+    assert colours == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 22, 26)"}
+
+
+@pytest.mark.parametrize("address", ["", "#conv2", "#conv2/3", "#?q=church"])
+def test_a_phone_is_wide_enough(page, site, address):
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(f"{site.address}one/index.html{address}")
+    page.wait_for_selector("main h1")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_everything_is_reached_by_the_keyboard_alone(page, site):
+    page.goto(f"{site.address}one/index.html#conv2")
+    page.wait_for_selector(".cell")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{site.address}one/index.html#conv2")  # an address of its own would be a layer
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.classList.contains('cell')"):
+            break
+    expect(page.locator(".cell").first).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("conv2 · unit 0")
+    page.get_by_role("button", name="Keys").press("Enter")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    page.keyboard.press("ArrowRight")  # the page behind does not move
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("heading", level=1)).to_have_text("conv2 · unit 0")
+
+
+def _table(book: Atlas, name: str) -> list[dict[str, str]]:
+    return read_table(book.folder / name)
+
+
+def _best_class(book: Atlas, layer: str, unit: int) -> int:
+    with np.load(book.folder / "classes.npz", allow_pickle=False) as arrays:
+        return int((arrays[layer][:, unit] / arrays["images"]).argmax())
+
+
+def _screenshot(locator: Locator) -> Image.Image:
+    return Image.open(BytesIO(locator.screenshot())).convert("RGB")
