@@ -50,16 +50,19 @@ function median(counts) {
   return counts.findIndex((count) => (sum += count) >= half);
 }
 
-// Rows of a name, a bar and a value; `rows` are {name, value, text}, `most` is what a full bar stands for.
+// Rows of a name, a bar and a value; `rows` are {name, value, text}, `most` is what a full bar stands for. With `href` the
+// name is a link; with `before` the bar has a mark there.
 function bars(rows, most) {
   return element(
     "ol",
     { class: "bars" },
-    ...rows.map(({ name, value, text, href }) => {
+    ...rows.map(({ name, value, text, href, before }) => {
       const bar = element("span", { class: "bar" });
       bar.style.width = `${(100 * value) / most}%`;
+      const mark = before === undefined || before === null ? null : element("span", { class: "before" });
+      if (mark) mark.style.left = `${(100 * before) / most}%`;
       const label = href ? element("a", { href }, name) : name;
-      return element("li", {}, element("span", { class: "name" }, label), element("span", { class: "track" }, bar), element("span", { class: "value" }, text));
+      return element("li", {}, element("span", { class: "name" }, label), element("span", { class: "track" }, ...[bar, mark].filter(Boolean)), element("span", { class: "value" }, text));
     }),
   );
 }
