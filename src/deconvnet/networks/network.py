@@ -49,6 +49,9 @@ class Network:
     The module itself is never changed. It must take (N, 3, crop, crop), RGB, normalised by `preprocessing`.
     """
 
+    #: What `load` makes this network of, with an absolute path if it is a file; empty if `load` did not make it.
+    address: str = ""
+
     def __init__(
         self,
         module: nn.Module,
