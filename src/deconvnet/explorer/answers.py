@@ -9,6 +9,9 @@ import numpy as np
 from PIL import Image
 from starlette.responses import Response
 
+#: What is said of an error that should not be; its traceback is logged.
+UNEXPECTED = "Something went wrong here that should not: where deconvnet explore was started it says what."
+
 
 class Refusal(Exception):
     """A request that is not answered as it was meant."""

@@ -65,6 +65,11 @@ def clipped(left: int, top: int, width: int, height: int, crop: int) -> Box:
     return Box(min(max(left, 0), right - 1), min(max(top, 0), bottom - 1), right, bottom)
 
 
+def default_layer(ready: Ready) -> str:
+    """The last convolutional layer, or the last of all where there is none."""
+    return [*ready.network.layers, *ready.network.convolutional_layers][-1]
+
+
 class Sweep:
     """An occluder on its way over one photo."""
 
@@ -74,12 +79,11 @@ class Sweep:
         x: Tensor,
         seen: Seen,
         occluder: Occluder,
-        layer: str | None = None,
+        layer: str,
         unit: int | None = None,
         target: int | None = None,
     ) -> None:
-        """Follow a unit (default: the one of the last convolutional layer that is driven most) and a class (default: the
-        most probable).
+        """Follow a unit of `layer` (default: the one that is driven most) and a class (default: the most probable).
 
         Raises `Refusal` (422) for too many positions, or a class that is not there, and `UsageError` for an occluder larger
         than the view.
@@ -93,8 +97,8 @@ class Sweep:
         if target is not None and target >= ready.classes:
             raise Refusal(422, f"{network.full_name} has no class {target}: it tells {ready.classes} apart.")
         self.ready, self.x, self.seen, self.occluder = ready, x, seen, occluder
-        self.layer = layer or [*network.layers, *network.convolutional_layers][-1]
-        self.unit = seen.strongest(self.layer) if unit is None else unit
+        self.layer = layer
+        self.unit = seen.strongest(layer) if unit is None else unit
         self.target = seen.best()[0] if target is None and ready.classes else target
         self.done = 0
         self._corners = occluder.corners(network.preprocessing.crop)

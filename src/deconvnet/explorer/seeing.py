@@ -1,4 +1,7 @@
-"""What a network makes of one photo: classes, driven units, maps and projections. All of it belongs in the worker's thread."""
+"""What a network makes of one photo: classes, driven units, maps and projections.
+
+All of it belongs in the worker's thread.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -41,7 +41,8 @@ class Worker:
                 raise Gone from None
             self._there += 1
             try:
-                await asyncio.wait([job] if watch is None else [job, watch], return_when=asyncio.FIRST_COMPLETED)
+                ends: list[asyncio.Future[Any]] = [job] if watch is None else [job, watch]
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                 if not job.done() or job.cancelled():
                     raise Gone
                 return job.result()
