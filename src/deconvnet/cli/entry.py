@@ -16,6 +16,7 @@ from deconvnet.cli import (  # noqa: F401
     comparing,
     corresponding,
     evolving,
+    exploring,
     judging,
     looking,
     occluding,

@@ -20,7 +20,7 @@ from deconvnet.mining import Mined, mine
 from deconvnet.networks import Network
 from deconvnet.progress import Advance, bar, say
 from deconvnet.projection import project_each
-from deconvnet.tracing import paste
+from deconvnet.tracing import Unchanged, paste
 
 #: Other photos whose projections are shown, as in the paper.
 _OTHERS = 3
@@ -96,21 +96,32 @@ def occluded_scores(
     their order where the softmax is 1 but for rounding; of a trunk (N, 0).
     """
     unchanged = network.unchanged(x[None])
-    totals: list[Tensor] = []
-    scores = []
+    parts = []
     for part in torch.split(corners, batch_size):
-        windows = occluder.windows(x, part, network.preprocessing)
-        output = network.versions(
-            x[None],
-            unchanged,
-            windows,
-            part,
-            [layer],
-            lambda _, maps: totals.append(maps[:, unit].cpu().double().sum(dim=(1, 2))),
-        )
-        scores.append(output.cpu().double().log_softmax(dim=1) if network.classifies else torch.zeros(len(part), 0))
+        parts.append(occluded_batch(network, x, unchanged, occluder, part, layer, unit))
         advance(len(part))
+    totals, scores = zip(*parts, strict=True)
     return torch.cat(totals), torch.cat(scores)
+
+
+def occluded_batch(
+    network: Network, x: Tensor, unchanged: Unchanged | None, occluder: Occluder, corners: Tensor, layer: str, unit: int
+) -> tuple[Tensor, Tensor]:
+    """What `occluded_scores` returns, of so few `corners` that they go through the network at once.
+
+    `unchanged` is what `network.unchanged` made of x.
+    """
+    totals: list[Tensor] = []
+    output = network.versions(
+        x[None],
+        unchanged,
+        occluder.windows(x, corners, network.preprocessing),
+        corners,
+        [layer],
+        lambda _, maps: totals.append(maps[:, unit].cpu().double().sum(dim=(1, 2))),
+    )
+    scores = output.cpu().double().log_softmax(dim=1) if network.classifies else torch.zeros(len(corners), 0)
+    return totals[0], scores
 
 
 def _occlude(

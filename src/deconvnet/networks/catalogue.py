@@ -1,5 +1,6 @@
 """The networks that can be named on the command line, and `load`, which makes one ready to be looked at."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -21,7 +22,7 @@ from deconvnet.networks.network import CannotRun, Network
 from deconvnet.networks.onnx_file import OnnxNetwork, read_onnx
 from deconvnet.networks.own_file import load_function, split
 from deconvnet.networks.preprocessing import torchvision_preprocessing
-from deconvnet.networks.published import PUBLISHED, Published, download, recognise
+from deconvnet.networks.published import PUBLISHED, Published, download, in_cache, recognise
 from deconvnet.networks.torchvision_models import PREFIX, TorchvisionOptions, build
 from deconvnet.networks.weights import State, check_state, read_weights
 from deconvnet.networks.zfnet import ZFNet, ZFNetOptions
@@ -93,16 +94,16 @@ def load(network: str, weights: str | Path | None = None, preprocessing: str | P
     if own:
         if weights is not None or preprocessing is not None:
             raise UsageError(f"{network} loads its own weights: give neither weights nor preprocessing beside it.")
-        return load_function(*own)
+        net = load_function(*own)
+        net.address = f"{os.path.abspath(own[0])}:{own[1]}"
+        return net
     name, after = _split(network)
     architecture = _architecture(name)
     if weights is not None and after:
         raise UsageError(f"Weights were given twice, as {after!r} and as {str(weights)!r}: give them once.")
     chosen = str(weights) if weights is not None else after
-    downloads = {row.keyword: row for row in _rows(name) if row.network == name and row.keyword}
-    # torchvision's networks come with torchvision's weights; whatever else is fetched has to be asked for.
-    fetched = next(iter(downloads), "") if name == "alexnet" or name.startswith(PREFIX) else ""
-    chosen = chosen or BUNDLED.get(name, fetched)
+    downloads = _downloads(name)
+    chosen = chosen or _default(name, downloads)
     if not chosen:
         there = ", ".join(f"{name}:{weights}" for weights in [*downloads, "PATH"])
         raise UsageError(f"{name} has no weights of its own: pass {there}, or {name}:random for an untrained one.")
@@ -112,17 +113,45 @@ def load(network: str, weights: str | Path | None = None, preprocessing: str | P
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             net = untrained(name)
-        net.weights = "untrained, seed 0"
+        net.weights, net.address = "untrained, seed 0", f"{name}:random"
         return net
+    address = f"{name}:{chosen}"
     if chosen in downloads:
         _ = _empty(name, architecture).layers  # refuses a network that never rectifies before it is downloaded
         file = download(downloads[chosen])
     else:
-        file = bundled(name, chosen) or Path(chosen)
+        found = bundled(name, chosen)
+        file = found or Path(chosen)
+        address = address if found else f"{name}:{os.path.abspath(file)}"
         if not (file.suffix or file.exists()):
             there = ", ".join([*_keywords(name), "PATH", "random"])
             raise DeconvnetError(f"{name} has no weights {chosen!r}, and there is no file of that name: there are {there}.")
-    return _from_file(name, file, Path(preprocessing) if preprocessing else None)
+    net = _from_file(name, file, Path(preprocessing) if preprocessing else None)
+    net.address = address
+    return net
+
+
+def check_harmless(address: str) -> None:
+    """Raise `DeconvnetError` if `load(address)` would run a program or use the network connection, or finds no weights.
+
+    What it does not refuse may be loaded unasked, even if a stranger wrote the address.
+    """
+    own = _own_file(address)
+    if own:
+        raise DeconvnetError(f"Its network is made by the program {own[0]}, which is not run unless you ask for it.")
+    name, chosen = _split(address)
+    _architecture(name)  # raises if there is none
+    downloads = _downloads(name)
+    chosen = chosen or _default(name, downloads)
+    if chosen == "random" or bundled(name, chosen):
+        return
+    if chosen in downloads:
+        if not in_cache(downloads[chosen]).is_file():
+            raise DeconvnetError(f"Its weights, {address}, have not been downloaded to this machine yet.")
+        return
+    # A path with two slashes first is a place on another machine, on Windows.
+    if not os.path.isabs(chosen) or chosen[:2].strip("/\\") == "" or not _is_file(chosen):
+        raise DeconvnetError(f"Its weights, {chosen or address}, are not on this machine.")
 
 
 def describe_network(name: str) -> dict[str, Any]:
@@ -151,8 +180,25 @@ def describe_network(name: str) -> dict[str, Any]:
 
 def _keywords(name: str) -> list[str]:
     """The names of a network's weights: those that come with the package first, then those to download."""
-    there = [BUNDLED[name]] if name in BUNDLED else []
-    return there + [row.keyword for row in _rows(name) if row.network == name and row.keyword]
+    return [*([BUNDLED[name]] if name in BUNDLED else []), *_downloads(name)]
+
+
+def _downloads(name: str) -> dict[str, Published]:
+    return {row.keyword: row for row in _rows(name) if row.network == name and row.keyword}
+
+
+def _default(name: str, downloads: Mapping[str, Published]) -> str:
+    """The weights of a network for which none are named; empty if there are none."""
+    # torchvision's networks come with torchvision's weights; whatever else is fetched has to be asked for.
+    fetched = next(iter(downloads), "") if name == "alexnet" or name.startswith(PREFIX) else ""
+    return BUNDLED.get(name, fetched)
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _own_file(network: str) -> tuple[Path, str] | None:

@@ -49,6 +49,9 @@ class Network:
     The module itself is never changed. It must take (N, 3, crop, crop), RGB, normalised by `preprocessing`.
     """
 
+    #: What `load` makes this network of, with an absolute path if it is a file; empty if `load` did not make it.
+    address: str = ""
+
     def __init__(
         self,
         module: nn.Module,
@@ -77,8 +80,6 @@ class Network:
         self.weights = weights
         self.classes = None if classes is None else tuple(classes)
         self.classifies = classifies
-        self.address = ""
-        """What `load` made it of: NAME:WEIGHTS, with the whole path of a file; empty for a network made otherwise."""
         own = module.layer_names if isinstance(module, AlexNet2012 | ZFNet) else None
         self._layer_names = layer_names or own
         self._cones: dict[str, Cone | None] = {}

@@ -178,9 +178,14 @@ def recognise(file: Path, rows: Sequence[Published]) -> Published | None:
     return None
 
 
+def in_cache(published: Published) -> Path:
+    """Where the file is in torch.hub's cache, if it has been fetched."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / published.file
+
+
 def download(published: Published) -> Path:
     """The file in torch.hub's cache, fetched there first if need be; its digest is checked by `recognise` at every use."""
-    target = Path(torch.hub.get_dir()) / "checkpoints" / published.file
+    target = in_cache(published)
     if target.exists():
         return target
     with replacing(target) as beside:

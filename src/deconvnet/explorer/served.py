@@ -1,0 +1,148 @@
+"""Which atlases are served, and with which networks."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deconvnet.atlas import Atlas
+from deconvnet.errors import DeconvnetError
+from deconvnet.experiments.labels import count_classes
+from deconvnet.networks import Network, load
+from deconvnet.networks.catalogue import check_harmless
+
+
+class Ready:
+    """A network that answers."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.classes = _classes(network)
+        """How many classes it tells apart; 0 for a network whose output is no class scores."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """An atlas, a network, or both."""
+
+    key: str
+    """What it is called in addresses."""
+    name: str
+    """The network's full name."""
+    folder: Path | None
+    """The atlas, if there is one."""
+    ready: Ready | None
+    """The network, if it is there …"""
+    reason: str | None
+    """… and if not, one sentence about why."""
+
+    def as_json(self) -> dict[str, Any]:
+        """What the page has to know of it."""
+        network = self.ready.network if self.ready else None
+        return {
+            "key": self.key,
+            "name": self.name,
+            "atlas": self.key if self.folder else None,
+            "classifies": bool(self.ready and self.ready.classes),
+            "crop": network.preprocessing.crop if network else None,
+            "reason": self.reason,
+            "classes": self.ready.classes if self.ready else 0,
+            "layers": [
+                {
+                    "name": layer.name,
+                    "units": layer.units,
+                    "rows": layer.map_size[0],
+                    "columns": layer.map_size[1],
+                    "convolutional": layer.convolutional,
+                    "field": {"rows": vars(layer.field.rows), "columns": vars(layer.field.columns)},
+                }
+                for layer in (network.layers.values() if network else ())
+            ],
+        }
+
+
+def find_served(atlases: Sequence[Path], networks: Sequence[Network], device: str = "cpu") -> list[Served]:
+    """Match `atlases` with `networks`, and load those networks that atlases name and that are safe to load unasked.
+
+    An atlas may come from a stranger: of its network's address only weights on this disk are loaded, no program and
+    nothing that would be downloaded (`check_harmless`), and the network must be, by its digest, the one that made the atlas.
+
+    Raises `DeconvnetError` if a folder holds no atlas.
+    """
+    books = [_Book(folder) for folder in atlases]
+    given = [Ready(network) for network in networks]
+    known = {ready.network.digest: ready for ready in given} if books else {}
+    served: list[Served] = []
+    for book in books:
+        reason = None
+        if book.digest not in known:
+            try:
+                ready = Ready(_load(book).to(device))
+                known[book.digest] = ready
+            except DeconvnetError as error:
+                reason = str(error)
+        ready_or_none = known.get(book.digest)
+        name = ready_or_none.network.full_name if ready_or_none else book.name
+        served.append(Served(_key(book.folder.resolve().name, served), name, book.folder, ready_or_none, reason))
+    used = {id(entry.ready) for entry in served}
+    for ready in given:
+        if id(ready) not in used:
+            served.append(Served(_key(ready.network.name, served), ready.network.full_name, None, ready, None))
+    return served
+
+
+class _Book:
+    """What is used of an atlas.json, which may hold anything."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            network = Atlas(folder).description["network"]
+            self.name, self.digest = network["full_name"], network["digest"]
+            self.address = network.get("address", "")
+        except (AttributeError, KeyError, TypeError, RecursionError):
+            raise DeconvnetError(f"The atlas in {folder} is damaged: its atlas.json does not say what made it.") from None
+        if not all(isinstance(value, str) for value in (self.name, self.digest, self.address)):
+            raise DeconvnetError(f"The atlas in {folder} is damaged: its atlas.json does not say what made it.")
+
+
+def _load(book: _Book) -> Network:
+    """The network that an atlas names. Raises `DeconvnetError`, whose message says what to pass, if it is not to be had."""
+    if not book.address:
+        raise DeconvnetError(
+            "This atlas does not say where its network is: pass --network with what was given to deconvnet atlas."
+        )
+    try:
+        check_harmless(book.address)
+    except DeconvnetError as error:
+        raise DeconvnetError(f"{error} To use it, pass --network '{book.address}', or where it is here.") from None
+    try:
+        network = load(book.address)
+    except DeconvnetError as error:
+        raise DeconvnetError(f"{error} Pass --network and, for weights that it describes, --preprocessing.") from None
+    if network.digest != book.digest:
+        raise DeconvnetError(
+            f"The weights in {book.address} have changed since the atlas was made: pass --network with those that made it."
+        )
+    return network
+
+
+def _key(name: str, served: Sequence[Served]) -> str:
+    """`name` in letters that addresses leave alone, and unlike the keys that there are."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", os.fsencode(name).decode("ascii", "replace")).strip(".-") or "atlas"
+    taken, key, number = {entry.key for entry in served}, plain, 1
+    while key in taken:
+        number += 1
+        key = f"{plain}-{number}"
+    return key
+
+
+def _classes(network: Network) -> int:
+    if not network.classifies:
+        return 0
+    try:
+        return count_classes(network)
+    except DeconvnetError:  # its output is something else, and its layers can be looked at all the same
+        return 0

@@ -1,0 +1,93 @@
+"""From the bytes that a browser sends to a photo, with limits on all that it may cost."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from starlette.requests import ClientDisconnect, Request
+
+from deconvnet.explorer.answers import Busy, Gone, Refusal
+from deconvnet.explorer.photos import Photo
+from deconvnet.explorer.served import Ready
+from deconvnet.explorer.work import Worker, client_gone
+from deconvnet.images import UnreadableImage, read_image
+
+#: Bytes of one file.
+MAX_UPLOAD = 32 * 2**20
+
+#: Seconds for one file to arrive.
+MAX_SECONDS = 30.0
+
+#: Files that are read or decoded at a time …
+AT_ONCE = 3
+
+#: … and those that may wait for that; their bytes are not read meanwhile.
+MOST_WAITING = 16
+
+
+class Uploads:
+    """Reads photos for the networks that are `ready`."""
+
+    def __init__(self, ready: Sequence[Ready]) -> None:
+        self._ready = ready
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._waiting = 0
+        self._decoder = Worker(AT_ONCE, "decoder")  # a large photo takes hundreds of megabytes: one at a time
+
+    async def take(self, request: Request) -> Photo:
+        """The photo that is the request's body.
+
+        Raises `Refusal` for a file that is too large, too slow or no image, `Busy` if too many come at once, and `Gone`.
+        """
+        announced = request.headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > MAX_UPLOAD:
+            raise _too_large()
+        async with self._place():
+            content = await _read(request)
+            return await self._decoder.run(lambda: self._decode(content), client_gone(request))
+
+    def close(self) -> None:
+        self._decoder.close()
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        if self._waiting >= MOST_WAITING:
+            raise Busy
+        self._waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    def _decode(self, content: bytes) -> Photo:
+        try:
+            photo = read_image(content)
+            return Photo({ready: ready.network.preprocess(photo) for ready in self._ready})
+        except UnreadableImage as error:
+            raise Refusal(422, f"This file {error}.") from None
+        except MemoryError:
+            raise Refusal(503, "This machine has too little memory for this photo: choose a smaller one.") from None
+
+
+async def _read(request: Request) -> bytes:
+    content = bytearray()
+    try:
+        async with asyncio.timeout(MAX_SECONDS):
+            async for chunk in request.stream():
+                if len(content) + len(chunk) > MAX_UPLOAD:
+                    raise _too_large()
+                content += chunk
+    except TimeoutError:
+        sentence = f"This file took longer than {MAX_SECONDS:g} seconds to arrive: try again."
+        raise Refusal(408, sentence, {"Connection": "close"}) from None
+    except ClientDisconnect:
+        raise Gone from None
+    return bytes(content)
+
+
+def _too_large() -> Refusal:
+    return Refusal(413, f"This file is larger than {MAX_UPLOAD // 2**20} MiB: choose a smaller one.")
