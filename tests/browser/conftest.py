@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 from torch import nn
 
 from deconvnet import Atlas
+from deconvnet.explorer.app import Explorer
+from deconvnet.explorer.served import find_served
 from deconvnet.networks import Network, torchvision_preprocessing
+from helpers.exploring import Listening
 
 #: WordNet ids of a tench, a church and a golf ball.
 CLASSES = ("n01440764", "n03028079", "n03445777")
@@ -44,7 +47,12 @@ class Watched:
         context.on("console", lambda message: self._complain(message.type, message.text))
         context.on("weberror", lambda error: self.complaints.append(str(error.error)))
         context.on("request", lambda request: self.requests.append(request.url))
-        context.on("requestfailed", lambda request: self.complaints.append(f"{request.url}: {request.failure}"))
+        context.on("requestfailed", self._fail)
+
+    def _fail(self, request: Request) -> None:
+        # Chromium says that a stream which was read to its end was aborted; and some are cancelled on purpose.
+        if not (request.url.startswith(("http:", "blob:")) and "ERR_ABORTED" in (request.failure or "")):
+            self.complaints.append(f"{request.url}: {request.failure}")
 
     def _complain(self, kind: str, text: str) -> None:
         if kind in ("error", "warning"):
@@ -76,6 +84,9 @@ def small_network(name: str, seed: int, convolutions: int = 2) -> Network:
     )
 
 
+NETWORKS = {"one": small_network("one", 1, 2), "other": small_network("other", 2, 3)}
+
+
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty-four photos of three classes, with a name that would be markup and one that is not ASCII."""
@@ -93,9 +104,18 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def atlases(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     """A folder with two atlases over the same photos: `one`, and `other`, which has a third layer."""
     folder = tmp_path_factory.mktemp("atlases")
-    for name, seed, convolutions in (("one", 1, 2), ("other", 2, 3)):
-        Atlas.build(small_network(name, seed, convolutions), photos, folder / name)
+    for name, network in NETWORKS.items():
+        Atlas.build(network, photos, folder / name)
     return folder
+
+
+@pytest.fixture(scope="session")
+def server(atlases: Path) -> Iterator[str]:
+    """The address of `deconvnet explore one other`."""
+    explorer = Explorer(find_served([atlases / name for name in NETWORKS], list(NETWORKS.values())))
+    listening = Listening(explorer)
+    yield listening.address
+    listening.stop()
 
 
 @pytest.fixture

@@ -43,10 +43,9 @@ def book(atlases: Path) -> Atlas:
 
 
 def loaded(page: Page, selector: str) -> None:
-    """Wait until the pictures in view are there, and see that they are pictures."""
-    page.wait_for_function(
-        "s => [...document.querySelectorAll(s)].some(i => i.complete && i.naturalWidth > 1)", arg=selector
-    )
+    """Wait until the first picture is there, and see that it is one."""
+    expect(page.locator(selector).first).to_have_js_property("complete", True)
+    assert page.locator(selector).first.evaluate("picture => picture.naturalWidth") > 1
 
 
 def test_from_the_overview_to_a_layer_to_a_unit_to_its_neighbours(page, site, book):

@@ -19,6 +19,7 @@ import numpy as np
 from deconvnet.atlas.drawing import UnitLayout
 from deconvnet.atlas.figures import random_units
 from deconvnet.atlas.tables import HIT_COLUMNS, read_table
+from deconvnet.errors import DeconvnetError
 from deconvnet.images.classes import named_classes
 
 #: Units whose hits stand in one file. `web/data.js` is told.
@@ -52,8 +53,17 @@ def page_files(folder: Path, beside: Sequence[str] = (), live: str = "") -> dict
     """All files of an atlas's pages, by their paths in it.
 
     `beside` are the names of folders next to it that hold other atlases, to compare with; `live` is the address of the
-    live page, where a server has one.
+    live page, where a server has one. Raises `DeconvnetError` if the tables are damaged.
     """
+    try:
+        return _page_files(folder, beside, live)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise DeconvnetError(
+            f"The atlas in {folder} is damaged, so make it again ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _page_files(folder: Path, beside: Sequence[str], live: str) -> dict[str, bytes]:
     description = json.loads((folder / "atlas.json").read_text(encoding="utf-8"))
     title = html.escape(f"Atlas of {description['network']['full_name']}")
     pages = {}

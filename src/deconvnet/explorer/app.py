@@ -1,6 +1,7 @@
 """What is at which address."""
 
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -44,9 +45,11 @@ def _app(explorer: Explorer) -> FastAPI:
     _add_pages(app, explorer)
     add_photo_routes(app, explorer)
 
+    described = [entry.as_json() for entry in explorer.served.values()]
+
     @app.get("/api/networks")
     async def networks() -> Response:
-        return json_answer([entry.as_json() for entry in explorer.served.values()])
+        return json_answer(described)
 
     _add_errors(app)
     return app
@@ -54,7 +57,11 @@ def _app(explorer: Explorer) -> FastAPI:
 
 def _add_pages(app: FastAPI, explorer: Explorer) -> None:
     live, shared = files.live_pages(), files.shared_pages()
-    atlases = {key: files.atlas_pages(entry.folder) for key, entry in explorer.served.items() if entry.folder}
+    folders = {key: entry.folder for key, entry in explorer.served.items() if entry.folder}
+    atlases = {
+        key: files.atlas_pages(folder, [other for other in folders if other != key], f"/?network={quote(key)}")
+        for key, folder in folders.items()
+    }
 
     @app.get("/")
     async def index() -> Response:

@@ -5,14 +5,13 @@ origin. Of its folder only pictures are served.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from starlette.responses import FileResponse, Response
 
+from deconvnet.atlas.pages import page_files, shared_assets
 from deconvnet.errors import DeconvnetError
 from deconvnet.explorer.answers import Refusal
 
@@ -61,16 +60,12 @@ def live_pages() -> Pages:
 
 def shared_pages() -> Pages:
     """What the live page shares with the pages of atlases."""
-    return Pages(lambda: _atlas_pages().shared_assets())
+    return Pages(shared_assets)
 
 
-def atlas_pages(folder: Path) -> Pages:
-    """The pages of an atlas."""
-    return Pages(lambda: _atlas_pages().page_files(folder))
-
-
-def _atlas_pages() -> Any:
-    return import_module("deconvnet.atlas.pages")
+def atlas_pages(folder: Path, beside: Sequence[str], live: str) -> Pages:
+    """The pages of an atlas; see `page_files`."""
+    return Pages(lambda: page_files(folder, beside, live))
 
 
 def picture(folder: Path, path: str) -> Response | None:

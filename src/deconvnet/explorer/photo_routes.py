@@ -13,7 +13,7 @@ from deconvnet.experiments.occluders import Occluder
 from deconvnet.explorer.answers import Busy, Refusal, json_answer, png_answer
 from deconvnet.explorer.covering import Sweep, clipped, cover, default_layer
 from deconvnet.explorer.photos import Photo
-from deconvnet.explorer.seeing import Seen, projection_pixels, see, unit_map
+from deconvnet.explorer.seeing import Seen, find_map, map_as_json, projection_pixels, see
 from deconvnet.explorer.served import Ready
 from deconvnet.explorer.stream import SweepStream
 from deconvnet.explorer.work import client_gone
@@ -120,7 +120,11 @@ def add_photo_routes(app: FastAPI, explorer: "Explorer") -> None:
     async def feature_map(photo: str, key: str, layer: str, unit: Number, request: Request) -> Response:
         asked = Asked(explorer, photo, key, request)
         asked.check_unit(layer, unit)
-        return json_answer(await asked.run(lambda: unit_map(asked.ready, asked.x, layer, unit)))
+        seen = asked.photo.seen.get(asked.ready)
+        values = seen.map(layer, unit) if seen else None
+        if values is None:
+            values = await asked.run(lambda: find_map(asked.ready, asked.x, layer, unit))
+        return json_answer(await run_in_threadpool(map_as_json, layer, unit, values))
 
     @app.get(below + "/layers/{layer}/{unit}/projection.png")
     async def projection(

@@ -32,9 +32,12 @@ class Driven:
     column: int
     box: Box
     """Its receptive field, moved inside the view."""
+    map: Tensor
+    """(rows, columns), all its activations."""
 
     def as_json(self) -> dict[str, Any]:
-        return {**vars(self), "box": list(self.box)}
+        """Without the map, which may be large."""
+        return {"unit": self.unit, "value": self.value, "row": self.row, "column": self.column, "box": list(self.box)}
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,10 @@ class Seen:
         """That of one class."""
         return None if self.probabilities is None else significant(float(self.probabilities[number]))
 
+    def map(self, layer: str, unit: int) -> Tensor | None:
+        """The map of a unit, if it is one of those that are driven most."""
+        return next((driven.map for driven in self.layers[layer] if driven.unit == unit), None)
+
     def strongest(self, layer: str) -> int:
         """The unit of a layer that is driven most; 0 where none is."""
         return self.layers[layer][0].unit if self.layers[layer] else 0
@@ -96,14 +103,18 @@ def _driven(ready: Ready, layer: str, maps: Tensor) -> list[Driven]:
         chosen.tolist(), maxima[chosen].tolist(), flat[chosen].argmax(dim=1).tolist(), strict=True
     ):
         row, column = divmod(place, width)
-        driven.append(Driven(unit, value, row, column, field.picture_box(row, column)))
+        kept = maps[unit].float().cpu().clone()
+        driven.append(Driven(unit, value, row, column, field.picture_box(row, column), kept))
     return driven
 
 
-def unit_map(ready: Ready, x: Tensor, layer: str, unit: int) -> dict[str, Any]:
-    """All activations of a unit, and its strongest."""
-    found = ready.network.layer(layer)
-    values = ready.network.activations(x[None], layer)[0, unit].float().cpu().reshape(found.map_size)
+def find_map(ready: Ready, x: Tensor, layer: str, unit: int) -> Tensor:
+    """All activations of a unit, (rows, columns)."""
+    return ready.network.activations(x[None], layer)[0, unit].float().cpu().reshape(ready.network.layer(layer).map_size)
+
+
+def map_as_json(layer: str, unit: int, values: Tensor) -> dict[str, Any]:
+    """A unit's map (rows, columns), and its strongest activation."""
     row, column = divmod(int(values.argmax()), values.shape[1])
     return {
         "unit": unit,

@@ -13,6 +13,9 @@ from deconvnet.experiments.labels import count_classes
 from deconvnet.networks import Network, load
 from deconvnet.networks.catalogue import check_harmless
 
+#: Photos of an atlas that the page offers.
+_SAMPLES = 10
+
 
 class Ready:
     """A network that answers."""
@@ -60,7 +63,23 @@ class Served:
                 }
                 for layer in (network.layers.values() if network else ())
             ],
+            "pictured": self._pictured(),
+            "samples": self._samples(),
         }
+
+    def _pictured(self) -> dict[str, Any]:
+        """By layer, the units that the atlas has pictures of: their numbers, or "all"."""
+        if self.folder is None:
+            return {}
+        return {layer["name"]: layer["chosen"] for layer in Atlas(self.folder).description["layers"]}
+
+    def _samples(self) -> list[str]:
+        """Addresses of a few of the atlas's photos."""
+        if self.folder is None:
+            return []
+        names = sorted(file.name for file in (self.folder / "images").glob("*.webp"))
+        step = max(1, len(names) // _SAMPLES)
+        return [f"/atlas/{self.key}/images/{name}" for name in names[step // 2 :: step][:_SAMPLES]]
 
 
 def find_served(atlases: Sequence[Path], networks: Sequence[Network], device: str = "cpu") -> list[Served]:

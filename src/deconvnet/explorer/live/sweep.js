@@ -15,7 +15,7 @@ function setUpSweep() {
   paintMap(scale, [Array.from({ length: 200 }, (_, index) => index)], 199);
 }
 
-// Sizes that fit the network, like 50 and 6 on a view of 224.
+// The paper's 50 and 6, or on a small view what they would be there.
 function resetSweep() {
   sweeping?.abort();
   sweep = null;
@@ -23,7 +23,7 @@ function resetSweep() {
   for (const [id, usual] of [["size", 50], ["step", 6]]) {
     const field = document.getElementById(id);
     field.max = crop;
-    field.value = Math.max(1, Math.round((usual * crop) / 224));
+    field.value = crop < 150 ? Math.max(1, Math.round((usual * crop) / 224)) : usual;
   }
   for (const id of ["heat", "legend", "progress"]) document.getElementById(id).hidden = true;
   document.getElementById("sweep-status").textContent = "";
@@ -74,12 +74,13 @@ function take(line, began) {
 
 // Values of JSON, one per line, as they arrive.
 async function* lines(stream) {
-  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = stream.getReader();
+  const decoder = new TextDecoder();
   let rest = "";
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
-    const parts = (rest + value).split("\n");
+    const parts = (rest + decoder.decode(value, { stream: true })).split("\n");
     rest = parts.pop();
     for (const part of parts) yield JSON.parse(part);
   }
