@@ -211,6 +211,17 @@ def test_a_layer_is_sorted_and_neighbours_keep_the_order(page, site, book):
     expect(page.locator(f'[data-unit="{order[1]}"]')).to_be_focused()  # where one came from
 
 
+def test_pictures_load_as_they_come_near(page, site):
+    page.set_viewport_size({"width": 300, "height": 150})
+    page.goto(f"{site.address}one/index.html#conv2?show=patches")
+    last = page.locator(".cell img").last
+    page.wait_for_selector(".cell")
+    assert last.get_attribute("src") is None
+    page.mouse.wheel(0, 3000)
+    expect(last).to_have_attribute("src", "conv2/0004-small.webp")
+    expect(last).to_have_js_property("complete", True)
+
+
 def test_search_by_number_by_unit_and_by_class(page, site, book):
     page.goto(f"{site.address}one/index.html")
     page.keyboard.press("/")

@@ -26,9 +26,6 @@ function caption(layer, place, sort) {
 
 async function showLayer(main) {
   const layer = await withShared(await loadLayer(here.layer));
-  const order = sorted(layer, here.sort);
-  const grid = element("div", { class: "grid" }, ...order.map((place) => unitCell(layer, place, caption(layer, place, here.sort))));
-  setRatio(grid, layer);
   main.append(
     element("h1", {}, layer.name),
     element(
@@ -40,7 +37,7 @@ async function showLayer(main) {
       ...(layer.index === 0 && book.filters ? [" · ", element("a", { href: "filters.png" }, "its filters")] : []),
     ),
     sorter(layer),
-    grid,
+    unitGrid(layer, sorted(layer, here.sort), here.sort),
   );
 }
 

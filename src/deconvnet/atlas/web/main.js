@@ -24,6 +24,7 @@ async function show() {
   document.title = [main.querySelector("h1").textContent, book.network].filter((part, index, all) => all.indexOf(part) === index).join(" – ");
   showLayers();
   arrive(from);
+  fillGrids();
   tellNeighbour();
 }
 
@@ -104,6 +105,7 @@ async function start() {
   document.addEventListener("keydown", press);
   addEventListener("hashchange", show);
   addEventListener("message", follow);
+  for (const moved of ["scroll", "resize"]) addEventListener(moved, () => requestAnimationFrame(fillGrids), { passive: true });
   await show();
 }
 

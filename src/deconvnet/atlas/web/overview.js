@@ -28,7 +28,7 @@ function layerCard(layer) {
   const strip = element(
     "div",
     { class: "strip" },
-    ...layer.strip.map((unit) => unitCell(layer, layer.values.unit.indexOf(unit), "")),
+    ...layer.strip.map((unit) => unitCell(layer, layer.values.unit.indexOf(unit), "", true)),
   );
   setRatio(strip, layer);
   return element(

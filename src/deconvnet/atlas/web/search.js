@@ -37,8 +37,7 @@ async function showSearch(main) {
     main.append(element("p", { class: "message" }, `Nothing here is called so. Search for a unit's number, for a unit such as ${book.layers[0].name}/0${hint}.`));
   }
   for (const { layer, places } of found) {
-    const grid = element("div", { class: "grid" }, ...places.map((place) => unitCell(layer, place, caption(layer, place, "selectivity"))));
-    setRatio(grid, layer);
+    const grid = unitGrid(layer, places, "selectivity");
     main.append(
       element("section", {}, element("h2", {}, element("a", { href: address({ layer: layer.name }) }, layer.name), ` · ${plural(places.length, "unit")}`), grid),
     );
