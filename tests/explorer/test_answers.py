@@ -288,5 +288,11 @@ def test_pages_and_pictures(client, folder):
     for address in ("/atlas/little-atlas", "/atlas/little-atlas/"):
         answer = client.get(address, follow_redirects=False)
         assert (answer.status_code, answer.headers["location"]) == (307, "/atlas/little-atlas/index.html")
-    for address in ("/live/other.js", "/shared/other", "/atlas/other/index.html", "/atlas/other", "/atlas/little-atlas/no.png"):
+    for address in (
+        "/live/other.js",
+        "/shared/other",
+        "/atlas/other/index.html",
+        "/atlas/other",
+        "/atlas/little-atlas/no.png",
+    ):
         assert client.get(address).status_code == 404

@@ -69,7 +69,9 @@ def test_where_other_machines_may_ask(explorer):
     client.close()
 
 
-@pytest.mark.parametrize(("host", "only_here"), [("127.0.0.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)])
+@pytest.mark.parametrize(
+    ("host", "only_here"), [("127.0.0.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)]
+)
 def test_loopback(host, only_here):
     assert is_loopback(host) is only_here
 
@@ -107,9 +109,7 @@ def test_methods(client):
 
 
 def test_heads(listening):
-    status, answer = listening.raw(
-        f"HEAD / HTTP/1.1\r\nHost: 127.0.0.1:{listening.port}\r\nConnection: close\r\n\r\n"
-    )
+    status, answer = listening.raw(f"HEAD / HTTP/1.1\r\nHost: 127.0.0.1:{listening.port}\r\nConnection: close\r\n\r\n")
     headers, _, body = answer.partition(b"\r\n\r\n")
     assert (status, body) == (200, b"")
     assert b"content-length: " in headers
@@ -148,14 +148,18 @@ def test_questions_that_are_none(client, photo, body, status):
 
 
 def test_a_long_question_without_a_length(listening):
-    head = f"POST /api/photos/x/y/occluded HTTP/1.1\r\nHost: 127.0.0.1:{listening.port}\r\nContent-Type: application/json\r\n"
+    head = (
+        f"POST /api/photos/x/y/occluded HTTP/1.1\r\nHost: 127.0.0.1:{listening.port}\r\nContent-Type: application/json\r\n"
+    )
     body = "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + ("1000\r\n" + "a" * 4096 + "\r\n") * 20
     assert listening.raw(head + body)[0] == 413
 
 
 def test_a_slow_question(listening, monkeypatch):
     monkeypatch.setattr("deconvnet.explorer.guard.MAX_SECONDS", 0.2)
-    head = f"POST /api/photos/x/y/occluded HTTP/1.1\r\nHost: 127.0.0.1:{listening.port}\r\nContent-Type: application/json\r\n"
+    head = (
+        f"POST /api/photos/x/y/occluded HTTP/1.1\r\nHost: 127.0.0.1:{listening.port}\r\nContent-Type: application/json\r\n"
+    )
     status, answer = listening.raw(head + "Content-Length: 100\r\n\r\n{")
     assert status == 408
     assert b"connection: close" in answer.lower()

@@ -63,7 +63,12 @@ def test_photos_of_odd_shapes(client):
 
 
 def head(listening, *lines):
-    lines = ("POST /api/photos HTTP/1.1", f"Host: 127.0.0.1:{listening.port}", "Content-Type: application/octet-stream", *lines)
+    lines = (
+        "POST /api/photos HTTP/1.1",
+        f"Host: 127.0.0.1:{listening.port}",
+        "Content-Type: application/octet-stream",
+        *lines,
+    )
     return "\r\n".join((*lines, "", "")).encode()
 
 
