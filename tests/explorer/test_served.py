@@ -69,6 +69,8 @@ def test_what_may_be_loaded_unasked(weights, tmp_path, monkeypatch):
         "zfnet:\\\\somewhere\\else.safetensors",
         f"zfnet:/{weights}",
         f"zfnet:{tmp_path}",
+        f"zfnet:{tmp_path}/evil.py",
+        "zfnet:/proc/version",
         "zfnet:/" + "a" * 5000,
         "zfnet:/\0",
         "zfnet512",
