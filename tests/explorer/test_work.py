@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -139,6 +140,15 @@ class Gate:
         self.opened.wait(20)
         return self.function(*arguments)
 
+    @contextmanager
+    def threads(self):
+        """Threads that ask; whatever happens, they are not left waiting at the gate."""
+        with ThreadPoolExecutor(40) as pool:
+            try:
+                yield pool
+            finally:
+                self.opened.set()
+
 
 @pytest.fixture
 def gate(monkeypatch):
@@ -214,7 +224,7 @@ def test_fifty_projections_at_once(client, photo):
 def test_a_full_queue_is_said(client, photo, gate, listening):
     address = photo + "/layers/conv2/1/projection.png"
     worker = listening.explorer.worker
-    with ThreadPoolExecutor(40) as pool:
+    with gate.threads() as pool:
         waiting = [pool.submit(client.get, address) for _ in range(worker.most_waiting + 1)]
         until(lambda: worker._there == worker.most_waiting + 1)
         assert clear_or_busy(client.get(photo), 0) == 503
@@ -226,7 +236,7 @@ def test_a_full_queue_is_said(client, photo, gate, listening):
 
 def test_one_that_goes_while_it_waits_is_not_computed(client, photo, gate, listening):
     address = photo + "/layers/conv2/1/projection.png"
-    with ThreadPoolExecutor(2) as pool:
+    with gate.threads() as pool:
         first = pool.submit(client.get, address)
         until(lambda: gate.calls == 1)
         gone = [listening.connect() for _ in range(5)]
@@ -293,7 +303,7 @@ def test_a_stream_waits_where_others_would_be_turned_away(client, photo, listeni
     with client.stream("POST", photo + "/occlusion", json={"size": 8, "stride": 8}) as answer:
         lines = answer.iter_lines()
         next(lines)
-        with ThreadPoolExecutor(2) as pool:
+        with gate.threads() as pool:
             others = [pool.submit(client.get, photo + "/layers/conv2/1/projection.png") for _ in range(2)]
             time.sleep(0.2)
             gate.opened.set()
@@ -303,7 +313,7 @@ def test_a_stream_waits_where_others_would_be_turned_away(client, photo, listeni
 
 
 def test_the_end_waits_for_nobody(client, photo, listening, gate):
-    with ThreadPoolExecutor(3) as pool:
+    with gate.threads() as pool:
         asked = pool.submit(client.get, photo + "/layers/conv2/1/projection.png")
         until(lambda: gate.calls == 1)
         idle = listening.connect()
