@@ -48,7 +48,7 @@ def test_only_so_many_wait_and_those_who_go_are_not_computed():
     worker, release, done = Worker(most_waiting=2), threading.Event(), []
 
     async def ask():
-        running = asyncio.ensure_future(worker.run(release.wait))
+        running = asyncio.ensure_future(worker.run(lambda: release.wait(5)))
         await asyncio.sleep(0)
         goes = asyncio.ensure_future(worker.run(lambda: done.append("goes"), asyncio.sleep(0.05)))
         cancelled = asyncio.ensure_future(worker.run(lambda: done.append("cancelled")))
@@ -98,7 +98,7 @@ def test_closing_drops_what_waits():
     worker, release = Worker(), threading.Event()
 
     async def ask():
-        running = asyncio.ensure_future(worker.run(release.wait))
+        running = asyncio.ensure_future(worker.run(lambda: release.wait(5)))
         waiting = asyncio.ensure_future(worker.run(lambda: 1))
         await asyncio.sleep(0)
         worker.close()
