@@ -63,6 +63,7 @@ def test_help_has_an_example_for_every_command(run):
         "evaluate",
         "ablate",
         "evolve",
+        "explore",
     )
     for command in commands:
         code, out, _ = run(command, "--help")

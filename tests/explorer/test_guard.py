@@ -113,6 +113,7 @@ def test_heads(listening):
     headers, _, body = answer.partition(b"\r\n\r\n")
     assert (status, body) == (200, b"")
     assert b"content-length: " in headers
+    assert b"server:" not in headers
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", ""])

@@ -56,16 +56,16 @@ def explore(
     if preprocessing is not None and len(network or []) != 1:
         raise UsageError("--preprocessing describes the weights of one network: pass one --network with it.")
     device = find_device(device)
-    listener = listen(host, port)
-    if not is_loopback(host):
-        print_line(
-            f"deconvnet: Anyone who reaches {host} can use this machine's processor and see the names of the photos in the "
-            "atlases, as there is no password.",
-            sys.stderr,
-        )
-    networks = [load_network(name, preprocessing, device) for name in network or []]
-    served = find_served(atlases or [], networks, device)
-    for entry in served:
-        if entry.reason:
-            print_line(f"deconvnet: {entry.folder} can be browsed, but takes no photos. {entry.reason}", sys.stderr)
-    serve(served, listener, host, lambda address: print(f"Open {address} (Ctrl-C ends it).", flush=True))
+    with listen(host, port) as listener:  # before the networks are loaded, which takes longer than to say that it is taken
+        if not is_loopback(host):
+            print_line(
+                f"deconvnet: Anyone who reaches {host} can use this machine's processor and see the names of the photos in "
+                "the atlases, as there is no password.",
+                sys.stderr,
+            )
+        networks = [load_network(name, preprocessing, device) for name in network or []]
+        served = find_served(atlases or [], networks, device)
+        for entry in served:
+            if entry.reason:
+                print_line(f"deconvnet: {entry.folder} can be browsed, but takes no photos. {entry.reason}", sys.stderr)
+        serve(served, listener, host, lambda address: print(f"Open {address} (Ctrl-C ends it).", flush=True))

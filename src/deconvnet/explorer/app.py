@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
@@ -87,7 +88,8 @@ def _add_pages(app: FastAPI, explorer: Explorer) -> None:
         folder = explorer[key].folder
         if folder is None:
             return _nothing()
-        return await atlases[key].find(path) or files.picture(folder, path) or _nothing()
+        found = await atlases[key].find(path)
+        return found or await run_in_threadpool(files.picture, folder, path) or _nothing()
 
 
 def _nothing() -> Response:

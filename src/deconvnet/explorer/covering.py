@@ -108,7 +108,7 @@ class Sweep:
     def begin(self) -> dict[str, Any]:
         """What stands before the maps."""
         network = self.ready.network
-        whole = network.activations(self.x[None], self.layer)[0, self.unit].double().sum()
+        whole = network.activations(self.x[None], self.layer)[0, self.unit].cpu().double().sum()
         self._unchanged = network.unchanged(self.x[None])
         return {
             "positions": self.positions,

@@ -56,6 +56,9 @@ def listen(host: str, port: int | None) -> socket.socket:
 
 def serve(served: Sequence[Served], listener: socket.socket, host: str, say: Callable[[str], None]) -> None:
     """Serve until Ctrl-C or SIGTERM, which then act as they did before. `say` is given the address, once it answers."""
+    # At its first gradient torch imports a computer algebra system, which takes longer than all else that is done first.
+    one = torch.ones(1, requires_grad=True)
+    torch.autograd.grad(one * one, one, torch.ones(1))
     explorer = Explorer(served)
     port = listener.getsockname()[1]
     server = Server(explorer, host, port, lambda: say(f"http://{_in_address(host)}:{port}/"))

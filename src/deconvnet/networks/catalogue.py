@@ -24,7 +24,7 @@ from deconvnet.networks.own_file import load_function, split
 from deconvnet.networks.preprocessing import torchvision_preprocessing
 from deconvnet.networks.published import PUBLISHED, Published, download, in_cache, recognise
 from deconvnet.networks.torchvision_models import PREFIX, TorchvisionOptions, build
-from deconvnet.networks.weights import State, check_state, read_weights
+from deconvnet.networks.weights import SUFFIXES, State, check_state, read_weights
 from deconvnet.networks.zfnet import ZFNet, ZFNetOptions
 
 
@@ -150,7 +150,7 @@ def check_harmless(address: str) -> None:
             raise DeconvnetError(f"Its weights, {address}, have not been downloaded to this machine yet.")
         return
     # A path with two slashes first is a place on another machine, on Windows.
-    if not os.path.isabs(chosen) or chosen[:2].strip("/\\") == "" or not _is_file(chosen):
+    if not os.path.isabs(chosen) or chosen[:2].strip("/\\") == "" or not _is_weights(chosen):
         raise DeconvnetError(f"Its weights, {chosen or address}, are not on this machine.")
 
 
@@ -194,10 +194,11 @@ def _default(name: str, downloads: Mapping[str, Published]) -> str:
     return BUNDLED.get(name, fetched)
 
 
-def _is_file(path: str) -> bool:
+def _is_weights(path: str) -> bool:
+    """Whether there is a file that may be one of weights, and may be read."""
     try:
-        return Path(path).is_file()
-    except OSError:  # a name that is too long
+        return Path(path).suffix.lower() in SUFFIXES and Path(path).is_file() and os.access(path, os.R_OK)
+    except (OSError, ValueError):  # a name that is too long, or holds a zero
         return False
 
 

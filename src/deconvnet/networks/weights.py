@@ -28,6 +28,10 @@ from deconvnet.networks.zfnet import ZFNet
 State = dict[str, Tensor]
 
 _CHECKPOINTS = {".pt", ".pth", ".ckpt", ".tar", ".bin"}
+
+#: How files of weights end.
+SUFFIXES = {".safetensors", ".onnx", *_CHECKPOINTS}
+
 _FORMAT = 1
 _MEAN_IMAGE = "preprocessing.mean"
 
