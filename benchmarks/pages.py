@@ -31,7 +31,8 @@ _SHOWN = """() => new Promise(resolve => {
 
 _SCROLL = """seconds => new Promise(resolve => {
     const frames = [], blocks = [];
-    new PerformanceObserver(list => blocks.push(...list.getEntries().map(entry => entry.duration))).observe({entryTypes: ["longtask"]});
+    const watch = list => blocks.push(...list.getEntries().map(entry => entry.duration));
+    new PerformanceObserver(watch).observe({entryTypes: ["longtask"]});
     const began = performance.now();
     let last = began;
     const step = now => {

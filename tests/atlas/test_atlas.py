@@ -254,9 +254,10 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(small_network, photo_fo
 def test_what_is_no_atlas_is_one_sentence(tmp_path):
     with pytest.raises(DeconvnetError, match="There is no atlas in"):
         Atlas(tmp_path)
-    (tmp_path / "atlas.json").write_text('{"format": 99}')
-    with pytest.raises(DeconvnetError, match="another version"):
-        Atlas(tmp_path)
+    for other in ('{"format": 99}', "[1]"):
+        (tmp_path / "atlas.json").write_text(other)
+        with pytest.raises(DeconvnetError, match="another version"):
+            Atlas(tmp_path)
 
 
 def test_layers_whose_names_mean_something_in_addresses(photo_folder, tmp_path):

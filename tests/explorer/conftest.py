@@ -1,10 +1,5 @@
 """A small network and its atlas, served in this process or by a real server in a thread."""
 
-import json
-import sys
-import types
-from pathlib import Path
-
 import pytest
 
 from deconvnet import Atlas
@@ -12,19 +7,6 @@ from deconvnet.explorer.app import Explorer
 from deconvnet.explorer.served import find_served
 from deconvnet.networks import Network
 from helpers.exploring import CLASSES, Client, Listening, picture_bytes, post_photo
-
-
-@pytest.fixture(autouse=True)
-def pages(monkeypatch):
-    """The pages of atlases, as their maker promises them."""
-    stub = types.ModuleType("deconvnet.atlas.pages")
-    stub.page_files = lambda folder: {
-        "index.html": b"<!doctype html>ours",
-        "pages/style.css": b"body {}",
-        "pages/atlas.js": json.dumps((Path(folder) / "atlas.json").exists()).encode(),
-    }
-    stub.shared_assets = lambda: {"style.css": b"body {}", "elements.js": b"'use strict';"}
-    monkeypatch.setitem(sys.modules, "deconvnet.atlas.pages", stub)
 
 
 @pytest.fixture

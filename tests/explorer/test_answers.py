@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from deconvnet.atlas.pages import page_files, shared_assets
 from deconvnet.experiments.look import look
 from deconvnet.experiments.occlude import occluded_scores
 from deconvnet.experiments.occluders import Occluder
@@ -272,19 +273,26 @@ def test_a_trunk_has_no_classes(network):
 
 
 def test_pages_and_pictures(client, folder):
+    pages = page_files(folder, live="/?network=little-atlas")
     for address, kind, content in [
-        ("/atlas/little-atlas/index.html", "text/html; charset=utf-8", b"<!doctype html>ours"),
-        ("/atlas/little-atlas/pages/atlas.js", "text/javascript; charset=utf-8", b"true"),
-        ("/shared/style.css", "text/css; charset=utf-8", b"body {}"),
+        ("/atlas/little-atlas/index.html", "text/html; charset=utf-8", pages["index.html"]),
+        ("/atlas/little-atlas/pages/atlas.js", "text/javascript; charset=utf-8", pages["pages/atlas.js"]),
+        ("/atlas/little-atlas/pages/units-1-0.js", "text/javascript; charset=utf-8", pages["pages/units-1-0.js"]),
+        ("/shared/style.css", "text/css; charset=utf-8", shared_assets()["style.css"]),
+        ("/shared/icon.svg", "image/svg+xml", shared_assets()["icon.svg"]),
         ("/atlas/little-atlas/conv1/0000.webp", "image/webp", (folder / "conv1" / "0000.webp").read_bytes()),
         ("/atlas/little-atlas/filters.png", "image/png", (folder / "filters.png").read_bytes()),
     ]:
         answer = client.get(address)
         assert (answer.status_code, answer.headers["content-type"], answer.content) == (200, kind, content)
-        lasting = "private, max-age=3600" if kind.startswith("image/") else "no-cache"
+        lasting = "private, max-age=3600" if kind in ("image/webp", "image/png") else "no-cache"
         assert answer.headers["cache-control"] == lasting
     assert client.get("/").headers["content-type"] == "text/html; charset=utf-8"
     assert client.get("/").content == client.get("/live/index.html").content
+    (entry,) = client.get("/api/networks").json()
+    assert entry["pictured"] == {"conv1": "all", "conv2": "all"}
+    assert 5 < len(entry["samples"]) <= 10
+    assert all(client.get(address).headers["content-type"] == "image/webp" for address in entry["samples"])
     for address in ("/atlas/little-atlas", "/atlas/little-atlas/"):
         answer = client.get(address, follow_redirects=False)
         assert (answer.status_code, answer.headers["location"]) == (307, "/atlas/little-atlas/index.html")

@@ -170,7 +170,7 @@ def test_errors_have_the_headers_and_no_traceback(client, photo, monkeypatch):
     def fail(*_):
         raise ValueError("a secret of /home/someone")
 
-    monkeypatch.setattr("deconvnet.explorer.photo_routes.unit_map", fail)
+    monkeypatch.setattr("deconvnet.explorer.photo_routes.map_as_json", fail)
     answer = client.get(photo + "/layers/conv1/0")
     refused(answer, 500)
     assert "secret" not in answer.text

@@ -8,6 +8,7 @@ import zlib
 import pytest
 from PIL import Image
 
+from deconvnet.atlas.pages import page_files
 from deconvnet.explorer import uploads
 from deconvnet.explorer.files import picture
 from helpers.exploring import picture_bytes, post_photo
@@ -193,7 +194,7 @@ def test_only_pictures_of_the_atlas_itself_are_served(client, folder, tmp_path):
     (folder / "inside.png").symlink_to(folder / "filters.png")
     (folder / "page.png").write_text("<script>alert('theirs')</script>")
     at = "/atlas/little-atlas/"
-    assert client.get(at + "index.html").content == b"<!doctype html>ours"
+    assert client.get(at + "index.html").content == page_files(folder)["index.html"]
     for name in (
         "evil.html evil.js evil.svg .hidden.png .git/a.png folder.png pipe.png link.png up/secret.png circle.png atlas.json "
         "hits.csv classes.npz conv1 conv1/ nothing.png FILTERS.PNG"

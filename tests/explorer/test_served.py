@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from deconvnet import Atlas, DeconvnetError, UsageError, load
+from deconvnet.atlas.pages import page_files
 from deconvnet.explorer.app import Explorer
 from deconvnet.explorer.served import find_served
 from deconvnet.networks import AlexNet2012, AlexNetOptions, Network, catalogue, save_weights, torchvision_preprocessing
@@ -149,7 +150,7 @@ def test_an_atlas_of_a_stranger(folder, address, said, tmp_path, monkeypatch):
         False,
         "little-atlas",
     )
-    assert client.get("/atlas/little-atlas/index.html").content == b"<!doctype html>ours"
+    assert client.get("/atlas/little-atlas/index.html").content == page_files(folder)["index.html"]
     assert client.get("/atlas/little-atlas/filters.png").status_code == 200
     answer = client.get("/api/photos/x/little-atlas")
     assert (answer.status_code, answer.json()) == (404, {"error": entry["reason"]})
@@ -197,3 +198,18 @@ def test_a_network_whose_output_is_no_class_scores(small_network):
     assert entry.as_json()["classifies"] is False
     with pytest.raises(UsageError):
         load("nothing")
+
+
+@pytest.mark.parametrize("file", ["hits.csv", "units.csv", "images.csv", "classes.npz"])
+@pytest.mark.parametrize("content", [b"", b"layer,unit\nconv1,x\n", b"\xff\xfe\x00"])
+def test_damaged_tables_are_one_sentence(folder, network, file, content):
+    (folder / file).write_bytes(content)
+    explorer = Explorer(find_served([folder], [network]))
+    client = Client(explorer)
+    answer = client.get("/atlas/little-atlas/index.html")
+    assert answer.status_code in (200, 500)
+    if answer.status_code == 500:
+        assert answer.json()["error"].startswith(f"The atlas in {folder} is damaged, so make it again")
+    assert client.get("/").status_code == 200
+    client.close()
+    explorer.close()

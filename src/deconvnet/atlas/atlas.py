@@ -27,7 +27,7 @@ class Atlas:
             self.description: dict[str, Any] = json.loads((self.folder / "atlas.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DeconvnetError(f"There is no atlas in {folder}: {error}.") from None
-        if self.description.get("format") != FORMAT:
+        if not isinstance(self.description, dict) or self.description.get("format") != FORMAT:
             raise DeconvnetError(f"The atlas in {folder} was made by another version of deconvnet: make it again.")
 
     @classmethod

@@ -57,7 +57,7 @@ def page_files(folder: Path, beside: Sequence[str] = (), live: str = "") -> dict
     """
     try:
         return _page_files(folder, beside, live)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+    except Exception as error:  # tables can be damaged in every way
         raise DeconvnetError(
             f"The atlas in {folder} is damaged, so make it again ({type(error).__name__}: {error})."
         ) from error

@@ -88,8 +88,9 @@ def _add_pages(app: FastAPI, explorer: Explorer) -> None:
         folder = explorer[key].folder
         if folder is None:
             return _nothing()
-        found = await atlases[key].find(path)
-        return found or await run_in_threadpool(files.picture, folder, path) or _nothing()
+        if path.endswith(files.PICTURES):
+            return await run_in_threadpool(files.picture, folder, path) or _nothing()
+        return await atlases[key].find(path) or _nothing()
 
 
 def _nothing() -> Response:

@@ -25,7 +25,8 @@ _KINDS = {
     ".webp": "image/webp",
     ".woff2": "font/woff2",
 }
-_PICTURES = (".webp", ".png")
+#: What is served of an atlas's own folder.
+PICTURES = (".webp", ".png")
 
 
 class Pages:
@@ -71,7 +72,7 @@ def atlas_pages(folder: Path, beside: Sequence[str], live: str) -> Pages:
 def picture(folder: Path, path: str) -> Response | None:
     """A picture in the atlas in `folder`; None for all that is not one, or lies elsewhere."""
     parts = path.split("/")
-    if not path.endswith(_PICTURES) or any(not part or part.startswith(".") or set(part) & set("\\:\0") for part in parts):
+    if not path.endswith(PICTURES) or any(not part or part.startswith(".") or set(part) & set("\\:\0") for part in parts):
         return None
     try:
         file = folder.joinpath(*parts).resolve()

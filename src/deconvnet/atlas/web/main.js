@@ -59,7 +59,10 @@ const KEYS = {
   Escape: () => (location.hash = address(here.unit === null ? {} : { layer: here.layer })),
   "[": () => nextLayer(-1),
   "]": () => nextLayer(1),
-  p: () => (location.hash = address({ ...here, show: SHOWS[(SHOWS.indexOf(here.show) + 1) % SHOWS.length] })),
+  p: () => {
+    const now = parseAddress(location.hash); // perhaps not shown yet
+    location.hash = address({ ...now, show: SHOWS[(SHOWS.indexOf(now.show) + 1) % SHOWS.length] });
+  },
   "/": () => document.getElementById("query").focus(),
 };
 
