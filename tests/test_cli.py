@@ -253,6 +253,9 @@ def test_the_demo_shows_both_networks_that_come_along_and_goes_on_with_what_is_m
     assert code == 0
     for name in ("alexnet2012", "zfnet"):
         assert f"Wrote {out / name}: 5 units over 495 photos. Open {out / name / 'index.html'}." in said
+    assert f"{(out / 'alexnet2012').as_uri()}/compare.html?with=zfnet" in said
+    assert f"deconvnet explore {out / 'alexnet2012'} {out / 'zfnet'}" in said
+    assert '"beside":["zfnet"]' in (out / "alexnet2012" / "pages" / "atlas.js").read_text()
     assert "holds this demo already" in run("demo", "--units", "1", "--out", out)[2]
     shutil.rmtree(out / "zfnet")
     before = (out / "alexnet2012" / "atlas.json").stat().st_mtime_ns

@@ -20,6 +20,7 @@ from deconvnet.atlas.drawing import UnitLayout
 from deconvnet.atlas.figures import random_units
 from deconvnet.atlas.tables import HIT_COLUMNS, read_table
 from deconvnet.errors import DeconvnetError
+from deconvnet.files import write_whole
 from deconvnet.images.classes import named_classes
 
 #: Units whose hits stand in one file. `web/data.js` is told.
@@ -43,10 +44,12 @@ def shared_assets() -> dict[str, bytes]:
 
 
 def write_pages(folder: Path, beside: Sequence[str] = ()) -> None:
-    """Write all pages of the atlas in `folder`, which has everything else already; `beside` are atlases next to it."""
-    (folder / "pages").mkdir(exist_ok=True)
+    """Write all pages of the atlas in `folder`, which has everything else already; `beside` are atlases next to it.
+
+    Raises `DeconvnetError` if the tables are damaged or something cannot be written.
+    """
     for name, content in page_files(folder, beside).items():
-        (folder / name).write_bytes(content)
+        write_whole(folder / name, content)  # what is there may be open in a browser
 
 
 def page_files(folder: Path, beside: Sequence[str] = (), live: str = "") -> dict[str, bytes]:

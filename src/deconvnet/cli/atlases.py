@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from deconvnet.atlas import Atlas
 from deconvnet.atlas.build import build_atlas, merge_atlas
+from deconvnet.atlas.pages import write_pages
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
     NETWORK_HELP,
@@ -172,7 +174,14 @@ def demo(
     books = [  # of those that a call which was stopped has not made
         Atlas.build(net, out / "photos", out / _folder_name(net.name), units=chosen, progress=True) for net in missing
     ]
-    say(as_json, {"atlases": [_atlas_as_json(book) for book in books]}, *(line for book in books for line in _about(book)))
+    folders = [out / _folder_name(net.name) for net in networks]
+    for folder in folders:
+        write_pages(folder, [other.name for other in folders if other != folder])
+    lines = [line for book in books for line in _about(book)]
+    if len(folders) > 1:
+        lines.append(f"Side by side: open {(folders[0] / 'compare.html').resolve().as_uri()}?with={folders[1].name}")
+    lines.append(f"With a photo of your own: deconvnet explore {' '.join(shlex.quote(str(folder)) for folder in folders)}")
+    say(as_json, {"atlases": [_atlas_as_json(book) for book in books]}, *lines)
 
 
 def _folder_name(network: str) -> str:
