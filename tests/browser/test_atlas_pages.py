@@ -57,10 +57,10 @@ def test_from_the_overview_to_a_layer_to_a_unit_to_its_neighbours(page, site, bo
     expect(cards.first).to_contain_text("5 units · maps of 16×16 · each activation sees 5×5 pixels · 1 dead unit")
     loaded(page, ".strip img")
 
-    cards.first.get_by_role("link", name="conv1").click()
+    cards.first.get_by_role("link", name="conv1", exact=True).click()
     expect(page).to_have_url(f"{site.address}one/index.html#conv1")
     expect(page.locator(".grid .cell")).to_have_count(5)
-    expect(page.locator(".grid .cell").nth(4)).to_have_text("4 never active")
+    expect(page.locator(".grid .cell").nth(4)).to_have_text("conv1 unit 4 never active")
     loaded(page, ".grid img")
 
     page.locator(".grid .cell").nth(1).click()
@@ -279,7 +279,7 @@ def test_two_atlases_side_by_side_follow_each_other(page, site):
     expect(left.get_by_role("heading", level=1)).to_contain_text("conv2 · unit")
     expect(right.get_by_label("Sorted by")).to_have_value("shared")
     shared = right.locator(".caption").all_text_contents()
-    counts = [int(text.split()[1]) if len(text.split()) > 1 else 0 for text in shared]
+    counts = [int(text.split()[3]) if len(text.split()) > 3 else 0 for text in shared]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > 0
     right.locator(".cell").first.click()  # both units stay
@@ -300,6 +300,57 @@ def test_two_atlases_side_by_side_follow_each_other(page, site):
     right.get_by_role("navigation").get_by_role("link", name="conv1").click()
     expect(right.get_by_role("heading", level=1)).to_have_text("conv1")
     expect(left.get_by_role("heading", level=1)).to_contain_text("conv2 · unit")
+
+
+def test_linked_atlases_keep_their_units_and_go_back_step_by_step(page, site):
+    page.goto(f"{site.address}one/compare.html?with=other")
+    left, right = (page.frame_locator("iframe").nth(number) for number in (0, 1))
+    for layer in ("conv1", "conv2"):
+        left.get_by_role("navigation").get_by_role("link", name=layer).click()
+        expect(right.get_by_role("heading", level=1)).to_have_text(layer)
+    left.locator('[data-unit="1"]').click()
+    expect(right.get_by_label("Sorted by")).to_have_value("shared")
+    for unit in (2, 3):
+        left.locator("main").press("ArrowRight")
+        expect(left.get_by_role("heading", level=1)).to_have_text(f"conv2 · unit {unit}")
+        page.wait_for_timeout(200)  # for an answer that would take it away again
+        expect(left.get_by_role("heading", level=1)).to_have_text(f"conv2 · unit {unit}")
+    for there in ("conv2 · unit 2", "conv2 · unit 1", "conv2", "conv1"):
+        page.go_back()
+        expect(left.get_by_role("heading", level=1)).to_have_text(there)
+    expect(right.get_by_role("heading", level=1)).to_have_text("conv1")
+
+
+def test_the_other_atlas_is_chosen_on_the_page(page, site):
+    page.goto(f"{site.address}one/compare.html")
+    page.get_by_label("beside").fill("other")
+    page.get_by_role("button", name="Show").click()
+    expect(page.frame_locator("iframe").nth(1).get_by_role("heading", level=1)).to_have_text("other (random)")
+
+
+def test_an_atlas_that_is_not_there_to_compare_with(page, atlases):
+    page.goto(f"{(atlases / 'one').as_uri()}/compare.html?with=a folder, not there")
+    expect(page.get_by_text("There is no atlas in the folder a folder, not there beside this one")).to_be_visible()
+
+
+def test_keys_may_come_faster_than_pages(page, site):
+    page.goto(f"{site.address}one/index.html#conv1/0")
+    expect(page.get_by_role("heading", level=1)).to_have_text("conv1 · unit 0")
+    page.evaluate(
+        """() => {
+            for (const key of ["ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft"]) {
+                document.body.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+            }
+        }"""
+    )
+    expect(page.get_by_role("heading", level=1)).to_have_text("conv1 · unit 2")
+
+
+def test_words_of_javascript_in_an_address_mean_nothing(page, site):
+    page.goto(f"{site.address}one/index.html#conv2?sort=__proto__&show=constructor")
+    expect(page.get_by_label("Sorted by")).to_have_value("number")
+    page.goto(f"{site.address}one/index.html#?q=n03028079")  # and an id finds its class
+    expect(page.get_by_text("that church drives more than any other class")).to_be_visible()
 
 
 @pytest.mark.parametrize("name", ["https://example.org", "..", "a/../../b", "//example.org/x"])

@@ -1,17 +1,23 @@
 """Walks through the live page in a real browser: a photo, its classes and projections, an occluder, a cancelled run."""
 
+import asyncio
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from playwright.sync_api import Page, expect
+from starlette.requests import Request
 
 from browser.conftest import NETWORKS, Watched
+from deconvnet.explorer.app import Explorer
 from deconvnet.explorer.covering import Sweep
+from deconvnet.explorer.served import find_served
+from deconvnet.explorer.uploads import Uploads
 from deconvnet.images import find_photos, read_image
+from helpers.exploring import Listening
 
 PICTURE, NUMBER = re.compile("blob:"), re.compile(r"^\d+$")
 
@@ -94,12 +100,16 @@ def test_any_place_of_a_map_is_projected_by_mouse_and_by_key(looking):
 
 
 def test_another_unit_is_shown(looking):
-    section = looking.locator("#layers section").nth(1)
-    shown = {int(title.split()[1]) for title in section.locator("h3").all_text_contents()}
-    other = next((unit for unit in range(5) if unit not in shown), 0)
-    section.get_by_label("Unit of conv2").fill(str(other))
+    section = looking.locator("#layers section").nth(0)
+    count = section.locator("article").count()
+    section.get_by_label("Unit of conv1").fill("4")  # the dead one, which no photo drives
     section.get_by_role("button", name="Show", exact=True).click()
-    expect(section.locator("h3").first).to_contain_text(f"unit {other}")
+    card = section.locator("article").first
+    expect(card).to_be_focused()
+    expect(card.locator("h3")).to_contain_text("unit 4 · 0")
+    expect(card).to_contain_text("0, so nothing to project")
+    section.get_by_role("button", name="Show", exact=True).click()  # it is there already
+    expect(section.locator("article")).to_have_count(count + 1)
 
 
 def test_an_occluder_changes_the_probabilities(looking, photo):
@@ -158,21 +168,29 @@ def test_an_occlusion_map_arrives(looking):
     expect(looking.locator("#heat")).to_be_hidden()
 
 
-def test_a_cancelled_run_stops_computing(looking, monkeypatch):
-    steps, original = [], Sweep.step
+def slowed(original: Callable[[Sweep], dict], steps: list[int] | None = None) -> Callable[[Sweep], dict]:
+    """A step of an occlusion map that takes its time."""
 
     def slow(sweep: Sweep) -> dict:
         time.sleep(0.05)
-        steps.append(sweep.done)
+        if steps is not None:
+            steps.append(sweep.done)
         sweep._batch = 4
         return original(sweep)
 
-    monkeypatch.setattr(Sweep, "step", slow)
+    return slow
+
+
+def test_a_cancelled_run_stops_computing(looking, monkeypatch):
+    steps: list[int] = []
+    original = Sweep.step
+    monkeypatch.setattr(Sweep, "step", slowed(original, steps))
     looking.get_by_role("button", name="Run").click()
     expect(looking.locator("#progress")).to_have_attribute("value", NUMBER)
     looking.locator("#stage").focus()  # nothing blocks the page: an occluder is answered in between
     looking.get_by_role("button", name="Cancel").click()
     expect(looking.locator("#sweep-status")).to_contain_text("Cancelled after")
+    expect(looking.get_by_role("button", name="Run")).to_be_focused()
     time.sleep(0.3)
     made = len(steps)
     time.sleep(0.5)
@@ -183,14 +201,7 @@ def test_a_cancelled_run_stops_computing(looking, monkeypatch):
 
 
 def test_the_page_answers_while_a_map_is_made(looking, monkeypatch):
-    original = Sweep.step
-
-    def slow(sweep: Sweep) -> dict:
-        time.sleep(0.05)
-        sweep._batch = 4
-        return original(sweep)
-
-    monkeypatch.setattr(Sweep, "step", slow)
+    monkeypatch.setattr(Sweep, "step", slowed(Sweep.step))
     looking.get_by_role("button", name="Run").click()
     expect(looking.locator("#progress")).to_have_attribute("value", NUMBER)
     looking.locator("#stage").focus()
@@ -236,6 +247,45 @@ def test_what_is_no_photo_is_one_sentence_and_the_page_goes_on(page, server, pho
     page.set_input_files("#file", photo)
     expect(page.locator("#layers section")).to_have_count(2)
     expect(page.get_by_role("alert")).to_be_hidden()
+    page.set_input_files("#file", {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"not a photo"})
+    expect(page.get_by_role("alert")).to_be_visible()
+    card = page.locator("#layers section").nth(1).locator("article").first  # what was shown goes on
+    card.scroll_into_view_if_needed()
+    expect(card.locator("button.cut")).to_have_attribute("style", PICTURE)
+    page.get_by_role("button", name="Close").click()
+    expect(page.get_by_role("alert")).to_be_hidden()
+    page.locator("#stage").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#change")).to_contain_text("without the occluder")
+
+
+def test_a_server_that_ends_says_so(page, atlases, photo, monkeypatch):
+    explorer = Explorer(find_served([atlases / "one"], [NETWORKS["one"]]))
+    server = Listening(explorer)
+    monkeypatch.setattr(Sweep, "step", slowed(Sweep.step))
+    page.goto(server.address)
+    page.set_input_files("#file", photo)
+    expect(page.locator("#layers section")).to_have_count(2)
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator("#progress")).to_have_attribute("value", NUMBER)
+    server.stop()
+    expect(page.get_by_role("alert")).to_contain_text("The server")
+    expect(page.locator("#sweep-status")).to_contain_text("Stopped after")
+    page.set_input_files("#file", photo)
+    expect(page.get_by_role("alert")).to_have_text("The server does not answer: is deconvnet explore still running?")
+
+
+def test_the_network_may_change_while_a_photo_is_sent(live, photo, monkeypatch):
+    original = Uploads.take
+
+    async def slow(uploads: Uploads, request: Request) -> object:
+        await asyncio.sleep(0.5)
+        return await original(uploads, request)
+
+    monkeypatch.setattr(Uploads, "take", slow)
+    live.set_input_files("#file", photo)
+    live.locator("#network").select_option("other")
+    expect(live.locator("#layers section")).to_have_count(3)
 
 
 def test_from_an_atlas_to_the_live_page_and_back(live, server):
@@ -243,6 +293,7 @@ def test_from_an_atlas_to_the_live_page_and_back(live, server):
     live.get_by_role("link", name="Your own photo").click()
     expect(live.locator("#network")).to_have_value("other")
     live.get_by_role("link", name="Atlas one").click()
+    expect(live.get_by_role("link", name="Compare")).to_have_attribute("href", "compare.html?with=other")
     live.get_by_role("link", name="Compare").click()
     expect(live.frame_locator("iframe").nth(1).get_by_role("heading", level=1)).to_have_text("other (random)")
 

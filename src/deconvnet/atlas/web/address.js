@@ -22,7 +22,7 @@ function parseAddress(hash) {
     layer: layer || null,
     unit: /^\d{1,9}$/.test(unit ?? "") ? Number(unit) : null,
     query: parameters.get("q"),
-    sort: parameters.get("sort") in SORTS ? parameters.get("sort") : "number",
+    sort: Object.hasOwn(SORTS, parameters.get("sort")) ? parameters.get("sort") : "number",
     show: SHOWS.includes(parameters.get("show")) ? parameters.get("show") : "both",
   };
 }

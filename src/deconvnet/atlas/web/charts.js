@@ -62,7 +62,7 @@ function bars(rows, most) {
       const mark = before === undefined || before === null ? null : element("span", { class: "before" });
       if (mark) mark.style.left = `${(100 * before) / most}%`;
       const label = href ? element("a", { href }, name) : name;
-      return element("li", {}, element("span", { class: "name" }, label), element("span", { class: "track" }, ...[bar, mark].filter(Boolean)), element("span", { class: "value" }, text));
+      return element("li", {}, element("span", { class: "name" }, label), element("span", { class: "track" }, bar, mark), element("span", { class: "value" }, text));
     }),
   );
 }

@@ -59,7 +59,13 @@ async function loadUnit(layer, unit) {
   };
 }
 
-function className(id) {
-  const known = book.classes.find(([other]) => other === id);
-  return known ? short(known[1]) : id;
+// What a class is called: of ImageNet's names the first, "tench" of "tench, Tinca tinca"; a folder by its whole name.
+function className(index) {
+  const [id, name] = book.classes[index];
+  return id === name ? name : name.split(",")[0];
+}
+
+function labelName(label) {
+  const index = book.classes.findIndex(([id]) => id === label);
+  return index < 0 ? label : className(index);
 }

@@ -38,8 +38,3 @@ function percent(share) {
 function plural(count, one, several = one + "s") {
   return `${number(count)} ${count === 1 ? one : several}`;
 }
-
-// The first of a class's names: "tench" of "tench, Tinca tinca".
-function short(name) {
-  return name.split(",")[0];
-}

@@ -51,11 +51,13 @@ function showLayers() {
     ),
   );
   document.getElementById("title").href = address({});
+  const [bar, current] = [document.getElementById("layers"), document.querySelector("#layers [aria-current]")];
+  if (current) bar.scrollLeft = current.offsetLeft - bar.offsetLeft - (bar.clientWidth - current.offsetWidth) / 2;
 }
 
 const KEYS = {
-  ArrowLeft: () => main.querySelector("[rel=prev]")?.click(),
-  ArrowRight: () => main.querySelector("[rel=next]")?.click(),
+  ArrowLeft: () => stepUnit(-1),
+  ArrowRight: () => stepUnit(1),
   Escape: () => (location.hash = address(here.unit === null ? {} : { layer: here.layer })),
   "[": () => nextLayer(-1),
   "]": () => nextLayer(1),
@@ -73,7 +75,7 @@ function nextLayer(step) {
 
 function press(event) {
   const typing = event.target.closest("input:not([type=radio]), select, dialog[open]");
-  if (typing || event.ctrlKey || event.metaKey || event.altKey || !(event.key in KEYS)) return;
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || !Object.hasOwn(KEYS, event.key)) return;
   if (event.target.closest("input[type=radio]") && event.key.startsWith("Arrow")) return; // they choose among the buttons
   event.preventDefault();
   KEYS[event.key]();
@@ -92,7 +94,7 @@ async function start() {
     return;
   }
   document.getElementById("title").textContent = book.network;
-  document.getElementById("known").append(...book.classes.map(([, name]) => element("option", { value: short(name) })));
+  document.getElementById("known").append(...book.classes.map((_, index) => element("option", { value: className(index) })));
   document.getElementById("search").addEventListener("submit", (event) => {
     event.preventDefault();
     const query = document.getElementById("query");

@@ -21,18 +21,18 @@ async function tellNeighbour() {
 
 function follow(event) {
   if (event.source !== window.parent || typeof event.data?.at !== "string") return;
-  const there = parseAddress(event.data.at);
   theirs = Array.isArray(event.data.photos) ? new Set(event.data.photos) : null;
+  if (!event.data.leads) return; // the other followed us: nothing but what it shows is news
+  const there = parseAddress(event.data.at);
   if (there.layer !== null && layerNumber(there.layer) < 0) return; // this network has no such layer
   const unit = here.layer === there.layer && there.unit !== null ? here.unit : null; // two units of one layer stay beside each other
-  const sort = theirs ? "shared" : there.sort;
+  const sort = theirs ? "shared" : there.sort === "shared" ? "number" : there.sort;
   const to = address({ ...there, unit, sort });
-  if (to === (location.hash || "#")) {
-    if (theirs && unit === null) show(); // the same place, sorted anew
-    return;
-  }
+  const same = to === (location.hash || "#");
+  if (same && !(theirs && unit === null)) return;
   following = true;
-  location.hash = to;
+  if (same) show(); // sorted anew
+  else location.replace(to); // the step is the other's, and so is going back
 }
 
 // A layer with the count of photos that each unit shares with the unit that the other atlas shows.

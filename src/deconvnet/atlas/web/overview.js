@@ -9,8 +9,9 @@ async function showOverview(main) {
     element(
       "p",
       { class: "about" },
-      `What excites ${plural(units, "unit")} most among ${plural(book.photos, "photo")}: for each unit the patches of its `
-        + `${book.top} strongest activations, and what in each patch did it, projected down to pixels by a deconvnet.`,
+      `What excites ${plural(units, "unit")} most among ${plural(book.photos, "photo")}: for each unit the `
+        + `${book.top === 1 ? "patch of its strongest activation" : `patches of its ${book.top} strongest activations`}, and what in it did it, `
+        + "projected down to pixels by a deconvnet.",
     ),
     element("div", { class: "layers" }, ...layers.map(layerCard)),
   );

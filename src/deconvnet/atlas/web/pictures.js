@@ -3,10 +3,6 @@
 
 const BLOCKS = ["projections", "patches"];
 
-function pictureFile(layer, unit, small = false) {
-  return `${encodeURIComponent(layer.name)}/${String(unit).padStart(4, "0")}${small ? "-small" : ""}.webp`;
-}
-
 function viewFile(image) {
   return `images/${String(image).padStart(5, "0")}.webp`;
 }
@@ -22,7 +18,7 @@ function unitCell(layer, place, caption, lazy = false) {
     "a",
     { class: dead ? "cell dead" : "cell", href: address({ layer: layer.name, unit }), "data-unit": unit },
     element("span", { class: "thumbnail" }, picture),
-    element("span", { class: "caption" }, element("b", {}, `${unit}`), ` ${dead ? "never active" : caption}`),
+    element("span", { class: "caption" }, element("span", { class: "hidden" }, `${layer.name} unit `), element("b", {}, `${unit}`), ` ${dead ? "never active" : caption}`),
   );
 }
 
@@ -60,22 +56,13 @@ function tile(layer, unit, block, place) {
   const { size, tile: [width, height], blocks, columns, crisp } = layer.picture;
   const left = blocks[block][0] + (place % columns) * (width + 1);
   const top = blocks[block][1] + Math.floor(place / columns) * (height + 1);
-  const cut = element("span", { class: crisp ? "tile crisp" : "tile" });
-  cut.style.aspectRatio = `${width} / ${height}`;
-  cut.style.backgroundImage = `url("${pictureFile(layer, unit)}")`;
-  cut.style.backgroundSize = `${(100 * size[0]) / width}% ${(100 * size[1]) / height}%`;
-  cut.style.backgroundPosition = `${(100 * left) / (size[0] - width)}% ${(100 * top) / (size[1] - height)}%`;
-  return cut;
+  const made = element("span", { class: crisp ? "tile crisp" : "tile" });
+  cutOut(made, pictureFile(layer, unit), size, [left, top, left + width, top + height]);
+  return made;
 }
 
 // The network's view of a photo, with the box of what one activation sees.
 function viewWithBox(hit) {
-  const [left, top, right, bottom] = hit.box;
-  const box = element("span", { class: "box" });
-  box.style.left = `${(100 * left) / book.crop}%`;
-  box.style.top = `${(100 * top) / book.crop}%`;
-  box.style.width = `${(100 * (right - left)) / book.crop}%`;
-  box.style.height = `${(100 * (bottom - top)) / book.crop}%`;
   const photo = element("img", { src: viewFile(hit.image), alt: "", loading: "lazy", width: book.crop, height: book.crop });
-  return element("span", { class: "view" }, photo, box);
+  return framed(photo, hit.box, book.crop);
 }

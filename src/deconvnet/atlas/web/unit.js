@@ -1,8 +1,11 @@
 // One unit: its nine projections and patches, the photos that they come from, and its numbers.
 "use strict";
 
+let unitLayer = null; // the layer of the unit that was shown last
+
 async function showUnit(main) {
   const layer = await withShared(await loadLayer(here.layer));
+  unitLayer = layer;
   const unit = await loadUnit(layer, here.unit);
   main.append(
     heading(layer, unit),
@@ -12,10 +15,19 @@ async function showUnit(main) {
 }
 
 // The units before and after this one, in the order of the grid.
-function around(layer, place) {
-  const order = sorted(layer, here.sort);
+function around(layer, place, sort = here.sort) {
+  const order = sorted(layer, sort);
   const at = order.indexOf(place);
   return { at, before: order[at - 1], after: order[at + 1] };
+}
+
+// One unit on, from where the address says we are: keys may come faster than pages.
+function stepUnit(step) {
+  const now = parseAddress(location.hash);
+  if (now.unit === null || unitLayer?.name !== now.layer) return;
+  const { before, after } = around(unitLayer, unitLayer.values.unit.indexOf(now.unit), now.sort);
+  const place = step < 0 ? before : after;
+  if (place !== undefined) location.hash = address({ ...now, unit: unitLayer.values.unit[place] });
 }
 
 function heading(layer, unit) {
@@ -89,7 +101,7 @@ function numbers(layer, unit) {
           element("p", { class: "meaning" }, "its mean maximum over the photos of a class"),
           bars(
             unit.classes.map(([index, mean]) => ({
-              name: short(book.classes[index][1]), value: mean, text: number(mean), href: address({ query: short(book.classes[index][1]) }),
+              name: className(index), value: mean, text: number(mean), href: address({ query: className(index) }),
             })),
             most,
           ),
@@ -114,7 +126,7 @@ function sources(layer, unit) {
           "li",
           { id: `source-${place + 1}`, tabindex: "-1" },
           element("a", { href: viewFile(hit.image), "aria-label": `Photo ${place + 1} as the network sees it, ${hit.path}` }, viewWithBox(hit)),
-          element("p", {}, element("b", {}, number(hit.value)), place_, hit.label ? ` · ${className(hit.label)}` : ""),
+          element("p", {}, element("b", {}, number(hit.value)), place_, hit.label ? ` · ${labelName(hit.label)}` : ""),
           element("p", { class: "path" }, hit.path),
         );
       }),

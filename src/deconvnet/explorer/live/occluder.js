@@ -40,7 +40,7 @@ function moveByKey(event) {
   const side = Math.max(1, Math.round(crop / 4));
   if (event.key === "Enter") cover({ left: Math.round((crop - side) / 2), top: Math.round((crop - side) / 2), width: side, height: side });
   else if (event.key === "Delete" || event.key === "Backspace" || event.key === "Escape") cover(null);
-  else if (event.key in STEPS && covered) {
+  else if (Object.hasOwn(STEPS, event.key) && covered) {
     const [x, y] = STEPS[event.key].map((step) => step * Math.max(1, Math.round(crop / 56)));
     const next = { ...covered };
     const within = (value, low, high) => Math.min(Math.max(value, low), high);

@@ -2,14 +2,21 @@
 "use strict";
 
 let networks = [];
+let picked = null; // the network in the list
 let photo = null; // the server's word for the photo
-const chosen = { network: null, address: "", view: "", seen: null }; // what is shown
+let sending = null; // what ends an upload
+let asked = null; // what ends the look that is being asked for
+const chosen = { network: null, address: "", view: "", seen: null }; // what is shown, all of one look
 
 async function start() {
   setUpOccluder();
   setUpSweep();
+  document.getElementById("forget").addEventListener("click", forgetProblem);
   const file = document.getElementById("file");
-  file.addEventListener("change", () => file.files.length && send(file.files[0]));
+  file.addEventListener("change", () => {
+    if (file.files.length) send(file.files[0]);
+  });
+  file.addEventListener("click", () => (file.value = "")); // or choosing the same one again would change nothing
   addEventListener("dragover", (event) => {
     event.preventDefault();
     document.body.classList.add("dropping");
@@ -36,30 +43,27 @@ function showNetworks() {
     ...networks.map(({ key, name, reason }) => element("option", { value: key, disabled: Boolean(reason) }, reason ? `${name}: cannot be run` : name)),
   );
   const wanted = new URLSearchParams(location.search).get("network");
-  const first = networks.find(({ key, reason }) => key === wanted && !reason) ?? networks.find(({ reason }) => !reason);
+  picked = networks.find(({ key, reason }) => key === wanted && !reason) ?? networks.find(({ reason }) => !reason) ?? null;
   document.getElementById("atlases").replaceChildren(
     ...networks.filter(({ atlas }) => atlas).map(({ atlas }) => element("a", { href: `/atlas/${encodeURIComponent(atlas)}/index.html` }, `Atlas ${atlas}`)),
   );
   const missing = networks.filter(({ reason }) => reason);
-  if (missing.length) {
-    document.getElementById("choose").before(...missing.map(({ name, reason }) => element("p", { class: "message" }, element("b", {}, name), `: ${reason}`)));
-  }
-  if (!first) {
+  document.getElementById("choose").before(...missing.map(({ name, reason }) => element("p", { class: "message" }, element("b", {}, name), `: ${reason}`)));
+  if (!picked) {
     document.getElementById("file").disabled = true;
     return;
   }
-  select.value = first.key;
-  chosen.network = first;
+  select.value = picked.key;
   select.addEventListener("change", () => {
-    chosen.network = networks.find(({ key }) => key === select.value);
+    picked = networks.find(({ key }) => key === select.value);
     showSamples();
-    if (photo) look();
+    if (photo && !sending) look(); // a photo on its way is looked at when it is there
   });
 }
 
 // Some photos of the network's atlas, for those who have none at hand.
 function showSamples() {
-  const samples = chosen.network?.samples ?? [];
+  const samples = picked?.samples ?? [];
   document.getElementById("samples").replaceChildren(
     ...samples.map((address, index) => {
       const picture = element("img", { src: address, alt: "", loading: "lazy" });
@@ -69,41 +73,57 @@ function showSamples() {
   );
 }
 
+// What is shown stays until the new photo has been looked at.
 async function send(file) {
   forgetProblem();
-  looking.abort();
-  looking = new AbortController();
-  document.getElementById("status").textContent = "Reading the photo …";
-  await showingProblems(async () => {
-    if (!chosen.network) throw new Error("There is no network to show it to.");
-    const answer = await ask("/api/photos", { body: file, type: "application/octet-stream", signal: looking.signal });
-    photo = (await answer.json()).photo;
-    await look();
+  sending?.abort();
+  const mine = (sending = new AbortController());
+  showStatus("Reading the photo …");
+  const answer = await showingProblems(async () => {
+    if (!picked) throw new Error("There is no network to show it to.");
+    return (await ask("/api/photos", { body: file, type: "application/octet-stream", signal: mine.signal })).json();
   });
-  document.getElementById("status").textContent = "";
+  if (sending !== mine) return; // another one has been chosen
+  sending = null;
+  showStatus("");
+  if (!answer) return;
+  photo = answer.photo;
+  await look();
 }
 
 // Show the photo to the network, and what it makes of it.
 async function look() {
   forgetProblem();
-  looking.abort();
-  looking = new AbortController();
-  const { signal } = looking;
-  document.getElementById("status").textContent = "Looking …";
+  asked?.abort();
+  const mine = (asked = new AbortController());
+  const network = picked;
+  showStatus("Looking …");
   await showingProblems(async () => {
-    const address = `/api/photos/${photo}/${encodeURIComponent(chosen.network.key)}`;
+    const address = `/api/photos/${photo}/${encodeURIComponent(network.key)}`;
     const [seen, view] = await Promise.all([
-      ask(address, { signal }).then((answer) => answer.json()),
-      askPicture(`${address}/view.png`, signal),
+      ask(address, { signal: mine.signal }).then((answer) => answer.json()),
+      askPicture(`${address}/view.png`, mine.signal),
     ]);
-    Object.assign(chosen, { address, view, seen });
+    looking.abort(); // what was asked about the look before
+    looking = mine;
+    Object.assign(chosen, { network, address, view, seen });
     document.getElementById("view").src = view;
     document.getElementById("found").hidden = false;
     cover(null);
     resetSweep();
     showLayersOf(seen);
   });
-  if (!signal.aborted) document.getElementById("status").textContent = "";
+  if (asked !== mine) return;
+  asked = null;
+  showStatus("");
+  if (looking !== mine && chosen.network) {
+    picked = chosen.network; // it failed: the list says again what is shown
+    document.getElementById("network").value = picked.key;
+  }
+}
+
+function showStatus(words) {
+  document.getElementById("status").textContent = words;
 }
 
 start();

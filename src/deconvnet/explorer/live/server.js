@@ -1,6 +1,8 @@
 // Asking the server. What belongs to one photo and network is dropped when another is chosen.
 "use strict";
 
+const UNREACHABLE = "The server does not answer: is deconvnet explore still running?";
+
 let looking = new AbortController(); // ends all that was asked about the photo before
 
 // The answer to a question; a busy server is asked again. Throws an Error with a sentence that can be shown.
@@ -12,7 +14,7 @@ async function ask(address, { body, signal, type } = {}) {
       answer = await fetch(address, question);
     } catch (error) {
       if (error.name === "AbortError") throw error;
-      throw new Error("The server does not answer: is deconvnet explore still running?");
+      throw new Error(UNREACHABLE);
     }
     if (answer.ok) return answer;
     if (answer.status === 503 && tries < 5) {
@@ -38,13 +40,13 @@ async function askPicture(address, signal) {
 
 // Runs `work`; what goes wrong is shown, unless it was dropped on purpose.
 async function showingProblems(work) {
-  const place = document.getElementById("problem");
   try {
     return await work();
   } catch (error) {
-    if (error.name === "AbortError") return undefined;
-    place.textContent = error.message;
-    place.hidden = false;
+    if (error.name !== "AbortError") {
+      document.getElementById("problem-words").textContent = error.message;
+      document.getElementById("problem").hidden = false;
+    }
     return undefined;
   }
 }

@@ -18,7 +18,8 @@ function setUpSweep() {
 // The paper's 50 and 6, or on a small view what they would be there.
 function resetSweep() {
   sweeping?.abort();
-  sweep = null;
+  sweeping = sweep = null;
+  showRunning(false);
   const { crop, classifies } = chosen.network;
   for (const [id, usual] of [["size", 50], ["step", 6]]) {
     const field = document.getElementById(id);
@@ -35,17 +36,15 @@ async function runSweep() {
   forgetProblem();
   sweeping?.abort();
   const mine = (sweeping = new AbortController());
-  const drop = () => mine.abort();
-  looking.signal.addEventListener("abort", drop);
-  const [run, cancel, progress] = ["run", "cancel", "progress"].map((id) => document.getElementById(id));
-  Object.assign(run, { disabled: true });
-  cancel.hidden = progress.hidden = false;
-  progress.removeAttribute("value");
+  const signal = AbortSignal.any([mine.signal, looking.signal]);
+  showRunning(true);
   cover(null);
+  sweep = null;
+  paintSweep();
   const began = performance.now();
   try {
     const wanted = { size: Number(document.getElementById("size").value), stride: Number(document.getElementById("step").value) };
-    const answer = await askJson(`${chosen.address}/occlusion`, wanted, mine.signal);
+    const answer = await askJson(`${chosen.address}/occlusion`, wanted, signal);
     for await (const line of lines(answer.body)) {
       if (line.error) throw new Error(line.error);
       if (line.positions) sweep = { ...line, probability: [], activation: [] };
@@ -53,13 +52,23 @@ async function runSweep() {
     }
     say(`Done: ${plural(sweep.positions, "position")} in ${seconds(performance.now() - began)}.`);
   } catch (error) {
-    if (error.name !== "AbortError") await showingProblems(() => Promise.reject(error));
-    else if (sweeping === mine) say(sweep ? `Cancelled after ${number(sweep.activation.length)} of ${plural(sweep.positions, "position")}.` : "Cancelled.");
+    if (sweeping === mine) {
+      const after = sweep ? ` after ${number(sweep.activation.length)} of ${plural(sweep.positions, "position")}` : "";
+      say(`${error.name === "AbortError" ? "Cancelled" : "Stopped"}${after}.`);
+    }
+    await showingProblems(() => Promise.reject(error));
   }
-  looking.signal.removeEventListener("abort", drop);
-  if (sweeping !== mine) return; // another one has begun
-  run.disabled = false;
-  cancel.hidden = progress.hidden = true;
+  if (sweeping === mine) showRunning(false); // else another one has begun
+}
+
+// The button that was pressed goes; the one in its place takes the focus.
+function showRunning(runs) {
+  const [run, cancel, progress] = ["run", "cancel", "progress"].map((id) => document.getElementById(id));
+  const focused = [run, cancel].includes(document.activeElement);
+  run.disabled = runs;
+  cancel.hidden = progress.hidden = !runs;
+  if (runs) progress.removeAttribute("value");
+  if (focused) (runs ? cancel : run).focus();
 }
 
 function take(line, began) {
@@ -78,8 +87,11 @@ async function* lines(stream) {
   const decoder = new TextDecoder();
   let rest = "";
   for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
+    const { done, value } = await reader.read().catch((error) => {
+      throw error.name === "AbortError" ? error : new Error(UNREACHABLE);
+    });
+    if (done && sweep && sweep.activation.length === sweep.positions) return;
+    if (done) throw new Error("The server ended before the map was complete: run it again.");
     const parts = (rest + decoder.decode(value, { stream: true })).split("\n");
     rest = parts.pop();
     for (const part of parts) yield JSON.parse(part);

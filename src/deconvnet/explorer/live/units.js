@@ -32,6 +32,11 @@ function layerSection(name, units) {
 }
 
 async function showAnother(layer, unit, cards) {
+  const there = cards.querySelector(`[data-unit="${unit}"]`);
+  if (there) {
+    there.focus();
+    return;
+  }
   const map = await (await ask(unitAddress(layer, unit), { signal: looking.signal })).json();
   const card = unitCard(layer, map);
   cards.prepend(card);
@@ -54,14 +59,26 @@ function unitCard(layer, { unit, value, row, column }) {
   const patch = element("span", { class: "cut" });
   const card = element(
     "article",
-    { class: "card", tabindex: "-1", "aria-label": `${layer.name} ${title}` },
+    { class: "card", tabindex: "-1", "data-unit": unit, "aria-label": `${layer.name} ${title}` },
     element("h3", {}, pictured ? element("a", { href: atlasAddress(`#${encodeURIComponent(layer.name)}/${unit}`) }, title) : title, ` · ${number(value)}`),
   );
   const { signal } = looking;
   let place = { row, column, value };
-  const project = () => showingProblems(() => showProjection(layer, unit, place, { projection, patch, caption, signal }));
+  let last = new AbortController(); // ends the question for the place before
+  const project = () => {
+    last.abort();
+    last = new AbortController();
+    const parts = { projection, patch, caption, signal: AbortSignal.any([signal, last.signal]) };
+    return showingProblems(() => showProjection(layer, unit, place, parts));
+  };
+  const choose = (next) => {
+    place = next;
+    delete projection.dataset.whole;
+    caption.setAttribute("aria-live", "polite");
+    project();
+  };
   const pictures = element("div", { class: "pictures" });
-  if (layer.rows * layer.columns > 1) pictures.append(featureMap(layer, unit, place, signal, card, (next) => ((place = next), project())));
+  if (layer.rows * layer.columns > 1) pictures.append(featureMap(layer, unit, place, signal, card, choose));
   pictures.append(projection, patch);
   projection.addEventListener("click", () => enlarge(layer, unit, place, projection.dataset.whole));
   card.append(pictures, caption);
@@ -72,7 +89,7 @@ function unitCard(layer, { unit, value, row, column }) {
 }
 
 function nine(layer, unit) {
-  const file = `/atlas/${encodeURIComponent(chosen.network.atlas)}/${encodeURIComponent(layer.name)}/${String(unit).padStart(4, "0")}-small.webp`;
+  const file = `/atlas/${encodeURIComponent(chosen.network.atlas)}/${pictureFile(layer, unit, true)}`;
   const picture = element("img", { src: file, loading: "lazy", alt: `The atlas's projections and patches of ${layer.name} unit ${unit}` });
   return element("figure", {}, picture, element("figcaption", { class: "meaning" }, "in the atlas"));
 }
@@ -81,10 +98,11 @@ function nine(layer, unit) {
 function featureMap(layer, unit, place, signal, card, choose) {
   const canvas = element("canvas", { class: "map" });
   const cursor = element("span", { class: "cursor" });
+  const spoken = element("span", { class: "hidden", "aria-live": "polite" });
   const box = element(
     "div",
     { class: "map-box", tabindex: "0", role: "application", "aria-label": `Feature map of ${layer.name} unit ${unit}, ${layer.rows} by ${layer.columns}: arrows go to a place, Enter projects it` },
-    canvas, cursor,
+    canvas, cursor, spoken,
   );
   let at = { ...place };
   let values = null;
@@ -107,8 +125,10 @@ function featureMap(layer, unit, place, signal, card, choose) {
     if (values?.[row]?.[column] !== undefined) box.title = `row ${row}, column ${column}: ${number(values[row][column])}`;
   });
   box.addEventListener("keydown", (event) => {
-    if (event.key in STEPS) go(at.row + STEPS[event.key][1], at.column + STEPS[event.key][0]);
-    else if (event.key === "Enter" && values) choose(at);
+    if (Object.hasOwn(STEPS, event.key)) {
+      go(at.row + STEPS[event.key][1], at.column + STEPS[event.key][0]);
+      spoken.textContent = `row ${at.row}, column ${at.column}${values ? `: ${number(at.value)}` : ""}`;
+    } else if (event.key === "Enter" && values) choose(at);
     else return;
     event.preventDefault();
   });
@@ -134,39 +154,24 @@ function fieldBox(layer, row, column) {
 }
 
 async function showProjection(layer, unit, { row, column, value }, { projection, patch, caption, signal }) {
-  caption.textContent = value > 0 ? "" : "0 there: nothing to project";
   const whole = await askPicture(`${unitAddress(layer, unit)}/projection.png?row=${row}&column=${column}`, signal);
   const box = fieldBox(layer, row, column);
-  cut(projection, whole, box);
-  projection.dataset.whole = whole;
-  cut(patch, chosen.view, box);
-  const where = layer.rows * layer.columns > 1 ? `row ${row}, column ${column}` : "";
-  caption.textContent = [where, value === undefined ? "" : number(value)].filter(Boolean).join(": ") + (value > 0 ? "" : ", so nothing to project");
-}
-
-// Show the part of a picture of the whole view that lies in a box.
-function cut(place, url, [left, top, right, bottom]) {
   const { crop } = chosen.network;
-  const [width, height] = [right - left, bottom - top];
-  place.classList.toggle("crisp", width < 60);
-  place.style.aspectRatio = `${width} / ${height}`;
-  place.style.backgroundImage = `url("${url}")`;
-  place.style.backgroundSize = `${(100 * crop) / width}% ${(100 * crop) / height}%`;
-  place.style.backgroundPosition = `${width < crop ? (100 * left) / (crop - width) : 0}% ${height < crop ? (100 * top) / (crop - height) : 0}%`;
+  for (const [place, url] of [[projection, whole], [patch, chosen.view]]) {
+    place.classList.toggle("crisp", box[2] - box[0] < 60);
+    cutOut(place, url, [crop, crop], box);
+  }
+  projection.dataset.whole = whole;
+  const where = layer.rows * layer.columns > 1 ? [`row ${row}, column ${column}`] : [];
+  caption.textContent = [...where, value > 0 ? number(value) : "0, so nothing to project"].join(": ");
 }
 
 function enlarge(layer, unit, { row, column }, whole) {
   if (!whole) return;
-  const { crop } = chosen.network;
-  const [left, top, right, bottom] = fieldBox(layer, row, column);
-  const box = element("span", { class: "box" });
-  Object.assign(box.style, {
-    left: `${(100 * left) / crop}%`, top: `${(100 * top) / crop}%`, width: `${(100 * (right - left)) / crop}%`, height: `${(100 * (bottom - top)) / crop}%`,
-  });
   document.getElementById("large-title").textContent = `${layer.name} · unit ${unit}`;
   document.getElementById("large-pictures").replaceChildren(
     element("span", { class: "view" }, element("img", { src: whole, alt: "The projection of one activation, whole" })),
-    element("span", { class: "view" }, element("img", { src: chosen.view, alt: "The photo, with what the activation sees" }), box),
+    framed(element("img", { src: chosen.view, alt: "The photo, with what the activation sees" }), fieldBox(layer, row, column), chosen.network.crop),
   );
   document.getElementById("large").showModal();
 }
