@@ -34,6 +34,15 @@ def zeros(width, height):
     return png(width, height, data)
 
 
+def many_scans():
+    """A progressive JPEG whose last scan is there again and again, each time one more pass over all pixels."""
+    encoded = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(encoded, "jpeg", progressive=True)
+    content = encoded.getvalue()
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + content[last:-2] * (81 - content.count(b"\xff\xda")) + b"\xff\xd9"
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -44,9 +53,10 @@ def zeros(width, height):
         (zeros(9_500, 9_500), "This file claims 9500×9500 pixels, more than the limit of 89,478,485."),
         (png(100, 100), "This file cannot be decoded"),
         (picture_bytes("jpeg", (300, 200))[:4000], "This file "),
+        (many_scans(), "This file has 80 scans, more than the limit of 64."),
         (b"%PDF-1.4", "This file is not"),
     ],
-    ids=["empty", "text", "svg", "claims", "bomb", "no data", "truncated", "pdf"],
+    ids=["empty", "text", "svg", "claims", "bomb", "no data", "truncated", "scans", "pdf"],
 )
 def test_files_that_are_no_photos(client, content, said):
     answer = post_photo(client, content)

@@ -1,12 +1,17 @@
 """Which network belongs to an atlas, and which addresses of strangers are followed."""
 
 import json
+import os
+import shlex
 import shutil
+import zipfile
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from deconvnet import Atlas, DeconvnetError, UsageError, load
+from deconvnet.atlas import tables
 from deconvnet.atlas.pages import page_files
 from deconvnet.explorer.app import Explorer
 from deconvnet.explorer.served import find_served
@@ -52,7 +57,7 @@ def test_what_may_be_loaded_unasked(weights, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "evil.py").write_text("raise SystemExit")
-    for address in ("zfnet:imagenette", "zfnet:random", "torchvision:alexnet:random", f"alexnet2012:{weights}"):
+    for address in ("zfnet:imagenette", "zfnet:random", f"alexnet2012:{weights}"):
         check_harmless(address)
     for address in (
         f"{tmp_path}/evil.py:net",
@@ -77,6 +82,7 @@ def test_what_may_be_loaded_unasked(weights, tmp_path, monkeypatch):
         "zfnet512",
         "nothing:random",
         "torchvision:nothing:random",
+        "torchvision:resnet18:random",
         "",
         ":",
     ):
@@ -98,7 +104,7 @@ def test_networks_are_matched_by_digest(folder, network, tmp_path):
     assert [entry.key for entry in served] == ["little-atlas", "little-atlas-2", "Gr-e", "torchvision-other"]
     assert len({id(entry.ready) for entry in served[:3]}) == 1
     assert served[0].ready.network is network
-    assert served[3].folder is None
+    assert served[3].book is None
     assert served[3].ready.network is other
 
 
@@ -179,9 +185,21 @@ def test_an_atlas_whose_description_is_hostile(folder, network, photo_folder):
         "",
         "[]",
         "7",
-        '{"format": 1}',
-        '{"format": 1, "network": []}',
-        '{"format": 1, "network": {"full_name": 1, "digest": 2}}',
+        "[" * 100_000,
+        '{"format": 2}',
+        '{"format": 2, "network": []}',
+        '{"format": 2, "network": {"full_name": 1, "digest": 2}, "layers": []}',
+        *(
+            f'{{"format": 2, "network": {{"full_name": "a", "digest": "b"}}, "layers": {layers}}}'
+            for layers in (
+                "3",
+                '["x"]',
+                '[{"name": "a"}]',
+                '[{"name": [1], "chosen": "all"}]',
+                '[{"name": "a", "chosen": NaN}]',
+                '[{"name": "a", "chosen": [1.5]}]',
+            )
+        ),
     ],
 )
 def test_what_is_no_atlas(folder, content):
@@ -213,3 +231,55 @@ def test_damaged_tables_are_one_sentence(folder, network, file, content):
     assert client.get("/").status_code == 200
     client.close()
     explorer.close()
+
+
+def test_pipes_in_place_of_tables_hold_nothing_up(folder, network, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "other")
+    for file in ("units.csv", "classes.npz"):
+        (other / file).unlink()
+        os.mkfifo(other / file)
+    explorer = Explorer(find_served([other], [network]))
+    client = Client(explorer)
+    assert client.get("/atlas/other/index.html").status_code == 500
+    client.close()
+    explorer.close()
+    (folder / "atlas.json").unlink()
+    os.mkfifo(folder / "atlas.json")
+    with pytest.raises(DeconvnetError, match="There is no atlas"):
+        find_served([folder], [])
+
+
+def test_a_zip_bomb_is_not_unpacked(folder, monkeypatch):
+    monkeypatch.setattr(tables, "_LARGEST", 10_000_000)
+    with zipfile.ZipFile(folder / "classes.npz", "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("classes.npy", bytes(20_000_000))
+    assert (folder / "classes.npz").stat().st_size < 100_000
+    with pytest.raises(DeconvnetError, match=r"classes\.npz is larger than"):
+        page_files(folder)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        '{"format": 1, "mean": ' + "[" * 100_000,
+        '{"mean": 1e400}',
+        '{"options": {"middle": [1e30]}}',
+        '{"mean": "/dev/zero"}',
+    ],
+)
+def test_weights_of_a_stranger_do_not_stop_the_others(folder, photo_folder, tmp_path, metadata):
+    entries = {"format": 1, "network": "zfnet", "resize": 256, "crop": 224, "channels": "RGB", "scale": 255, "mean": 0}
+    if metadata.endswith("}"):
+        metadata = json.dumps({**entries, **json.loads(metadata)})
+    file = tmp_path / "theirs.safetensors"
+    save_file({"conv1.weight": torch.zeros(1)}, file, {"deconvnet": metadata})
+    changed(folder, address=f"zfnet:{file}")
+    (entry,) = find_served([folder], [])
+    assert entry.ready is None
+    assert str(file) in entry.reason
+
+
+def test_advice_can_be_pasted_into_a_shell(folder):
+    changed(folder, address="x'; touch pwned; '.py:f")
+    (entry,) = find_served([folder], [])
+    assert shlex.split(entry.reason)[-7:-5] == ["--network", "x'; touch pwned; '.py:f,"]

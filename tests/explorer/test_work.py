@@ -1,9 +1,13 @@
 """The one thread, and many who ask at once."""
 
 import asyncio
+import gc
 import json
+import subprocess
+import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -14,7 +18,7 @@ from deconvnet.explorer import uploads, work
 from deconvnet.explorer.answers import Busy, Gone
 from deconvnet.explorer.covering import Sweep
 from deconvnet.explorer.work import Worker
-from helpers.exploring import picture_bytes
+from helpers.exploring import picture_bytes, read_answer
 
 
 def until(condition, seconds=10):
@@ -95,12 +99,13 @@ def test_a_job_whose_client_has_gone_ends_at_its_next_step():
 
 
 def test_closing_drops_what_waits():
-    worker, release = Worker(), threading.Event()
+    worker, started, release = Worker(), threading.Event(), threading.Event()
 
     async def ask():
-        running = asyncio.ensure_future(worker.run(lambda: release.wait(5)))
+        running = asyncio.ensure_future(worker.run(lambda: started.set() or release.wait(5)))
         waiting = asyncio.ensure_future(worker.run(lambda: 1))
-        await asyncio.sleep(0)
+        while not started.is_set():
+            await asyncio.sleep(0)
         worker.close()
         with pytest.raises(Gone):
             await waiting
@@ -110,6 +115,70 @@ def test_closing_drops_what_waits():
         assert await running is True
 
     asyncio.run(ask())
+
+
+def test_what_is_dropped_is_freed():
+    class Large:
+        pass
+
+    worker, release, large = Worker(), threading.Event(), Large()
+    there = weakref.ref(large)
+
+    async def ask(large):
+        running = asyncio.ensure_future(worker.run(lambda: release.wait(5)))
+        await asyncio.sleep(0)
+        dropped = asyncio.ensure_future(worker.run(lambda large=large: large))
+        del large
+        await asyncio.sleep(0)
+        dropped.cancel()
+        await asyncio.gather(dropped, return_exceptions=True)
+        del dropped
+        return running
+
+    async def main():
+        nonlocal large
+        asked = ask(large)
+        del large
+        running = await asked
+        await asyncio.sleep(0.05)
+        gc.collect()
+        assert there() is None  # although the thread has not come to it yet
+        release.set()
+        await running
+
+    asyncio.run(main())
+    worker.close()
+
+
+def test_a_step_that_cannot_be_interrupted_does_not_hold_up_the_end():
+    program = """if True:
+        import asyncio, time
+        from deconvnet.explorer.work import Worker
+        worker = Worker()
+        async def ask():
+            asyncio.ensure_future(worker.run(lambda: time.sleep(60)))
+            await asyncio.sleep(0.1)
+            worker.close()
+            worker.join(0.1)
+        asyncio.run(ask())
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=45)
+
+
+def test_silent_connections_are_given_up(listening, monkeypatch):
+    monkeypatch.setattr("deconvnet.explorer.serve._SILENCE", 0.3)
+    half = f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{listening.port}\r\n"
+    for begins in ("", half, f"{half}\r\n"):  # nothing, half a question, or one and then half of another
+        with listening.connect() as connection:
+            connection.sendall(begins.encode())
+            if begins.endswith("\r\n\r\n"):
+                assert connection.recv(12) == b"HTTP/1.1 200"
+                connection.sendall(half.encode())
+            connection.settimeout(8)
+            start = time.monotonic()
+            read_answer(connection)  # until the server closes
+            assert time.monotonic() - start < 3
+    assert listening.get("/")[0] == 200
 
 
 @pytest.fixture
@@ -226,7 +295,7 @@ def test_a_full_queue_is_said(client, photo, gate, listening):
     worker = listening.explorer.worker
     with gate.threads() as pool:
         waiting = [pool.submit(client.get, address) for _ in range(worker.most_waiting + 1)]
-        until(lambda: worker._there == worker.most_waiting + 1)
+        until(lambda: worker.there == worker.most_waiting + 1)
         assert clear_or_busy(client.get(photo), 0) == 503
         assert client.get("/api/networks").status_code == 200  # what needs no network is answered all the same
         gate.opened.set()
@@ -242,10 +311,10 @@ def test_one_that_goes_while_it_waits_is_not_computed(client, photo, gate, liste
         gone = [listening.connect() for _ in range(5)]
         for connection in gone:
             connection.sendall(f"GET {address} HTTP/1.1\r\nHost: 127.0.0.1:{listening.port}\r\n\r\n".encode())
-        until(lambda: listening.explorer.worker._there == 6)
+        until(lambda: listening.explorer.worker.there == 6)
         for connection in gone:
             connection.close()
-        until(lambda: listening.explorer.worker._there == 1)
+        until(lambda: listening.explorer.worker.there == 1)
         gate.opened.set()
         assert first.result().status_code == 200
     assert client.get(address).status_code == 200

@@ -11,7 +11,7 @@ from PIL import Image
 
 from deconvnet.atlas.build import FORMAT, build_atlas
 from deconvnet.atlas.figures import layer_figure
-from deconvnet.atlas.tables import read_table
+from deconvnet.atlas.tables import check_file, read_table
 from deconvnet.errors import DeconvnetError
 from deconvnet.images import Photos
 from deconvnet.networks import Network
@@ -24,8 +24,9 @@ class Atlas:
         """Open the atlas in `folder`. Raises `DeconvnetError` if there is none."""
         self.folder = Path(folder)
         try:
+            check_file(self.folder / "atlas.json")
             self.description: dict[str, Any] = json.loads((self.folder / "atlas.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError, DeconvnetError) as error:
             raise DeconvnetError(f"There is no atlas in {folder}: {error}.") from None
         if not isinstance(self.description, dict) or self.description.get("format") != FORMAT:
             raise DeconvnetError(f"The atlas in {folder} was made by another version of deconvnet: make it again.")

@@ -18,7 +18,7 @@ import numpy as np
 
 from deconvnet.atlas.drawing import UnitLayout
 from deconvnet.atlas.figures import random_units
-from deconvnet.atlas.tables import HIT_COLUMNS, read_table
+from deconvnet.atlas.tables import HIT_COLUMNS, read_arrays, read_table
 from deconvnet.errors import DeconvnetError
 from deconvnet.files import write_whole
 from deconvnet.images.classes import named_classes
@@ -60,6 +60,8 @@ def page_files(folder: Path, beside: Sequence[str] = (), live: str = "") -> dict
     """
     try:
         return _page_files(folder, beside, live)
+    except DeconvnetError:
+        raise
     except Exception as error:  # tables can be damaged in every way
         raise DeconvnetError(
             f"The atlas in {folder} is damaged, so make it again ({type(error).__name__}: {error})."
@@ -102,10 +104,10 @@ class _Tables:
         for row in read_table(folder / "hits.csv"):
             self.hits[row["layer"], row["unit"]].append(row)
         self.images = {row["image"]: row for row in read_table(folder / "images.csv")}
-        with np.load(folder / "classes.npz", allow_pickle=False) as arrays:
-            self.classes = [str(name) for name in arrays["classes"]]
-            photos = np.maximum(arrays["images"], 1)[:, None]
-            self.means = {name: arrays[name] / photos for name in self.layers}
+        arrays = read_arrays(folder / "classes.npz")
+        self.classes = [str(name) for name in arrays["classes"]]
+        photos = np.maximum(arrays["images"], 1)[:, None]
+        self.means = {name: arrays[name] / photos for name in self.layers}
 
     def atlas(self) -> dict[str, Any]:
         """What every page needs."""

@@ -10,7 +10,11 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 
+from deconvnet.errors import DeconvnetError
 from deconvnet.mining import HISTOGRAM_EDGES, Mined
+
+#: Bytes of a table: far more than 10,000 units and 1,000 classes need.
+_LARGEST = 2**29
 
 HIT_COLUMNS = ("layer", "unit", "rank", "image", "value", "row", "column", "left", "top", "right", "bottom")
 
@@ -79,7 +83,30 @@ def _write(file: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) ->
         writer.writerows(rows)
 
 
+def read_arrays(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of classes.npz. Raises `DeconvnetError` as `read_table` does."""
+    check_file(file)
+    with ZipFile(file) as opened:
+        if sum(member.file_size for member in opened.infolist()) > _LARGEST:
+            raise _too_large(file)
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def check_file(file: Path) -> None:
+    """Raise `DeconvnetError` for what is no file, such as a pipe, which would never end, or for one that is too large."""
+    if not file.is_file():
+        raise DeconvnetError(f"There is no file {file}, so this is no whole atlas: make it again.")
+    if file.stat().st_size > _LARGEST:
+        raise _too_large(file)
+
+
+def _too_large(file: Path) -> DeconvnetError:
+    return DeconvnetError(f"{file} is larger than {_LARGEST // 2**20} MiB, and no table of an atlas is.")
+
+
 def read_table(file: Path) -> list[dict[str, str]]:
-    """The rows of a CSV table."""
+    """The rows of a CSV table. Raises `DeconvnetError` for what is no file, or a larger one than any atlas has."""
+    check_file(file)
     with file.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
         return list(csv.DictReader(opened))

@@ -66,6 +66,6 @@ def explore(
         networks = [load_network(name, preprocessing, device) for name in network or []]
         served = find_served(atlases or [], networks, device)
         for entry in served:
-            if entry.reason:
-                print_line(f"deconvnet: {entry.folder} can be browsed, but takes no photos. {entry.reason}", sys.stderr)
+            if entry.book and entry.reason:
+                print_line(f"deconvnet: {entry.book.folder} can be browsed, but takes no photos. {entry.reason}", sys.stderr)
         serve(served, listener, host, lambda address: print(f"Open {address} (Ctrl-C ends it).", flush=True))

@@ -32,7 +32,12 @@ class Explorer:
     def close(self) -> None:
         """Drop what waits."""
         self.worker.close()
-        self.uploads.close()
+        self.uploads.decoder.close()
+
+    def join(self, seconds: float) -> None:
+        """Wait, after `close`, for what cannot be interrupted."""
+        self.worker.join(seconds)
+        self.uploads.decoder.join(seconds)
 
     def __getitem__(self, key: str) -> Served:
         """Raises `Refusal` (404) if nothing of that name is served."""
@@ -58,7 +63,7 @@ def _app(explorer: Explorer) -> FastAPI:
 
 def _add_pages(app: FastAPI, explorer: Explorer) -> None:
     live, shared = files.live_pages(), files.shared_pages()
-    folders = {key: entry.folder for key, entry in explorer.served.items() if entry.folder}
+    folders = {key: entry.book.folder for key, entry in explorer.served.items() if entry.book}
     atlases = {
         key: files.atlas_pages(folder, [other for other in folders if other != key], f"/?network={quote(key)}")
         for key, folder in folders.items()
@@ -79,17 +84,17 @@ def _add_pages(app: FastAPI, explorer: Explorer) -> None:
     @app.get("/atlas/{key}")
     @app.get("/atlas/{key}/")
     async def atlas(key: str) -> Response:
-        if explorer[key].folder is None:
+        if explorer[key].book is None:
             return _nothing()
         return RedirectResponse(f"/atlas/{key}/index.html", 307)
 
     @app.get("/atlas/{key}/{path:path}")
     async def atlas_file(key: str, path: str) -> Response:
-        folder = explorer[key].folder
-        if folder is None:
+        book = explorer[key].book
+        if book is None:
             return _nothing()
         if path.endswith(files.PICTURES):
-            return await run_in_threadpool(files.picture, folder, path) or _nothing()
+            return await run_in_threadpool(files.picture, book.folder, path) or _nothing()
         return await atlases[key].find(path) or _nothing()
 
 

@@ -11,7 +11,7 @@ from deconvnet.explorer.seeing import Seen
 from deconvnet.explorer.served import Ready
 
 #: Photos that are kept; the one that was used longest ago goes first.
-MOST_PHOTOS = 64
+MOST_PHOTOS = 32
 
 
 @dataclass(frozen=True)

@@ -95,8 +95,9 @@ def see(ready: Ready, x: Tensor, check: Callable[[], None] = lambda: None) -> Se
 def _driven(ready: Ready, layer: str, maps: Tensor) -> list[Driven]:
     flat = maps.flatten(1)
     maxima = flat.amax(dim=1)
+    maxima = maxima.where(maxima.isfinite(), 0)  # of broken weights, which may still have sound units
     chosen = maxima.argsort(descending=True, stable=True)[:UNITS]
-    chosen = chosen[(maxima[chosen] > 0) & maxima[chosen].isfinite()]
+    chosen = chosen[maxima[chosen] > 0]
     field, width = ready.network.layer(layer).field, maps.shape[2]
     driven = []
     for unit, value, place in zip(

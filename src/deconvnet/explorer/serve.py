@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from deconvnet.errors import UsageError
 from deconvnet.experiments.occluders import Occluder
@@ -24,6 +25,9 @@ PORT, MORE_PORTS = 8000, 20
 
 #: Connections at a time; what a browser leaves open counts for some seconds.
 _CONNECTIONS = 100
+
+#: Seconds that a connection may take for the head of a question.
+_SILENCE = 10.0
 
 
 def listen(host: str, port: int | None) -> socket.socket:
@@ -62,7 +66,42 @@ def serve(served: Sequence[Served], listener: socket.socket, host: str, say: Cal
     explorer = Explorer(served)
     port = listener.getsockname()[1]
     server = Server(explorer, host, port, lambda: say(f"http://{_in_address(host)}:{port}/"))
-    server.run(sockets=[listener])
+    try:
+        server.run(sockets=[listener])
+    finally:
+        explorer.join(1)
+
+
+class Impatient(H11Protocol):
+    """uvicorn's way of speaking HTTP, which gives up on a connection that does not get a question together."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            self._expect()
+        elif self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def _expect(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(_SILENCE, self._give_up)
+
+    def _give_up(self) -> None:
+        self._deadline = None
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -72,7 +111,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 Guard(explorer.app, host, port),
-                http="h11",
+                http=Impatient,
                 ws="none",
                 loop="asyncio",
                 lifespan="off",

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class Served:
     """What it is called in addresses."""
     name: str
     """The network's full name."""
-    folder: Path | None
+    book: "Book | None"
     """The atlas, if there is one."""
     ready: Ready | None
     """The network, if it is there …"""
@@ -47,7 +48,7 @@ class Served:
         return {
             "key": self.key,
             "name": self.name,
-            "atlas": self.key if self.folder else None,
+            "atlas": self.key if self.book else None,
             "classifies": bool(self.ready and self.ready.classes),
             "crop": network.preprocessing.crop if network else None,
             "reason": self.reason,
@@ -63,23 +64,9 @@ class Served:
                 }
                 for layer in (network.layers.values() if network else ())
             ],
-            "pictured": self._pictured(),
-            "samples": self._samples(),
+            "pictured": self.book.pictured if self.book else {},
+            "samples": self.book.samples(self.key) if self.book else [],
         }
-
-    def _pictured(self) -> dict[str, Any]:
-        """By layer, the units that the atlas has pictures of: their numbers, or "all"."""
-        if self.folder is None:
-            return {}
-        return {layer["name"]: layer["chosen"] for layer in Atlas(self.folder).description["layers"]}
-
-    def _samples(self) -> list[str]:
-        """Addresses of a few of the atlas's photos."""
-        if self.folder is None:
-            return []
-        names = sorted(file.name for file in (self.folder / "images").glob("*.webp"))
-        step = max(1, len(names) // _SAMPLES)
-        return [f"/atlas/{self.key}/images/{name}" for name in names[step // 2 :: step][:_SAMPLES]]
 
 
 def find_served(atlases: Sequence[Path], networks: Sequence[Network], device: str = "cpu") -> list[Served]:
@@ -90,7 +77,7 @@ def find_served(atlases: Sequence[Path], networks: Sequence[Network], device: st
 
     Raises `DeconvnetError` if a folder holds no atlas.
     """
-    books = [_Book(folder) for folder in atlases]
+    books = [Book(folder) for folder in atlases]
     given = [Ready(network) for network in networks]
     known = {ready.network.digest: ready for ready in given} if books else {}
     served: list[Served] = []
@@ -98,36 +85,50 @@ def find_served(atlases: Sequence[Path], networks: Sequence[Network], device: st
         reason = None
         if book.digest not in known:
             try:
-                ready = Ready(_load(book).to(device))
-                known[book.digest] = ready
+                known[book.digest] = Ready(_load(book).to(device))
             except DeconvnetError as error:
                 reason = str(error)
-        ready_or_none = known.get(book.digest)
-        name = ready_or_none.network.full_name if ready_or_none else book.name
-        served.append(Served(_key(book.folder.resolve().name, served), name, book.folder, ready_or_none, reason))
+        ready = known.get(book.digest)
+        name = ready.network.full_name if ready else book.name
+        served.append(Served(_key(book.folder.resolve().name, served), name, book, ready, reason))
     used = {id(entry.ready) for entry in served}
-    for ready in given:
-        if id(ready) not in used:
-            served.append(Served(_key(ready.network.name, served), ready.network.full_name, None, ready, None))
+    for one in given:
+        if id(one) not in used:
+            served.append(Served(_key(one.network.name, served), one.network.full_name, None, one, None))
     return served
 
 
-class _Book:
-    """What is used of an atlas.json, which may hold anything."""
+class Book:
+    """What is used of an atlas.json, which may hold anything. Raises `DeconvnetError` if it is not what it should be."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        description = Atlas(folder).description
         try:
-            network = Atlas(folder).description["network"]
-            self.name, self.digest = network["full_name"], network["digest"]
-            self.address = network.get("address", "")
-        except (AttributeError, KeyError, TypeError, RecursionError):
-            raise DeconvnetError(f"The atlas in {folder} is damaged: its atlas.json does not say what made it.") from None
-        if not all(isinstance(value, str) for value in (self.name, self.digest, self.address)):
-            raise DeconvnetError(f"The atlas in {folder} is damaged: its atlas.json does not say what made it.")
+            network = description["network"]
+            self.name, self.digest, self.address = network["full_name"], network["digest"], network.get("address", "")
+            self.pictured = {layer["name"]: layer["chosen"] for layer in description["layers"]}
+            """By layer, the units that there are pictures of: their numbers, or "all"."""
+        except (AttributeError, LookupError, TypeError):
+            raise DeconvnetError(f"{_damaged(folder)} does not say what made it.") from None
+        if not all(isinstance(value, str) for value in (self.name, self.digest, self.address, *self.pictured)):
+            raise DeconvnetError(f"{_damaged(folder)} does not say what made it.")
+        for chosen in self.pictured.values():
+            if chosen != "all" and not (isinstance(chosen, list) and all(type(unit) is int for unit in chosen)):
+                raise DeconvnetError(f"{_damaged(folder)} does not say which units it shows.")
+
+    def samples(self, key: str) -> list[str]:
+        """Addresses of a few of its photos."""
+        names = sorted(file.name for file in (self.folder / "images").glob("*.webp"))
+        step = max(1, len(names) // _SAMPLES)
+        return [f"/atlas/{key}/images/{name}" for name in names[step // 2 :: step][:_SAMPLES]]
 
 
-def _load(book: _Book) -> Network:
+def _damaged(folder: Path) -> str:
+    return f"The atlas in {folder} is damaged, so make it again: its atlas.json"
+
+
+def _load(book: Book) -> Network:
     """The network that an atlas names. Raises `DeconvnetError`, whose message says what to pass, if it is not to be had."""
     if not book.address:
         raise DeconvnetError(
@@ -136,12 +137,19 @@ def _load(book: _Book) -> Network:
     try:
         check_harmless(book.address)
     except DeconvnetError as error:
-        raise DeconvnetError(f"{error} To use it, pass --network '{book.address}', or where it is here.") from None
+        raise DeconvnetError(
+            f"{error} To use it, pass --network {shlex.quote(book.address)}, or where it is here."
+        ) from None
     try:
         network = load(book.address)
+        digest = network.digest
     except DeconvnetError as error:
         raise DeconvnetError(f"{error} Pass --network and, for weights that it describes, --preprocessing.") from None
-    if network.digest != book.digest:
+    except (
+        Exception
+    ) as error:  # a stranger's file can hold what no file of ours does; it must not keep the others from being served
+        raise DeconvnetError(f"The weights in {book.address} cannot be loaded ({type(error).__name__}: {error}).") from error
+    if digest != book.digest:
         raise DeconvnetError(
             f"The weights in {book.address} have changed since the atlas was made: pass --network with those that made it."
         )

@@ -32,7 +32,7 @@ class Uploads:
         self._ready = ready
         self._places = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
-        self._decoder = Worker(AT_ONCE, "decoder")  # a large photo takes hundreds of megabytes: one at a time
+        self.decoder = Worker(AT_ONCE, "decoder")  # a large photo takes hundreds of megabytes: one at a time
 
     async def take(self, request: Request) -> Photo:
         """The photo that is the request's body.
@@ -44,10 +44,7 @@ class Uploads:
             raise _too_large()
         async with self._place():
             content = await _read(request)
-            return await self._decoder.run(lambda: self._decode(content), client_gone(request))
-
-    def close(self) -> None:
-        self._decoder.close()
+            return await self.decoder.run(lambda: self._decode(content), client_gone(request))
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:

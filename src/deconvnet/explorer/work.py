@@ -2,8 +2,10 @@
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -16,14 +18,30 @@ T = TypeVar("T")
 _PATIENCE = 0.1
 
 
+class _Job:
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+        self.answer: Future[Any] = Future()
+        self.abandoned = threading.Event()
+
+
 class Worker:
     """Runs functions one at a time, in the order in which they come."""
 
     def __init__(self, most_waiting: int = 32, name: str = "network") -> None:
         self.most_waiting = most_waiting
-        self._thread = ThreadPoolExecutor(1, name)
-        self._there = 0
-        self._abandoned = threading.Event()
+        self._waiting: deque[_Job] = deque()
+        self._running: _Job | None = None
+        self._changed = threading.Condition()
+        self._closed = False
+        # A daemon, because some steps cannot be interrupted, and the program must be able to end all the same.
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def there(self) -> int:
+        """How many functions run or wait."""
+        return len(self._waiting) + (self._running is not None)
 
     async def run(self, function: Callable[[], T], gone: Coroutine[Any, Any, None] | None = None) -> T:
         """What `function` returns. It is not called once `gone` has ended, or this is cancelled, while it waits.
@@ -31,26 +49,24 @@ class Worker:
         Raises `Busy` if too many wait, `Gone` if `gone` ends first or the worker is closed.
         """
         watch = asyncio.ensure_future(gone) if gone is not None else None
-        abandoned = threading.Event()
+        job = _Job(function)
         try:
-            if self._there > self.most_waiting:  # one of them runs
-                raise Busy
-            try:
-                job = asyncio.wrap_future(self._thread.submit(self._do, function, abandoned))
-            except RuntimeError:  # it has been closed
-                raise Gone from None
-            self._there += 1
-            try:
-                ends: list[asyncio.Future[Any]] = [job] if watch is None else [job, watch]
-                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-                if not job.done() or job.cancelled():
+            with self._changed:
+                if self._closed:
                     raise Gone
-                return job.result()
-            finally:
-                self._there -= 1
-                abandoned.set()
-                job.cancel()  # if it has not begun
+                if self.there > self.most_waiting:  # one of them runs
+                    raise Busy
+                self._waiting.append(job)
+                self._changed.notify()
+            answer = asyncio.wrap_future(job.answer)
+            ends: list[asyncio.Future[Any]] = [answer] if watch is None else [answer, watch]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done() or answer.cancelled():
+                raise Gone
+            result: T = answer.result()
+            return result
         finally:
+            self._abandon(job)
             if watch is not None:
                 watch.cancel()
 
@@ -64,17 +80,45 @@ class Worker:
 
     def check(self) -> None:
         """Called between the steps of a function: ends it with `Gone` if nobody waits for its result any more."""
-        if self._abandoned.is_set():
+        if self._running is not None and self._running.abandoned.is_set():
             raise Gone
 
     def close(self) -> None:
         """Drop all that waits, and let what runs end at its next step."""
-        self._abandoned.set()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        with self._changed:
+            self._closed = True
+            jobs = [*self._waiting, *([self._running] if self._running else [])]
+            self._waiting.clear()
+            self._changed.notify()
+        for job in jobs:
+            self._abandon(job)
 
-    def _do(self, function: Callable[[], T], abandoned: threading.Event) -> T:
-        self._abandoned = abandoned
-        return function()
+    def join(self, seconds: float) -> None:
+        """Wait for what runs to end, after `close`."""
+        self._thread.join(seconds)
+
+    def _abandon(self, job: _Job) -> None:
+        """Nobody waits for it any more: what it holds is freed, unless it runs."""
+        job.abandoned.set()
+        job.answer.cancel()
+        with self._changed, suppress(ValueError):
+            self._waiting.remove(job)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._running = None
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if not self._waiting:
+                    return
+                job = self._running = self._waiting.popleft()
+            if not job.answer.set_running_or_notify_cancel():
+                continue
+            try:
+                job.answer.set_result(job.function())
+            except BaseException as error:  # is raised where it was asked for
+                job.answer.set_exception(error)
+            del job
 
 
 async def client_gone(request: Request) -> None:

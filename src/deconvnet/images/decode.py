@@ -26,6 +26,9 @@ MAX_SIDE = 65_535
 #: … nor files of more bytes than this.
 MAX_BYTES = 2**30
 
+#: Nor JPEGs of more scans than this. Progressive ones have about ten; each is one more pass over all pixels.
+MAX_SCANS = 64
+
 #: What each EXIF orientation asks for.
 _TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -50,7 +53,7 @@ def read_image(source: Path | str | bytes) -> Image.Image:
     Greyscale becomes three equal channels, transparency white, 16 bits 8, CMYK its plain RGB; of an animation or of many
     pages the first is taken. Colour profiles are ignored, as they are wherever networks are trained. May be called from
     many threads at once. Raises `UnreadableImage` with the reason if the file cannot be decoded to its end, or claims more
-    than `MAX_PIXELS` pixels or a side of more than `MAX_SIDE`, or is larger than `MAX_BYTES`.
+    than `MAX_PIXELS` pixels or a side of more than `MAX_SIDE`, or has more than `MAX_BYTES` or more than `MAX_SCANS` scans.
     """
     try:
         with _open(source) as file, Image.open(file, formats=FORMATS) as image:
@@ -59,6 +62,8 @@ def read_image(source: Path | str | bytes) -> Image.Image:
                 raise UnreadableImage(f"claims {width}×{height} pixels, more than the limit of {MAX_PIXELS:,}")
             if max(width, height) > MAX_SIDE:
                 raise UnreadableImage(f"claims {width}×{height} pixels, more than the limit of {MAX_SIDE:,} to a side")
+            if image.format in ("JPEG", "MPO"):
+                _check_scans(file)
             image.load()
             if image.format in ("JPEG", "MPO") and _stops_short(image, file):
                 raise UnreadableImage("is damaged: its data stop before its picture is complete")
@@ -90,6 +95,13 @@ def _open(source: Path | str | bytes) -> BinaryIO:
         raise UnreadableImage("is a link to nothing" if os.path.islink(source) else "does not exist") from None
     except OSError as error:
         raise UnreadableImage(f"cannot be opened ({error.strerror or error})") from None
+
+
+def _check_scans(file: BinaryIO) -> None:
+    file.seek(0)
+    scans = file.read().count(b"\xff\xda")
+    if scans > MAX_SCANS:
+        raise UnreadableImage(f"has {scans:,} scans, more than the limit of {MAX_SCANS}")
 
 
 def _check_size(size: int) -> None:

@@ -143,6 +143,8 @@ def check_harmless(address: str) -> None:
     _architecture(name)  # raises if there is none
     downloads = _downloads(name)
     chosen = chosen or _default(name, downloads)
+    if chosen == "random" and name not in ARCHITECTURES:  # torchvision's may be very large
+        raise DeconvnetError(f"Its network, {address}, is not built unless you ask for it.")
     if chosen == "random" or bundled(name, chosen):
         return
     if chosen in downloads:

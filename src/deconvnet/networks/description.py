@@ -50,12 +50,12 @@ class Description:
 
 
 def describe(
-    entries: Mapping[str, Any], source: str, mean_image: Tensor | None = None, folder: Path = Path()
+    entries: Mapping[str, Any], source: str, mean_image: Tensor | None = None, folder: Path | None = None
 ) -> Description:
     """Read a description; `source` names it in errors. Raises `DeconvnetError` for missing, unknown or unfit entries.
 
     `mean` is a number, three numbers in the file's own channel order, or the name of a `.npy` image (3, crop, crop) in
-    `folder`; `mean_image` is that image where the weights' file itself holds it.
+    `folder`; without a folder no other file is opened. `mean_image` is that image where the weights' file itself holds it.
     """
     unknown = sorted(set(entries) - set(_REQUIRED) - set(_OPTIONAL))
     missing = [name for name in _REQUIRED if name not in entries]
@@ -69,7 +69,7 @@ def describe(
     if not isinstance(options, Mapping):
         raise DeconvnetError(f"{source} has options {options!r}: they are a table of names and values.")
     mean = entries["mean"]
-    if mean_image is None and isinstance(mean, str):
+    if mean_image is None and isinstance(mean, str) and folder is not None:
         mean_image = _read_mean_image(folder / mean)
     mean = _numbers(mean, f"{source}: mean") if mean_image is None else mean_image
     std = _numbers(entries.get("std", 1.0), f"{source}: std")
