@@ -6,6 +6,7 @@ send across origins, no address takes.
 """
 
 import asyncio
+import re
 import socket
 from ipaddress import ip_address
 
@@ -20,6 +21,8 @@ UPLOADS = "/api/photos"
 #: Bytes of a question in JSON, and seconds for it to arrive.
 MAX_JSON = 64 * 1024
 MAX_SECONDS = 30.0
+
+_HOST = re.compile(r"(\[(?P<address>[^\]]*)\]|(?P<name>[^:]*))(:\d{1,5})?")
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -98,14 +101,10 @@ class Guard:
             raise Refusal(415, f"What is sent to this address has the Content-Type {wanted}.")
 
     def _is_own(self, host: str) -> bool:
-        if host.startswith("["):
-            name, _, rest = host[1:].partition("]")
-            port = rest.removeprefix(":") if rest.startswith(":") else "not a port" if rest else ""
-        else:
-            name, _, port = host.partition(":")
-        if port != str(self.port) and (port or self.port != 80):
-            return False
-        return name.lower() in self.names or (self.open and _is_address(name))
+        """Whether a name in `Host` is one of this machine's. The port is not looked at, as it may have been forwarded."""
+        found = _HOST.fullmatch(host)
+        name = (found["address"] or found["name"]).lower() if found else ""
+        return name in self.names or (self.open and _is_address(name))
 
 
 def _is_address(name: str) -> bool:
