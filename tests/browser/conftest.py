@@ -23,7 +23,7 @@ from helpers.exploring import Listening
 CLASSES = ("n01440764", "n03028079", "n03445777")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it runs, no other test of this thread could have an event loop
 def chromium() -> Iterator[Browser]:
     """Headless Chromium; skips the test where there is none."""
     found = os.environ.get("DECONVNET_BROWSER") or next(

@@ -163,9 +163,14 @@ def test_an_occlusion_map_arrives(looking):
     assert painted == 32 * 32
     expect(looking.locator("#range")).to_contain_text("the probability of")
     looking.get_by_text("Activation", exact=True).click()
-    expect(looking.locator("#range")).to_contain_text("the activation of conv2 · unit")
+    expect(looking.locator("#range")).to_contain_text("the sum of all activations of conv2 · unit")
     looking.get_by_text("Off", exact=True).click()
     expect(looking.locator("#heat")).to_be_hidden()
+    looking.locator("#follow").select_option("conv1 · 1")
+    looking.get_by_role("button", name="Run").click()  # whoever makes another map wants to see it
+    expect(looking.locator("#heat")).to_be_visible()
+    looking.get_by_text("Activation", exact=True).click()
+    expect(looking.locator("#range")).to_contain_text("the sum of all activations of conv1 · unit 1 ")
 
 
 def slowed(original: Callable[[Sweep], dict], steps: list[int] | None = None) -> Callable[[Sweep], dict]:
@@ -210,6 +215,33 @@ def test_the_page_answers_while_a_map_is_made(looking, monkeypatch):
     expect(looking.get_by_role("button", name="Cancel")).to_be_visible()
     looking.get_by_role("button", name="Cancel").click()
     expect(looking.locator("#sweep-status")).to_contain_text("Cancelled")
+
+
+def test_a_tap_covers_a_square(chromium, server, photo):
+    context = chromium.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(server)
+    page.set_input_files("#file", photo)
+    expect(page.locator("#found")).to_be_visible()
+    page.locator("#stage").tap()
+    expect(page.locator("#change")).to_contain_text("without the occluder")
+    assert page.evaluate("covered") == {"left": 12, "top": 12, "width": 8, "height": 8}
+    assert page.locator("#stage").evaluate("stage => getComputedStyle(stage).touchAction") == "manipulation"  # it scrolls
+    context.close()
+
+
+def test_back_and_reload_show_the_photo_again(looking):
+    looking.locator("#network").select_option("other")
+    expect(looking.locator("#layers section")).to_have_count(3)
+    classes = shown_classes(looking)
+    looking.locator("#layers article").first.get_by_role("link").click()
+    expect(looking.get_by_role("heading", level=1)).to_contain_text("conv1 · unit")
+    looking.go_back()
+    expect(looking.locator("#layers section")).to_have_count(3)
+    looking.reload()
+    expect(looking.locator("#layers section")).to_have_count(3)
+    expect(looking.locator("#network")).to_have_value("other")
+    assert shown_classes(looking) == classes
 
 
 def test_another_network_looks_at_the_same_photo(looking, photo):

@@ -23,11 +23,13 @@ class Atlas:
     def __init__(self, folder: Path | str) -> None:
         """Open the atlas in `folder`. Raises `DeconvnetError` if there is none."""
         self.folder = Path(folder)
+        if not (self.folder / "atlas.json").is_file():
+            raise DeconvnetError(f"There is no atlas in {folder}: pass a folder that `deconvnet atlas` or `demo` wrote.")
         try:
             check_file(self.folder / "atlas.json")
             self.description: dict[str, Any] = json.loads((self.folder / "atlas.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError, DeconvnetError) as error:
-            raise DeconvnetError(f"There is no atlas in {folder}: {error}.") from None
+            raise DeconvnetError(f"There is no atlas in {folder}: {str(error).rstrip('.')}.") from None
         if not isinstance(self.description, dict) or self.description.get("format") != FORMAT:
             raise DeconvnetError(f"The atlas in {folder} was made by another version of deconvnet: make it again.")
 

@@ -21,7 +21,7 @@ from deconvnet.errors import UsageError
 )
 def explore(
     atlases: Annotated[
-        list[Path] | None, typer.Argument(metavar="[ATLAS]…", help="Folders that deconvnet atlas or demo wrote.")
+        list[Path] | None, typer.Argument(metavar="ATLAS", help="Folders that deconvnet atlas or demo wrote.")
     ] = None,
     network: Annotated[
         list[str] | None,

@@ -38,6 +38,11 @@ function histogram(counts, edges) {
   );
 }
 
+function histogramMeaning(counts) {
+  const active = counts.reduce((sum, count) => sum + count, 0);
+  return active ? `in the ${plural(active, "photo")} where it is active; the tallest bar is ${plural(Math.max(...counts), "photo")}` : "";
+}
+
 function binRange(bin, edges) {
   if (bin === 0) return `0 to ${number(edges[0])}`;
   return bin < edges.length ? `${number(edges[bin - 1])} to ${number(edges[bin])}` : `from ${number(edges.at(-1))}`;

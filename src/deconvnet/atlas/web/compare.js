@@ -29,7 +29,7 @@ function start() {
     element("iframe", { src: `index.html#${left}`, title: "This atlas" }),
     element("iframe", { src: `../${encodeURIComponent(name)}/index.html#${right}`, title: `The atlas ${name}` }),
   ];
-  frames[1].addEventListener("load", () => setTimeout(() => told[1] || missing(), 3000));
+  frames[1].addEventListener("load", () => setTimeout(() => told[1] || missing(), 1500));
   main.replaceChildren(main.querySelector("h1"), ...frames);
   addEventListener("message", pass);
 }

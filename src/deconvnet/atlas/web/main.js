@@ -51,6 +51,7 @@ function showLayers() {
     ),
   );
   document.getElementById("title").href = address({});
+  document.getElementById("query").value = here.query ?? "";
   const [bar, current] = [document.getElementById("layers"), document.querySelector("#layers [aria-current]")];
   if (current) bar.scrollLeft = current.offsetLeft - bar.offsetLeft - (bar.clientWidth - current.offsetWidth) / 2;
 }

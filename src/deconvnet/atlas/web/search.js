@@ -31,18 +31,19 @@ async function showSearch(main) {
     );
     return { layer, places: sorted(layer, "selectivity", places) };
   }).filter(({ places }) => places.length);
+  if (classes.size) found.reverse(); // the highest layers know most of classes
   const count = found.reduce((sum, { places }) => sum + places.length, 0);
   main.append(element("h1", {}, `“${here.query}”`));
   if (classes.size) {
     const names = [...classes].slice(0, 5).map(className).join(", ");
-    main.append(element("p", { class: "about" }, `${plural(count, "unit")} that ${names} ${classes.size > 1 ? "drive" : "drives"} more than any other class, the most selective first.`));
+    main.append(element("p", { class: "about" }, `${plural(count, "unit")} that ${names} ${classes.size > 1 ? "drive" : "drives"} more than any other class, the most selective of each layer first, with their selectivity.`));
   } else if (!count) {
     const known = book.classes.slice(0, 12).map((_, index) => className(index)).join(", ");
     const hint = known ? `, or a class such as ${known}` : "";
     main.append(element("p", { class: "message" }, `Nothing here is called so. Search for a unit's number, for a unit such as ${book.layers[0].name}/0${hint}.`));
   }
   for (const { layer, places } of found) {
-    const grid = unitGrid(layer, places, "selectivity");
+    const grid = unitGrid(layer, places, classes.size ? "selectivity" : "number");
     main.append(
       element("section", {}, element("h2", {}, element("a", { href: address({ layer: layer.name }) }, layer.name), ` · ${plural(places.length, "unit")}`), grid),
     );

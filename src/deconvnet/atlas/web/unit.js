@@ -94,6 +94,7 @@ function numbers(layer, unit) {
     { class: "numbers" },
     element("dl", { class: "facts" }, ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
     element("h2", {}, "Its maximum in each photo"),
+    element("p", { class: "meaning" }, histogramMeaning(unit.histogram)),
     histogram(unit.histogram, book.edges),
     ...(most
       ? [

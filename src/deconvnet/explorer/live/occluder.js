@@ -7,6 +7,7 @@ const stage = document.getElementById("stage");
 
 function setUpOccluder() {
   stage.addEventListener("pointerdown", drag);
+  stage.addEventListener("click", tap);
   stage.addEventListener("keydown", moveByKey);
   document.getElementById("uncover").addEventListener("click", () => cover(null));
 }
@@ -19,7 +20,7 @@ function pixel(event) {
 }
 
 function drag(event) {
-  if (event.button !== 0) return;
+  if (event.button !== 0 || event.pointerType === "touch") return; // a finger scrolls the page
   const from = pixel(event);
   stage.setPointerCapture(event.pointerId);
   const move = (moved) => {
@@ -31,6 +32,14 @@ function drag(event) {
   stage.addEventListener("pointermove", move);
   stage.addEventListener("pointerup", end, { once: true });
   stage.addEventListener("pointercancel", end, { once: true });
+}
+
+function tap(event) {
+  if (event.pointerType !== "touch") return;
+  const { crop } = chosen.network;
+  const side = Math.max(1, Math.round(crop / 4));
+  const [left, top] = pixel(event).map((middle) => Math.min(Math.max(middle - Math.round(side / 2), 0), crop - side));
+  cover({ left, top, width: side, height: side });
 }
 
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -111,7 +120,9 @@ function showClasses(classes) {
     place.replaceChildren(element("p", {}, "These weights have no classifier: they cannot say what this is. Cover a part of the photo to see what becomes of its units."));
     return;
   }
-  place.replaceChildren(bars(classes.map(({ name, probability, before }) => ({ name, value: probability, before, text: percent(probability) })), 1));
+  const sorted = classes.toSorted((one, other) => other.probability - one.probability);
+  const known = element("p", { class: "meaning" }, `of the ${plural(chosen.network.classes, "class", "classes")} that this network knows`);
+  place.replaceChildren(known, bars(sorted.map(({ name, probability, before }) => ({ name, value: probability, before, text: percent(probability) })), 1));
   if (!covered) return;
   const most = classes.reduce((one, other) => (other.before > one.before ? other : one));
   change.textContent = `${most.name}: ${percent(most.before)} without the occluder, ${percent(most.probability)} with it. The mark is where it was.`;

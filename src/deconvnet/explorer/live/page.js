@@ -28,6 +28,7 @@ async function start() {
     networks = await (await ask("/api/networks")).json();
     showNetworks();
     showSamples();
+    if (photo && picked) await look(); // back from another page, or loaded again
   });
 }
 
@@ -42,7 +43,9 @@ function showNetworks() {
   select.replaceChildren(
     ...networks.map(({ key, name, reason }) => element("option", { value: key, disabled: Boolean(reason) }, reason ? `${name}: cannot be run` : name)),
   );
-  const wanted = new URLSearchParams(location.search).get("network");
+  const parameters = new URLSearchParams(location.search);
+  const wanted = parameters.get("network");
+  photo = parameters.get("photo");
   picked = networks.find(({ key, reason }) => key === wanted && !reason) ?? networks.find(({ reason }) => !reason) ?? null;
   document.getElementById("atlases").replaceChildren(
     ...networks.filter(({ atlas }) => atlas).map(({ atlas }) => element("a", { href: `/atlas/${encodeURIComponent(atlas)}/index.html` }, `Atlas ${atlas}`)),
@@ -64,6 +67,7 @@ function showNetworks() {
 // Some photos of the network's atlas, for those who have none at hand.
 function showSamples() {
   const samples = picked?.samples ?? [];
+  document.getElementById("samples-part").hidden = !samples.length;
   document.getElementById("samples").replaceChildren(
     ...samples.map((address, index) => {
       const picture = element("img", { src: address, alt: "", loading: "lazy" });
@@ -107,6 +111,7 @@ async function look() {
     looking.abort(); // what was asked about the look before
     looking = mine;
     Object.assign(chosen, { network, address, view, seen });
+    history.replaceState(null, "", `?${new URLSearchParams({ network: network.key, photo })}`);
     document.getElementById("view").src = view;
     document.getElementById("found").hidden = false;
     cover(null);

@@ -28,12 +28,26 @@ function resetSweep() {
   }
   for (const id of ["heat", "legend", "progress"]) document.getElementById(id).hidden = true;
   document.getElementById("sweep-status").textContent = "";
+  fillFollow();
   document.querySelector("#which [value=probability]").parentElement.hidden = !classifies;
   document.querySelector(`#which [value=${classifies ? "probability" : "activation"}]`).checked = true;
 }
 
+// Which unit's activation is mapped too: one of those that the photo drives most, at first the last convolutional layer's.
+function fillFollow() {
+  const { network, seen } = chosen;
+  const usual = network.layers.filter(({ convolutional }) => convolutional).at(-1)?.name;
+  document.getElementById("follow").replaceChildren(
+    ...seen.layers.flatMap(({ name, units }) =>
+      units.map(({ unit }, index) => element("option", { value: JSON.stringify([name, unit]), selected: name === usual && index === 0 }, `${name} · ${unit}`)),
+    ),
+  );
+}
+
 async function runSweep() {
   forgetProblem();
+  const off = document.querySelector('#which [value=""]');
+  if (off.checked) document.querySelector("#which label:not([hidden]) input").checked = true;
   sweeping?.abort();
   const mine = (sweeping = new AbortController());
   const signal = AbortSignal.any([mine.signal, looking.signal]);
@@ -43,7 +57,9 @@ async function runSweep() {
   paintSweep();
   const began = performance.now();
   try {
-    const wanted = { size: Number(document.getElementById("size").value), stride: Number(document.getElementById("step").value) };
+    const [size, stride] = ["size", "step"].map((id) => Number(document.getElementById(id).value));
+    const [layer, unit] = JSON.parse(document.getElementById("follow").value || "[null, null]");
+    const wanted = { size, stride, layer, unit };
     const answer = await askJson(`${chosen.address}/occlusion`, wanted, signal);
     for await (const line of lines(answer.body)) {
       if (line.error) throw new Error(line.error);
@@ -117,7 +133,7 @@ function paintSweep() {
     brush.fillStyle = `rgb(${colour(value / (most || 1)).join(" ")} / .72)`;
     brush.fillRect(edge(column), edge(row), edge(column + 1) - edge(column), edge(row + 1) - edge(row));
   });
-  const what = which === "probability" ? `the probability of ${sweep.class_name}` : `the activation of ${sweep.layer} · unit ${sweep.unit}`;
+  const what = which === "probability" ? `the probability of ${sweep.class_name}` : `the sum of all activations of ${sweep.layer} · unit ${sweep.unit}`;
   const text = which === "probability" ? percent : number;
   document.getElementById("range").textContent = `Dark to bright: 0 to ${text(most)}, ${what} with the square's middle there; without the square it is ${text(whole)}.`;
 }

@@ -161,7 +161,7 @@ async function showProjection(layer, unit, { row, column, value }, { projection,
     place.classList.toggle("crisp", box[2] - box[0] < 60);
     cutOut(place, url, [crop, crop], box);
   }
-  projection.dataset.whole = whole;
+  if (value > 0) projection.dataset.whole = whole;
   const where = layer.rows * layer.columns > 1 ? [`row ${row}, column ${column}`] : [];
   caption.textContent = [...where, value > 0 ? number(value) : "0, so nothing to project"].join(": ");
 }
