@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -135,3 +136,24 @@ def watched(context: BrowserContext) -> Watched:
 @pytest.fixture
 def page(context: BrowserContext, watched: Watched) -> Page:
     return context.new_page()
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the atlases of the fixture are to be seen."""
+
+    address: str
+    """Of the folder that holds both, with a slash at its end."""
+    origin: str
+
+
+@pytest.fixture(params=["from disk", "served"])
+def site(request: pytest.FixtureRequest, atlases: Path, watched: Watched) -> Iterator[Site]:
+    """Checks at the end that no page complained or asked another place for anything."""
+    if request.param == "from disk":
+        found = Site(f"{atlases.as_uri()}/", "file://")
+    else:
+        server = request.getfixturevalue("server")
+        found = Site(f"{server}/atlas/", server)
+    yield found
+    watched.check(found.origin)

@@ -103,7 +103,7 @@ async function look() {
   const network = picked;
   showStatus("Looking …");
   await showingProblems(async () => {
-    const address = `/api/photos/${photo}/${encodeURIComponent(network.key)}`;
+    const address = `/api/photos/${encodeURIComponent(photo)}/${encodeURIComponent(network.key)}`;
     const [seen, view] = await Promise.all([
       ask(address, { signal: mine.signal }).then((answer) => answer.json()),
       askPicture(`${address}/view.png`, mine.signal),
