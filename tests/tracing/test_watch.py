@@ -172,6 +172,19 @@ def test_batch_statistics_do_not_change_while_watching(mixed):
     assert torch.equal(mixed[1][1].running_mean, before)
 
 
+def test_two_threads_within_exact_float32_leave_the_settings_as_they_were():
+    """One that began first and ends first must not put them back under the other, nor the other put back what it found."""
+    settings = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = [setting.fp32_precision for setting in settings]
+    first, second = exact_float32(), exact_float32()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert [setting.fp32_precision for setting in settings] == ["ieee", "ieee"]
+    second.__exit__(None, None, None)
+    assert [setting.fp32_precision for setting in settings] == before
+
+
 @pytest.mark.parametrize("allowed", [True, False])
 def test_exact_float32_allows_no_rounding_within_and_puts_the_settings_back(allowed):
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32

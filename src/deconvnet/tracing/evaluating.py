@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import torch
@@ -21,15 +22,30 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = True
 
 
+_lock = Lock()
+_inside = 0
+_before: list[str] = []
+
+
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Full float32 on a GPU within: without this cuDNN may round convolutions' inputs to TF32, about 1e-3."""
+    """Full float32 on a GPU within: without this cuDNN may round convolutions' inputs to TF32, about 1e-3.
+
+    The settings are the process's: the first thread that comes in changes them, the last that goes puts them back.
+    """
+    global _inside, _before
     settings: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
-    before = [setting.fp32_precision for setting in settings]
-    for setting in settings:
-        setting.fp32_precision = "ieee"
+    with _lock:
+        if not _inside:
+            _before = [setting.fp32_precision for setting in settings]
+            for setting in settings:
+                setting.fp32_precision = "ieee"
+        _inside += 1
     try:
         yield
     finally:
-        for setting, precision in zip(settings, before, strict=True):
-            setting.fp32_precision = precision
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                for setting, precision in zip(settings, _before, strict=True):
+                    setting.fp32_precision = precision

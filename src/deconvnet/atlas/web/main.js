@@ -56,21 +56,25 @@ function showLayers() {
   if (current) bar.scrollLeft = current.offsetLeft - bar.offsetLeft - (bar.clientWidth - current.offsetWidth) / 2;
 }
 
+// Keys may come faster than pages are drawn, so they go by the address.
 const KEYS = {
   ArrowLeft: () => stepUnit(-1),
   ArrowRight: () => stepUnit(1),
-  Escape: () => (location.hash = address(here.unit === null ? {} : { layer: here.layer })),
+  Escape: () => {
+    const { layer, unit } = parseAddress(location.hash);
+    location.hash = address(unit === null ? {} : { layer });
+  },
   "[": () => nextLayer(-1),
   "]": () => nextLayer(1),
   p: () => {
-    const now = parseAddress(location.hash); // perhaps not shown yet
+    const now = parseAddress(location.hash);
     location.hash = address({ ...now, show: SHOWS[(SHOWS.indexOf(now.show) + 1) % SHOWS.length] });
   },
   "/": () => document.getElementById("query").focus(),
 };
 
 function nextLayer(step) {
-  const next = book.layers[layerNumber(here.layer) + step] ?? null;
+  const next = book.layers[layerNumber(parseAddress(location.hash).layer) + step];
   if (next) location.hash = address({ layer: next.name });
 }
 

@@ -21,7 +21,7 @@ function around(layer, place, sort = here.sort) {
   return { at, before: order[at - 1], after: order[at + 1] };
 }
 
-// One unit on, from where the address says we are: keys may come faster than pages.
+// One unit on from where the address says we are.
 function stepUnit(step) {
   const now = parseAddress(location.hash);
   if (now.unit === null || unitLayer?.name !== now.layer) return;
