@@ -122,12 +122,12 @@ function sources(layer, unit) {
       "ol",
       { class: "sources" },
       ...unit.hits.map((hit, place) => {
-        const place_ = layer.map[0] * layer.map[1] > 1 ? ` at row ${hit.row}, column ${hit.column}` : "";
+        const where = layer.map[0] * layer.map[1] > 1 ? ` at row ${hit.row}, column ${hit.column}` : "";
         return element(
           "li",
           { id: `source-${place + 1}`, tabindex: "-1" },
           element("a", { href: viewFile(hit.image), "aria-label": `Photo ${place + 1} as the network sees it, ${hit.path}` }, viewWithBox(hit)),
-          element("p", {}, element("b", {}, number(hit.value)), place_, hit.label ? ` · ${labelName(hit.label)}` : ""),
+          element("p", {}, element("b", {}, number(hit.value)), where, hit.label ? ` · ${labelName(hit.label)}` : ""),
           element("p", { class: "path" }, hit.path),
         );
       }),
