@@ -1,6 +1,6 @@
 """From files to tensors: decoding, folders of photos, packed sets, and batches of them."""
 
-from deconvnet.images.batches import Batch, batches
+from deconvnet.images.batches import Batch, batches, grouped, read_batch
 from deconvnet.images.classes import imagenet_classes, named_classes
 from deconvnet.images.decode import UnreadableImage, read_image
 from deconvnet.images.find import find_photos
@@ -17,10 +17,12 @@ __all__ = [
     "batches",
     "find_photos",
     "find_sets",
+    "grouped",
     "imagenet_classes",
     "is_packed",
     "named_classes",
     "open_packed",
     "pack",
+    "read_batch",
     "read_image",
 ]

@@ -9,12 +9,19 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def made_ahead(make: Callable[[Item], Result], items: Iterable[Item], threads: int, most: int) -> Generator[Result]:
+def made_ahead(
+    make: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int,
+    most: int,
+    begin: Callable[[], None] | None = None,
+) -> Generator[Result]:
     """`make` of each item, in order, by so many threads; at most `most` are under way or wait while one is being used.
 
-    What `make` raises comes in its turn. Close the generator, or what is under way goes on for a while after an error.
+    Each thread calls `begin` first. What `make` raises comes in its turn. Close the generator, or what is under way goes on
+    for a while after an error.
     """
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads, initializer=begin) as pool:
         ahead: deque[Future[Result]] = deque()
         try:
             for item in items:

@@ -43,17 +43,32 @@ def batches(
     decoded by `workers` threads (default: one per core, at most 8), never more than three batches ahead.
     """
     order = range(len(photos)) if indices is None else indices
-    groups = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
     def read(index: int) -> Tensor | str:
-        try:
-            return preprocess(photos.read(index))
-        except UnreadableImage as error:
-            return str(error)
+        return _read(photos, preprocess, index)
 
     with closing(made_ahead(read, order, workers or min(8, os.cpu_count() or 1), 3 * batch_size)) as results:
-        for group in groups:
+        for group in grouped(order, batch_size):
             yield _assemble(list(islice(results, len(group))), group, batch_size)
+
+
+def read_batch(
+    photos: Photos, preprocess: Callable[[Image.Image], Tensor], indices: Sequence[int], batch_size: int
+) -> Batch:
+    """The photos `indices`, at most `batch_size`, read in this thread as `batches` reads them."""
+    return _assemble([_read(photos, preprocess, index) for index in indices], indices, batch_size)
+
+
+def grouped(indices: Sequence[int], size: int) -> list[Sequence[int]]:
+    """The indices of each batch."""
+    return [indices[first : first + size] for first in range(0, len(indices), size)]
+
+
+def _read(photos: Photos, preprocess: Callable[[Image.Image], Tensor], index: int) -> Tensor | str:
+    try:
+        return preprocess(photos.read(index))
+    except UnreadableImage as error:
+        return str(error)
 
 
 def _assemble(results: list[Tensor | str], indices: Sequence[int], batch_size: int) -> Batch:

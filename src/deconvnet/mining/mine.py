@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.files import locked
-from deconvnet.images import Photos, batches, find_photos
+from deconvnet.images import Batch, Photos, find_photos, grouped, read_batch
 from deconvnet.mining.hits import LayerHits, Mined
 from deconvnet.mining.state import Key, State
 from deconvnet.mining.statistics import LARGEST
-from deconvnet.networks import Network
+from deconvnet.networks import Network, on_each_core
 from deconvnet.progress import bar
 
 #: Seconds of mining between two savings; as many times more as a saving takes seconds.
@@ -75,20 +75,33 @@ def mine_into(
     numbers = {name: number for number, name in enumerate(photos.classes)}
     labels = torch.tensor([numbers.get(label, -1) for label in photos.labels])
     state.to(network.device)
+
+    def read(indices: Sequence[int]) -> Batch:
+        return read_batch(photos, network.preprocessing.viewed, indices, batch_size)
+
+    def look(own: Network, batch: Batch) -> tuple[Batch, dict[str, tuple[Tensor, Tensor]]]:
+        """The batch and, by layer, what `State.add` takes."""
+        found: dict[str, tuple[Tensor, Tensor]] = {}
+
+        def reduce(name: str, maps: Tensor) -> None:
+            maxima = maps.amax(dim=(2, 3))
+            _check(maxima[batch.rows], name, network)
+            found[name] = maxima[batch.rows], _places(maps, maxima, state.strongest[name].least)[batch.rows]
+
+        if len(batch.rows):
+            with torch.inference_mode():
+                inputs = own.preprocessing.normalise(batch.inputs.to(own.device))
+                own.observe(inputs, state.key.layers, reduce)
+        return batch, found
+
+    groups = grouped(left.tolist(), batch_size)
     due = time.monotonic() + SAVE_EVERY
     try:
-        with bar("mining", len(left), progress and len(left) > 0) as advance, torch.inference_mode():
-            for batch in batches(photos, network.preprocess, batch_size, workers, left.tolist()):
-                found: dict[str, tuple[Tensor, Tensor]] = {}
-                if len(batch.rows):
-
-                    def reduce(name: str, maps: Tensor, rows: Tensor = batch.rows, found: dict = found) -> None:  # type: ignore[type-arg]
-                        maxima, places = maps.flatten(2).max(dim=2)  # the first among equals
-                        rows = rows.to(maps.device)
-                        found[name] = maxima[rows], places[rows]
-                        _check(found[name][0], name, network)
-
-                    network.observe(batch.inputs, state.key.layers, reduce)
+        with (
+            bar("mining", len(left), progress and len(left) > 0) as advance,
+            closing(on_each_core(network, read, look, groups, workers)) as looked,
+        ):
+            for batch, found in looked:
                 state.add(batch.images, found, labels[batch.images], batch.skipped)
                 advance(len(batch.rows) + len(batch.skipped))
                 if file is not None and time.monotonic() > due:
@@ -122,6 +135,17 @@ def mined(state: State, network: Network, photos: Photos) -> Mined:
 def only_process(file: Path) -> AbstractContextManager[None]:
     """Holds the lock of a state file. Raises `DeconvnetError` if another process does."""
     return locked(file.with_name(f".{file.name}.lock"), f"Another process is mining into {file}: wait until it is done.")
+
+
+def _places(maps: Tensor, maxima: Tensor, least: Tensor) -> Tensor:
+    """(N, units) where in `maps` (N, units, rows, columns) the maxima stand, the first in row-major order among equals; -1
+    for those that are not above 0, or are below `least` (units,), and so will be dropped. To look for them all would take
+    longer than some layers do.
+    """
+    places = torch.full_like(maxima, -1, dtype=torch.int64)
+    images, units = ((maxima > 0) & (maxima >= least)).nonzero(as_tuple=True)
+    places[images, units] = maps[images, units].flatten(1).argmax(dim=1)
+    return places
 
 
 def _check(maxima: Tensor, layer: str, network: Network) -> None:

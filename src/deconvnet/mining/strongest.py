@@ -20,25 +20,37 @@ class Strongest:
         self.places = torch.zeros(units, top, dtype=torch.int64, device=device)
         """(units, top) row-major positions in the feature map."""
 
+    @property
+    def least(self) -> Tensor:
+        """(units,) what is weaker has no chance; equals have, if their image comes before."""
+        return self.values[:, -1]
+
     def add(self, values: Tensor, images: Tensor, places: Tensor) -> None:
-        """Take in n images: `values` and `places` are (units, n), `images` (n,)."""
-        self._keep_best(values, images.expand_as(places), places)
+        """Take in n images: `values` and `places` are (units, n), `images` (n,). Where a place is -1, nothing is."""
+        some = (places >= 0).any(dim=1).nonzero()[:, 0]
+        if len(some):
+            values, places = values[some].to(self.values.dtype), places[some]
+            self._keep_best(values.where(places >= 0, 0), images.expand_as(places), places, some)
 
     def merge(self, other: "Strongest") -> None:
         """Take in the entries of another, over other images."""
-        self._keep_best(other.values, other.images, other.places)
+        self._keep_best(other.values, other.images, other.places, slice(None))
 
     def tensors(self) -> dict[str, Tensor]:
         """All that it holds, by name."""
         return {"values": self.values, "images": self.images, "places": self.places}
 
-    def _keep_best(self, values: Tensor, images: Tensor, places: Tensor) -> None:
-        values = torch.cat([self.values, values.to(self.values.dtype)], dim=1)
-        images, places = torch.cat([self.images, images], dim=1), torch.cat([self.places, places], dim=1)
+    def _keep_best(self, values: Tensor, images: Tensor, places: Tensor, units: Tensor | slice) -> None:
+        """Of what some units have and the new (units, n), keep the best."""
+        values, images, places = (
+            torch.cat([kept[units], new], dim=1)
+            for kept, new in ((self.values, values), (self.images, images), (self.places, places))
+        )
         # By image, then stably by value: equal values stay in the order of their images.
         by_image = images.argsort(dim=1, stable=True)
         by_value = values.gather(1, by_image).argsort(dim=1, descending=True, stable=True)
         best = by_image.gather(1, by_value)[:, : self.top]
-        self.values, self.images, self.places = (kept.gather(1, best) for kept in (values, images, places))
-        empty = self.values <= 0
-        self.values[empty], self.images[empty], self.places[empty] = 0, -1, 0
+        values, images, places = (kept.gather(1, best) for kept in (values, images, places))
+        empty = values <= 0
+        values[empty], images[empty], places[empty] = 0, -1, 0
+        self.values[units], self.images[units], self.places[units] = values, images, places

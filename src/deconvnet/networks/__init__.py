@@ -4,6 +4,7 @@ from deconvnet.images.classes import imagenet_classes
 from deconvnet.networks.alexnet import AlexNet2012, AlexNetOptions
 from deconvnet.networks.catalogue import ARCHITECTURES, describe_network, load
 from deconvnet.networks.contrast import ContrastConstants
+from deconvnet.networks.each_core import on_each_core
 from deconvnet.networks.network import Network
 from deconvnet.networks.preprocessing import Preprocessing, per_channel, torchvision_preprocessing
 from deconvnet.networks.weights import save_weights
@@ -21,6 +22,7 @@ __all__ = [
     "describe_network",
     "imagenet_classes",
     "load",
+    "on_each_core",
     "per_channel",
     "save_weights",
     "torchvision_preprocessing",

@@ -6,6 +6,7 @@ other part of the program has to know.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -73,12 +74,25 @@ class Preprocessing:
 
     def __call__(self, photo: Image.Image) -> Tensor:
         """A photo as the network's input, (3, crop, crop) float32."""
-        return self.normalise(torch.from_numpy(np.array(self.view(photo))))
+        return self.normalise(self.viewed(photo)).contiguous()
+
+    def viewed(self, photo: Image.Image) -> Tensor:
+        """The pixels of `view`, (crop, crop, 3) uint8, which `normalise` takes."""
+        return torch.from_numpy(np.array(self.view(photo)))
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Views (…, crop, crop, 3) uint8 as the network's input, (…, 3, crop, crop) float32, on their device."""
-        values = pixels.float().movedim(-1, -3) * (self.scale / 255)
-        return (values - self.mean.to(pixels.device)) / self.std.to(pixels.device)
+        """Views (…, crop, crop, 3) uint8 as the network's input, (…, 3, crop, crop) float32, on their device.
+
+        In memory channels stay last, as in the views.
+        """
+        mean, std = (whole.to(pixels.device) for whole in self._whole)
+        return pixels.float().mul_(self.scale / 255).sub_(mean).div_(std).movedim(-1, -3)
+
+    @cached_property
+    def _whole(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of every pixel, (crop, crop, 3): with shapes alike arithmetic is several times as fast."""
+        size = (3, self.crop, self.crop)
+        return tuple(value.expand(size).movedim(0, -1).contiguous() for value in (self.mean, self.std))  # type: ignore[return-value]
 
     def pixels(self, inputs: Tensor) -> np.ndarray:
         """The inverse of `__call__`: inputs (N, 3, crop, crop) as pictures (N, crop, crop, 3) uint8."""
