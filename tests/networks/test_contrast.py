@@ -5,10 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from deconvnet import contrast_norm as norms
+from deconvnet.contrast_norm import ContrastConstants, contrast_norm, local_response_norm
 from deconvnet.errors import UsageError
 from deconvnet.networks import contrast
-from deconvnet.networks.contrast import ContrastConstants, ContrastNorm, contrast_norm
-from deconvnet.tracing import watch
+from deconvnet.networks.contrast import ContrastNorm
+from deconvnet.tracing import Rules, watch
 
 
 def plain(x, n, alpha, beta, k):
@@ -62,7 +64,7 @@ def torchs(x, c):
 @pytest.mark.parametrize("constants", ALL, ids=str)
 def test_forward_and_backward_are_torchs(constants, layout, compiling, monkeypatch):
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
-    monkeypatch.setattr(contrast, "_AT_ONCE", 7)
+    monkeypatch.setattr(norms, "_AT_ONCE", 7)
     x = torch.randn(2, 6, 5, 4, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
     expected, found = torchs(x, constants), contrast_norm(x, constants)
     assert torch.allclose(found, expected, rtol=1e-12, atol=0)
@@ -118,7 +120,18 @@ def test_whoever_watches_sees_torchs_own_function(monkeypatch):
     monkeypatch.setattr(contrast, "contrast_norm", None)  # would fail if it were called
     module = torch.nn.Sequential(torch.nn.ReLU(), ContrastNorm(ContrastConstants()))
     x = torch.rand(1, 8, 3, 3)
-    assert torch.equal(watch(module, x, lambda number, output: False), torchs(x, ContrastConstants()))
+    seen = []
+    rules = Rules(normalise=lambda x, size, **constants: seen.append((size, *constants.values())) or x)
+    assert torch.equal(watch(module, x, lambda number, output: False, rules), x)
+    assert seen == [(5, 1e-4, 0.75, 2.0)]
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 5, 4), (6, 5, 4)])
+def test_a_watched_network_normalises_as_torch_does(shape):
+    module = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.LocalResponseNorm(5, 0.3, 0.6, 1.5))
+    x = torch.randn(shape, dtype=torch.float64)
+    assert torch.allclose(watch(module, x.clone(), lambda number, output: False), module(x), rtol=1e-12)
+    assert torch.allclose(local_response_norm(x, 5, 0.3, 0.6, 1.5), F.local_response_norm(x, 5, 0.3, 0.6, 1.5))
 
 
 @pytest.mark.parametrize("photos", [1, 3])

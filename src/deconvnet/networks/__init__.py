@@ -1,9 +1,9 @@
 """The convnets: AlexNet, ZFNet, where published weights come from, and what makes a module ready to be looked at."""
 
+from deconvnet.contrast_norm import ContrastConstants
 from deconvnet.images.classes import imagenet_classes
 from deconvnet.networks.alexnet import AlexNet2012, AlexNetOptions
 from deconvnet.networks.catalogue import ARCHITECTURES, describe_network, load
-from deconvnet.networks.contrast import ContrastConstants
 from deconvnet.networks.each_core import on_each_core
 from deconvnet.networks.network import Network
 from deconvnet.networks.preprocessing import Preprocessing, per_channel, torchvision_preprocessing

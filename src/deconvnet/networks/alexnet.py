@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from deconvnet.contrast_norm import ContrastConstants
 from deconvnet.errors import UsageError
-from deconvnet.networks.contrast import ContrastConstants, ContrastNorm
+from deconvnet.networks.contrast import ContrastNorm
 from deconvnet.networks.initial import initialise
 
 

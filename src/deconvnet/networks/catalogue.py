@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from deconvnet.contrast_norm import ContrastConstants
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.images.classes import imagenet_classes
 from deconvnet.networks import torchvision_models
 from deconvnet.networks.alexnet import AlexNet2012, AlexNetOptions
 from deconvnet.networks.architecture import Architecture, build_empty
 from deconvnet.networks.bundled import BUNDLED, bundled
-from deconvnet.networks.contrast import ContrastConstants
 from deconvnet.networks.description import Description, check_options, describe, read_description
 from deconvnet.networks.network import CannotRun, Network
 from deconvnet.networks.onnx_file import OnnxNetwork, read_onnx

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from deconvnet.contrast_norm import ContrastConstants
 from deconvnet.errors import DeconvnetError
 from deconvnet.networks import steps
-from deconvnet.networks.contrast import ContrastConstants
 from deconvnet.networks.steps import Pair, Step, Window, check_same, module_steps
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from math import isclose
 
 from torch import fx, nn
 
+from deconvnet.contrast_norm import ContrastConstants
 from deconvnet.errors import DeconvnetError
-from deconvnet.networks.contrast import ContrastConstants, ContrastNorm
+from deconvnet.networks.contrast import ContrastNorm
 
 Pair = tuple[int, int]
 

@@ -5,9 +5,10 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from deconvnet.contrast_norm import ContrastConstants
 from deconvnet.errors import UsageError
 from deconvnet.networks.alexnet import check_removed
-from deconvnet.networks.contrast import ContrastConstants, ContrastNorm
+from deconvnet.networks.contrast import ContrastNorm
 from deconvnet.networks.initial import initialise
 
 

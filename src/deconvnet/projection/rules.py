@@ -16,10 +16,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from deconvnet.contrast_norm import local_response_norm
 from deconvnet.errors import UsageError
 from deconvnet.tracing import Rules
 
@@ -52,7 +52,7 @@ class _Guide(torch.autograd.Function):
 class _PassDown(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
-        return F.local_response_norm(x, size, alpha, beta, k)
+        return local_response_norm(x, size, alpha, beta, k)
 
     @staticmethod
     def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None, None, None, None]:

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from deconvnet.contrast_norm import local_response_norm
 from deconvnet.errors import DeconvnetError
 from deconvnet.tracing.calls import (
     Args,
@@ -74,8 +75,8 @@ class _Watch(TorchFunctionMode):
                 f"This network uses {name}, for which the paper has no rule: its deconvnet rectifies, and this function "
                 "lets negative values through. Its gradient needs no rule: project with the rules gradient."
             )
-        if self.rules.normalise and is_contrast_normalisation(func):
-            return self.rules.normalise(*args, **kwargs)
+        if is_contrast_normalisation(func):
+            return (self.rules.normalise or local_response_norm)(*args, **kwargs)
         pooling = pooling_with_switches(func)
         if self.rules.pool and pooling:
             output, switches = self.rules.pool(pooling, *args, **kwargs)
