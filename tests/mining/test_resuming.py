@@ -21,7 +21,7 @@ def state_of(small_network, photo_folder, tmp_path):
     """Mine everything into a state file; returns its bytes."""
 
     def made(name="whole.safetensors", **options):
-        mine(small_network, photo_folder, state=tmp_path / name, **{"batch_size": 4} | options)
+        mine(small_network, photo_folder, state=tmp_path / name, **{"batch_size": 4, "workers": 1} | options)
         return (tmp_path / name).read_bytes()
 
     return made
