@@ -233,12 +233,13 @@ def test_a_photo_that_changed_is_noticed_and_leaves_no_atlas(small_network, phot
 
 
 def test_a_photo_that_vanished_is_one_sentence(small_network, photo_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(project_hits_module, "batches", lambda photos, *rest: vanished(photos, *rest))
-    from deconvnet.images import batches
+    read_batch = project_hits_module.read_batch
 
     def vanished(photos, *rest):
-        (photo_folder / "ant" / "00.png").unlink()
-        return batches(photos, *rest)
+        (photo_folder / "ant" / "00.png").unlink(missing_ok=True)
+        return read_batch(photos, *rest)
+
+    monkeypatch.setattr(project_hits_module, "read_batch", vanished)
 
     with pytest.raises(DeconvnetError, match=r"ant/00\.png could be read while mining, but now it"):
         Atlas.build(small_network, photo_folder, tmp_path / "atlas")

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -342,12 +343,15 @@ def test_signals_end_it_with_a_sentence(photos, tmp_path, monkeypatch, capsys, n
 
     network = killing.network()
     monkeypatch.setattr(options, "load", lambda *_, **__: network)
-    monkeypatch.setattr(sys, "argv", f"deconvnet atlas any {photos} --out {tmp_path / 'atlas'} --batch-size 8".split())
+    monkeypatch.setattr(
+        sys, "argv", f"deconvnet atlas any {photos} --out {tmp_path / 'atlas'} --batch-size 8 --workers 1".split()
+    )
     seen, observe = [], network.observe
 
     def signalled(x, *rest):
         seen.append(len(x))
         if len(x) == 8 and seen.count(8) == 4:
+            time.sleep(0.5)  # what was seen before has been taken in by then
             signal.raise_signal(getattr(signal, name))
         observe(x, *rest)
 

@@ -1,6 +1,7 @@
 """Project mined hits, checking on the way that each photo still gives the value that was mined."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +9,9 @@ import torch
 from torch import Tensor
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.images import batches
+from deconvnet.images import Batch, read_batch
 from deconvnet.mining import LayerHits
-from deconvnet.networks import Network
+from deconvnet.networks import Network, on_each_core
 from deconvnet.projection import project_each
 from deconvnet.tracing import Layer
 
@@ -65,39 +66,46 @@ def project_hits(
         strongest.values[number, ranks],
         hits.positions[number, ranks],
     )
+    smallest = SMALL * strongest.values.max()
+
+    def read(part: slice) -> tuple[slice, Batch]:
+        batch = read_batch(hits.photos, network.preprocessing.viewed, images[part].tolist(), batch_size)
+        for image, reason in batch.skipped.items():
+            raise HitsChanged(f"{hits.photos.file(image)} could be read while mining, but now it {reason}.")
+        return part, batch
+
+    def project(own: Network, given: tuple[slice, Batch]) -> tuple[slice, np.ndarray, Tensor, Tensor]:
+        """The batch's views, projections and differences."""
+        part, batch = given
+        # The whole padded batch goes through, as when mining: a batch of another size may round otherwise.
+        padded = torch.zeros(len(batch.inputs), dtype=torch.int64), torch.zeros(len(batch.inputs), 2, dtype=torch.int64)
+        padded[0][batch.rows], padded[1][batch.rows] = number[part], positions[part]
+        inputs = own.preprocessing.normalise(batch.inputs.to(own.device))
+        size = torch.maximum(values[part], smallest)
+        for cones in (True, False):  # a cone may round otherwise than the whole pass that mined; that is then made again
+            found = project_each(own, inputs, layer.name, *padded, cones=cones)
+            difference = (found.values.cpu()[batch.rows] - values[part]).abs() / size
+            if (difference <= TOLERANCE).all():
+                break
+        _check(difference, hits, images[part], number[part])
+        return part, batch.inputs[batch.rows].numpy(), found.pixels[batch.rows].cpu(), difference
 
     height, width = picture_size(network, layer)
     projections = torch.zeros(len(units), strongest.top, 3, height, width)
     patches = np.zeros((len(units), strongest.top, height, width, 3), dtype=np.uint8)
     differences = [0.0] * len(units)
-    done = 0
-    for batch in batches(hits.photos, network.preprocess, batch_size, workers, images.tolist()):
-        for image, reason in batch.skipped.items():
-            raise HitsChanged(f"{hits.photos.file(image)} could be read while mining, but now it {reason}.")
-        part = slice(done, done + len(batch.rows))
-        done = part.stop
-        # The whole padded batch goes through, as when mining: a batch of another size may round otherwise.
-        padded = torch.zeros(len(batch.inputs), dtype=torch.int64), torch.zeros(len(batch.inputs), 2, dtype=torch.int64)
-        padded[0][batch.rows], padded[1][batch.rows] = number[part], positions[part]
-        size = torch.maximum(values[part], SMALL * strongest.values.max())
-        for cones in (True, False):  # a cone may round otherwise than the whole pass that mined; that is then made again
-            found = project_each(network, batch.inputs, layer.name, *padded, cones=cones)
-            difference = (found.values.cpu()[batch.rows] - values[part]).abs() / size
-            if (difference <= TOLERANCE).all():
-                break
-        _check(difference, hits, images[part], number[part])
-        inputs = batch.inputs[batch.rows]
-        views = network.preprocessing.pixels(inputs)
-        pixels = found.pixels.cpu()[batch.rows]
-        places = zip(
-            which[part].tolist(), ranks[part].tolist(), positions[part].tolist(), images[part].tolist(), strict=True
-        )
-        for index, (unit, rank, (row, column), image) in enumerate(places):
-            left, top, right, bottom = layer.field.picture_box(row, column)
-            projections[unit, rank] = pixels[index, :, top:bottom, left:right]
-            patches[unit, rank] = views[index, top:bottom, left:right]
-            differences[unit] = max(differences[unit], difference[index].item())
-            see_view(image, views[index])
+    parts = [slice(first, first + batch_size) for first in range(0, len(images), batch_size)]
+    with closing(on_each_core(network, read, project, parts, workers)) as projected:
+        for part, views, pixels, difference in projected:
+            places = zip(
+                which[part].tolist(), ranks[part].tolist(), positions[part].tolist(), images[part].tolist(), strict=True
+            )
+            for index, (unit, rank, (row, column), image) in enumerate(places):
+                left, top, right, bottom = layer.field.picture_box(row, column)
+                projections[unit, rank] = pixels[index, :, top:bottom, left:right]
+                patches[unit, rank] = views[index, top:bottom, left:right]
+                differences[unit] = max(differences[unit], difference[index].item())
+                see_view(image, views[index])
     counts = (strongest.images[units] >= 0).sum(dim=1).tolist()
     for index, unit in enumerate(units):
         count = counts[index]

@@ -3,7 +3,8 @@
 from deconvnet.tracing.cone import Cone, CutOut, UnlikeTrace, cone
 from deconvnet.tracing.evaluating import evaluating, exact_float32
 from deconvnet.tracing.filters import Filters, filters
-from deconvnet.tracing.patched import Patched, Unchanged, paste
+from deconvnet.tracing.paste import paste
+from deconvnet.tracing.patched import Patched, Unchanged
 from deconvnet.tracing.receptive_field import Box, ReceptiveField
 from deconvnet.tracing.trace import Layer, Trace, trace
 from deconvnet.tracing.watch import Rules, watch

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from deconvnet.tracing.calls import Args, Kwargs
 from deconvnet.tracing.cone import Call, UnlikeTrace
 from deconvnet.tracing.evaluating import evaluating
+from deconvnet.tracing.paste import paste
 from deconvnet.tracing.places import Window, is_aside, is_reshaping, sliding
 from deconvnet.tracing.trace import Step, Trace, tensors_in, with_tensors
 
@@ -218,12 +219,3 @@ class Patched:
             return tensor.new_zeros(()).expand(self.count, *self.trace.shapes[number][1:])
 
         return self._changed(step, args, kwargs, stand_in)
-
-
-def paste(into: Tensor, tensor: Tensor, starts: Tensor) -> None:
-    """Put tensor[n] (…, h, w) into into[n] (…, H, W) at the row and column starts[n], as far as it fits."""
-    (height, width), (rows, columns) = tensor.shape[-2:], into.shape[-2:]
-    for whole, part, (row, column) in zip(into, tensor, starts.tolist(), strict=True):
-        top, left, bottom, right = max(row, 0), max(column, 0), min(row + height, rows), min(column + width, columns)
-        if top < bottom and left < right:
-            whole[..., top:bottom, left:right] = part[..., top - row : bottom - row, left - column : right - column]

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deconvnet.tracing.calls import Args, Kwargs
+from deconvnet.tracing.convolve import convolve
 from deconvnet.tracing.receptive_field import Pair
 
 
@@ -51,7 +52,7 @@ def _conv2d(
         padding = tuple(d * (k - 1) // 2 for k, d in zip(kernel, spread, strict=True))
     return Sliding(
         Window(kernel, _pair(stride), _pair(padding), spread),
-        unpadded=lambda x: torch.conv2d(x, weight, bias, stride, 0, dilation, groups),
+        unpadded=lambda x: convolve(x, weight, bias, stride, 0, dilation, groups),
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -24,6 +25,7 @@ from deconvnet.tracing.calls import (
     rectification,
 )
 from deconvnet.tracing.cone import CutOut
+from deconvnet.tracing.convolve import convolve
 from deconvnet.tracing.evaluating import evaluating
 from deconvnet.tracing.patched import Patched
 from deconvnet.tracing.places import is_aside, split_dim
@@ -81,6 +83,8 @@ class _Watch(TorchFunctionMode):
         if self.rules.pool and pooling:
             output, switches = self.rules.pool(pooling, *args, **kwargs)
             return (output, switches) if func is pooling else output
+        if func is torch.conv2d:
+            return convolve(*args, **kwargs)
         return _one_view_each(func(*args, **kwargs), func, args, kwargs)
 
 
