@@ -43,6 +43,7 @@ class Atlas:
         units: Sequence[int] | None = None,
         top: int = 9,
         *,
+        fast: bool = False,
         batch_size: int = 32,
         workers: int | None = None,
         progress: bool = False,
@@ -50,14 +51,23 @@ class Atlas:
         """Mine `images` with `network` and write the atlas to the new folder `out`, which appears only when it is complete.
 
         `layers` are names (default: the convolutional layers), `units` numbers that are taken in each of them (default:
-        all), `top` how many photos to show of each unit. Work that was interrupted is kept in a hidden folder beside `out`,
-        and the same call goes on with it.
+        all), `top` how many photos to show of each unit; `fast` is as in `mine`. Work that was interrupted is kept in a
+        hidden folder beside `out`, and the same call goes on with it.
 
         Raises `UsageError` if `out` exists already or a layer does not, `DeconvnetError` if `out` cannot be written, another
         process is making it, or unfinished work of another kind lies in its place, and what `mine` and `project_hits` raise.
         """
         build_atlas(
-            network, images, Path(out), layers, units, top, batch_size=batch_size, workers=workers, progress=progress
+            network,
+            images,
+            Path(out),
+            layers,
+            units,
+            top,
+            fast=fast,
+            batch_size=batch_size,
+            workers=workers,
+            progress=progress,
         )
         return cls(os.path.realpath(out))  # "new/../atlas" is there, but "new" is not
 

@@ -23,7 +23,7 @@ from deconvnet.atlas.unfinished import Unfinished, unfinished
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.files import refuse_existing
 from deconvnet.images import Photos, find_photos
-from deconvnet.mining import HISTOGRAM_EDGES, Key, Mined, Processes, State, merge_parts, mine_together, mined
+from deconvnet.mining import CANDIDATES, HISTOGRAM_EDGES, Key, Mined, Processes, State, merge_parts, mine_together, mined
 from deconvnet.networks import Network
 from deconvnet.networks.description import preprocessing_entries
 
@@ -39,6 +39,7 @@ def build_atlas(
     top: int = 9,
     processes: Processes | None = None,
     *,
+    fast: bool = False,
     batch_size: int = 32,
     workers: int | None = None,
     progress: bool = False,
@@ -54,16 +55,23 @@ def build_atlas(
     options = {"batch_size": batch_size, "workers": workers, "progress": progress}
     photos = find_photos(images)
     chosen = _choose(network, network.convolutional_layers if layers is None else layers, units)
-    key = Key.of(network, photos, chosen, top)
+    key = Key.of(network, photos, chosen, top, fast)
+
+    def search(work: Unfinished) -> tuple[State, State | None]:
+        state = mine_together(network, photos, key, work.state, processes, **options)  # type: ignore[arg-type]
+        if not fast or not state.read:
+            return state, None
+        candidates = state.candidates
+        return state, mine_together(network, photos, key.exact, work.again, processes, candidates, **options)  # type: ignore[arg-type]
+
     if not processes.first:
         work = Unfinished(out)
-        mine_together(network, photos, key, work.state, processes, **options)  # type: ignore[arg-type]
+        search(work)
         with suppress(OSError):
             work.folder.rmdir()  # on another machine's disk it is empty now
         return
     with unfinished(out, key, chosen, network.full_name) as work:
-        state = mine_together(network, photos, key, work.state, processes, **options)  # type: ignore[arg-type]
-        _draw(network, photos, state, chosen, work, options)
+        _draw(network, photos, *search(work), chosen, work, options)
 
 
 def merge_atlas(
@@ -87,16 +95,24 @@ def merge_atlas(
     state = merge_parts(network, photos, parts)
     chosen = _choose(network, state.key.layers, units)
     with unfinished(out, state.key, chosen, network.full_name) as work:
-        _draw(network, photos, state, chosen, work, {"batch_size": batch_size, "workers": workers, "progress": progress})
+        _draw(
+            network, photos, state, None, chosen, work, {"batch_size": batch_size, "workers": workers, "progress": progress}
+        )
 
 
 def _draw(
-    network: Network, photos: Photos, state: State, chosen: dict[str, list[int]], work: Unfinished, options: dict[str, Any]
+    network: Network,
+    photos: Photos,
+    state: State,
+    again: State | None,
+    chosen: dict[str, list[int]],
+    work: Unfinished,
+    options: dict[str, Any],
 ) -> None:
-    """All that comes after mining."""
+    """All that comes after mining; of a fast search `again` is what its second step found."""
     if not state.read:
         work.state.unlink(missing_ok=True)  # nothing in it is worth keeping
-    found, folder = mined(state, network, photos), work.atlas
+    found, folder = mined(state, network, photos, again), work.atlas
     try:
         folder.mkdir(exist_ok=True)
         write_tables(found, chosen, folder)
@@ -180,6 +196,9 @@ def _describe(
             "ignored": list(photos.ignored),
         },
         "top": mined.top,
+        "search": {"precision": "float32"}
+        if mined.searched_again is None
+        else {"precision": "bfloat16", "candidates": CANDIDATES, "searched_again": mined.searched_again},
         "layers": layers,
         "histogram_edges": HISTOGRAM_EDGES.tolist(),
         "versions": {

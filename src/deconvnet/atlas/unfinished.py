@@ -39,6 +39,11 @@ class Unfinished:
         return self.folder / "mined.safetensors"
 
     @property
+    def again(self) -> Path:
+        """The state file of a fast search's second step."""
+        return self.folder / "searched-again.safetensors"
+
+    @property
     def _record(self) -> Path:
         return self.folder / "drawn.json"
 

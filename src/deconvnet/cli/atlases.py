@@ -52,6 +52,9 @@ def atlas(
     layers: LayersOption = "",
     units: UnitsOption = "",
     top: TopOption = 9,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Search in bfloat16 first: quicker, and a hit may be missed.")
+    ] = False,
     batch_size: BatchSizeOption = 32,
     workers: WorkersOption = None,
     preprocessing: DescriptionOption = None,
@@ -71,6 +74,7 @@ def atlas(
         parse_ranges(units) if units else None,
         top,
         processes,
+        fast=fast,
         batch_size=batch_size,
         workers=workers,
         progress=processes.first,

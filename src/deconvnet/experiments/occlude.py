@@ -1,6 +1,8 @@
 """Make Fig. 7: move an occluder over photos and follow a unit and the classes."""
 
+import math
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +19,7 @@ from deconvnet.experiments.writing import write_result
 from deconvnet.images import Photos, find_photos
 from deconvnet.images.packed import PackedPhotos
 from deconvnet.mining import Mined, mine
-from deconvnet.networks import Network
+from deconvnet.networks import Network, on_each_core
 from deconvnet.progress import Advance, bar, say
 from deconvnet.projection import project_each
 from deconvnet.tracing import Unchanged, paste
@@ -96,12 +98,29 @@ def occluded_scores(
     their order where the softmax is 1 but for rounding; of a trunk (N, 0).
     """
     unchanged = network.unchanged(x[None])
-    parts = []
-    for part in torch.split(corners, batch_size):
-        parts.append(occluded_batch(network, x, unchanged, occluder, part, layer, unit))
-        advance(len(part))
-    totals, scores = zip(*parts, strict=True)
-    return torch.cat(totals), torch.cat(scores)
+
+    def cover(own: Network, group: Tensor) -> tuple[Tensor, Tensor]:
+        return occluded_batch(own, x, unchanged, occluder, corners[group], layer, unit)
+
+    groups, parts = _neighbours(corners, occluder.stride, batch_size), []
+    with closing(on_each_core(network, lambda group: group, cover, groups)) as covered:
+        for part in covered:
+            parts.append(part)
+            advance(len(part[1]))
+    totals, scores = (torch.cat(part) for part in zip(*parts, strict=True))
+    back = torch.cat(groups).argsort()
+    return totals[back], scores[back]
+
+
+def _neighbours(corners: Tensor, stride: int, most: int) -> list[Tensor]:
+    """The indices of `corners` (N, 2) in groups of at most `most` that lie close together: what can change is then a small
+    part of the maps, the same in all of a group.
+    """
+    side = max(1, math.isqrt(most)) * stride
+    blocks = corners // side
+    order = (blocks[:, 0] * (int(blocks[:, 1].max()) + 1) + blocks[:, 1]).argsort(stable=True)
+    sizes = torch.unique_consecutive(blocks[order], dim=0, return_counts=True)[1].tolist()
+    return [part for group in torch.split(order, sizes) for part in torch.split(group, most)]
 
 
 def occluded_batch(

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -26,6 +26,9 @@ from deconvnet.networks.description import preprocessing_entries
 _FORMAT = 1
 _ENTRY = "deconvnet-mining"  # of the file's metadata
 
+#: Photos of each unit among which a search in two steps decides.
+CANDIDATES = 64
+
 
 @dataclass(frozen=True)
 class Key:
@@ -45,9 +48,11 @@ class Key:
     answers: dict[str, list[float]] = field(compare=False)
     """By layer, the largest activations of some units in one fixed picture: what a changed `forward` changes, which neither
     tensors nor structure show. Compared by `differences` only, as other devices round otherwise."""
+    fast: bool = False
+    """Whether it is the first step of a search in two: in bfloat16, for candidates among which float32 then decides."""
 
     @classmethod
-    def of(cls, network: Network, photos: Photos, layers: Iterable[str], top: int) -> Self:
+    def of(cls, network: Network, photos: Photos, layers: Iterable[str], top: int, fast: bool = False) -> Self:
         """Raises `UsageError` for an unknown layer, or if `top` is less than 1."""
         if top < 1:
             raise UsageError(f"top = {top}: it must be 1 or more.")
@@ -63,7 +68,18 @@ class Key:
             layers={name: network.layer(name).units for name in names},
             top=top,
             answers=_answers(network, names),
+            fast=fast,
         )
+
+    @property
+    def exact(self) -> Self:
+        """The key of the second step."""
+        return replace(self, fast=False)
+
+    @property
+    def kept(self) -> int:
+        """How many of each unit's strongest activations a state keeps."""
+        return max(self.top, CANDIDATES) if self.fast else self.top
 
     def differences(self, other: "Key") -> str:
         """In words, what `other` has that is not as it is here; empty if they are the same."""
@@ -73,6 +89,7 @@ class Key:
             "photos": "other photos",
             "layers": f"other layers ({', '.join(other.layers)})",
             "top": f"top = {other.top}",
+            "fast": "bfloat16 (--fast)" if other.fast else "float32 (without --fast)",
         }
         differing = [words[name] for name in words if getattr(self, name) != getattr(other, name)]
         common = self.answers.keys() & other.answers.keys()
@@ -93,7 +110,7 @@ class State:
         """(photos,) those that were mined or could not be read."""
         self.skipped: dict[int, str] = {}
         """Indices of photos that could not be read, with the reason."""
-        self.strongest = {name: Strongest(units, key.top, device) for name, units in key.layers.items()}
+        self.strongest = {name: Strongest(units, key.kept, device) for name, units in key.layers.items()}
         self.statistics = {name: Statistics(units, key.class_count) for name, units in key.layers.items()}
         self._whole = True
 
@@ -101,6 +118,13 @@ class State:
     def read(self) -> int:
         """How many photos were read."""
         return int(self.done.sum()) - len(self.skipped)
+
+    @property
+    def candidates(self) -> Tensor:
+        """(n,) indices of the photos that are among the strongest of some unit, ascending."""
+        images = torch.cat([kept.images.flatten() for kept in self.strongest.values()])
+        found: Tensor = torch.unique(images[images >= 0])  # type: ignore[no-untyped-call]
+        return found.cpu()
 
     @property
     def left(self) -> Tensor:

@@ -12,7 +12,6 @@ from math import prod
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -44,8 +43,9 @@ class Region:
             reach = (kernel - 1) * dilation
             first = torch.div(start + padding - reach + stride - 1, stride, rounding_mode="floor")
             last = torch.div(start + size - 1 + padding, stride, rounding_mode="floor")
-            width = min(int((last - first).max()) + 1, length)
-            starts.append(first.clamp(0, length - width))
+            first, last = first.clamp(0, length - 1), last.clamp(0, length - 1)
+            width = int((last - first).max()) + 1
+            starts.append(first.clamp(max=length - width))
             sizes.append(width)
         return Region(torch.stack(starts, dim=1), (sizes[0], sizes[1]))
 
@@ -191,7 +191,8 @@ class Patched:
         region, before = self.regions[number], self.before[number]
         if region is None:
             return tensor
-        whole = before[:, maps].repeat(self.count, *[1] * (before.dim() - 1))
+        whole = _like(before, self.count, before.shape[-2:])[:, maps]
+        whole.copy_(before[:, maps])
         paste(whole, tensor, region.starts)
         return whole
 
@@ -200,14 +201,9 @@ class Patched:
         region, before = self.regions[number], self.before[number]
         if region is None or region is wanted:
             return tensor
-        (height, width), starts = wanted.size, wanted.starts
-        above, left = (-starts.amin(dim=0)).clamp(min=0).tolist()
-        below = max(0, int(starts[:, 0].max()) + height - before.shape[-2])
-        right = max(0, int(starts[:, 1].max()) + width - before.shape[-1])
-        padded = F.pad(before, (left, right, above, below), value=fill)[0]
-        corners = (starts + torch.tensor([above, left])).tolist()
-        cut = torch.stack([padded[..., row : row + height, column : column + width] for row, column in corners])
-        paste(cut, tensor, region.starts - starts)
+        cut = _like(before, self.count, wanted.size).fill_(fill)
+        paste(cut, before.expand(self.count, *before.shape[1:]), -wanted.starts)
+        paste(cut, tensor, region.starts - wanted.starts)
         return cut
 
     def _about_shape(self, step: Step, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
@@ -219,3 +215,11 @@ class Patched:
             return tensor.new_zeros(()).expand(self.count, *self.trace.shapes[number][1:])
 
         return self._changed(step, args, kwargs, stand_in)
+
+
+def _like(before: Tensor, count: int, size: tuple[int, ...]) -> Tensor:
+    """Room for `count` maps of another size, in the same layout in memory."""
+    channels_last = before.dim() == 4 and before.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    shape = (count, *before.shape[1:-2], *size)
+    return torch.empty(shape, dtype=before.dtype, device=before.device, memory_format=layout)

@@ -1,0 +1,76 @@
+"""The search in two steps: what it says of a hit is exact, and it misses none where every photo is a candidate."""
+
+import pytest
+import torch
+
+from deconvnet.atlas import Atlas
+from deconvnet.errors import DeconvnetError
+from deconvnet.images import find_photos
+from deconvnet.mining import Key, State, mine
+from deconvnet.mining import state as state_module
+
+
+@pytest.fixture
+def few_candidates(monkeypatch):
+    """As many as hits are asked for: then bfloat16 decides alone which photos are hits."""
+    monkeypatch.setattr(state_module, "CANDIDATES", 1)
+
+
+def test_where_all_photos_are_candidates_it_finds_what_the_exact_search_finds(small_network, photo_folder):
+    exact, fast = (mine(small_network, photo_folder, top=4, fast=fast) for fast in (False, True))
+    assert fast.searched_again == 18
+    assert exact.searched_again is None
+    assert fast.skipped == exact.skipped
+    for name in exact.layers:
+        assert list(fast[name]) == list(exact[name])
+
+
+def test_what_it_says_of_a_hit_is_exact_even_if_others_are_missed(small_network, photo_folder, few_candidates):
+    exact, fast = (mine(small_network, photo_folder, top=2, fast=fast) for fast in (False, True))
+    assert fast.searched_again < 18
+    every = mine(small_network, photo_folder, top=50)
+    for name in exact.layers:
+        for unit, hits in enumerate(fast[name]):
+            known = {hit.image: hit for hit in every[name][unit]}
+            for hit in hits:
+                assert hit.value == pytest.approx(known[hit.image].value, rel=1e-5)
+                assert (hit.row, hit.column, hit.box) == (
+                    known[hit.image].row,
+                    known[hit.image].column,
+                    known[hit.image].box,
+                )
+            assert [hit.value for hit in hits] == sorted((hit.value for hit in hits), reverse=True)
+            assert bool(hits) == bool(exact[name][unit])
+
+
+def test_its_statistics_are_those_of_bfloat16(small_network, photo_folder):
+    exact, fast = (mine(small_network, photo_folder, fast=fast) for fast in (False, True))
+    for name in exact.layers:
+        ours, theirs = fast[name].statistics, exact[name].statistics
+        assert ours.images == theirs.images == 18
+        assert torch.allclose(ours.mean_max, theirs.mean_max, rtol=0.02)
+        assert not torch.equal(ours.mean_max, theirs.mean_max)
+
+
+def test_a_fast_search_is_not_mixed_with_an_exact_one(small_network, photo_folder, tmp_path):
+    file = tmp_path / "state.safetensors"
+    mine(small_network, photo_folder, fast=True, state=file)
+    mine(small_network, photo_folder, fast=True, state=file)  # goes on, with nothing left to do
+    with pytest.raises(DeconvnetError, match=r"was mined with bfloat16 \(--fast\): "):
+        mine(small_network, photo_folder, state=file)
+
+
+def test_an_earlier_state_file_is_of_an_exact_search(small_network, photo_folder):
+    key = Key.of(small_network, find_photos(photo_folder), ["conv1"], 9)
+    content = State(key).to_bytes()
+    assert b'"fast"' in content
+    assert Key(**{name: value for name, value in vars(key).items() if name != "fast"}) == key
+
+
+def test_the_atlas_says_how_it_was_searched(small_network, photo_folder, tmp_path):
+    fast = Atlas.build(small_network, photo_folder, tmp_path / "fast", top=2, fast=True)
+    exact = Atlas.build(small_network, photo_folder, tmp_path / "exact", top=2)
+    assert fast.description["search"] == {"precision": "bfloat16", "candidates": 64, "searched_again": 18}
+    assert exact.description["search"] == {"precision": "float32"}
+    assert fast.hits == exact.hits
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "fast", "exact"}
