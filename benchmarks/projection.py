@@ -41,8 +41,8 @@ from deconvnet.mining import LayerHits, mine
 from deconvnet.networks import Network, load, on_each_core
 from deconvnet.projection import project_each
 
-#: Our batches, and those of the others: the hits of one unit.
-_AT_ONCE, TOP = 32, 9
+#: Hits in each of our batches; in those of the others are the hits of one unit.
+_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,7 @@ def main(
     images: Images = None,
     photos: Annotated[int, typer.Option(min=1, help="How many to mine first; all inputs stay in memory.")] = 500,
     units: Annotated[int, typer.Option(min=0, help="Units of each layer, the first; 0: all.")] = 64,
+    top: Annotated[int, typer.Option(min=1, help="Hits of each unit.")] = 9,
     checked: Annotated[int, typer.Option(min=1, help="Units of each layer whose pictures are compared.")] = 4,
     repeats: Repeats = 3,
     device: Device = "cpu",
@@ -152,7 +153,7 @@ def main(
     on, net = torch.device(device), load(network).to(device)
     features, ends = convolutional_part(net)
     with jpeg_folder(images, photos) as folder:
-        mined = mine(net, folder, top=TOP)
+        mined = mine(net, folder, top=top)
         inputs = torch.stack([net.preprocess(mined.photos.read(index)) for index in range(len(mined.photos))]).to(on)
     peers = {"captum": by_captum, "MaxUnpool2d": by_unpooling}
     rate = matrix_rate(on)

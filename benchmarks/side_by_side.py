@@ -151,9 +151,8 @@ def numbers(text: str) -> list[int]:
 def machine(device: torch.device) -> dict[str, Any]:
     """Hardware, versions and threads."""
     about = Path("/proc/cpuinfo")
-    models = (
-        [line.partition(":")[2].strip() for line in about.open() if line.startswith("model name")] if about.exists() else []
-    )
+    lines = about.read_text(encoding="utf-8").splitlines() if about.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     packages = ("torch", "torchvision", "captum", "pillow")
     return {
         "device": str(device),
@@ -177,7 +176,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype = torch.float32, size: 
     ]
     with torch.inference_mode():
         timed(works, 1, device)
-        return max(rate.highest for rate in timed(works, 5, device).values())
+        return max(rate.highest for rate in timed(works, 3, device).values())
 
 
 def in_best_layout(module: nn.Module) -> nn.Module:
@@ -283,10 +282,11 @@ def _link(photos: Photos, count: int | None, folder: Path) -> None:
     count = count or len(good)
     chosen = [good[number * len(good) // count] for number in range(count)] if count <= len(good) else good
     for number in range(count):
-        file, round = photos.file(chosen[number % len(chosen)]).resolve(), number // len(chosen)
-        label = folder / (photos.labels[chosen[number % len(chosen)]] or "photos")
+        index, again = chosen[number % len(chosen)], number // len(chosen)
+        file = photos.file(index)
+        label = folder / (photos.labels[index] or "photos")
         label.mkdir(parents=True, exist_ok=True)
-        (label / (f"{file.stem}-{round}{file.suffix}" if round else file.name)).symlink_to(file)
+        (label / (f"{file.stem}~{again}{file.suffix}" if again else file.name)).symlink_to(file.resolve())
 
 
 def _read_alike(file: Path) -> bool:
