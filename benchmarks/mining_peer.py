@@ -1,17 +1,19 @@
 """Mining as it is usually written: torchvision's ImageFolder, a DataLoader, forward hooks and topk."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
 
-TRANSFORM = Compose([Resize(256), CenterCrop(224), ToTensor(), Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
+VIEW = Compose([Resize(256), CenterCrop(224)])
+TRANSFORM = Compose([VIEW, ToTensor(), Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
 
 
 @torch.inference_mode()
@@ -23,12 +25,13 @@ def strongest(
     batch_size: int = 64,
     workers: int = 2,
     device: str = "cpu",
+    transform: Callable[[Image.Image], Tensor] = TRANSFORM,
 ) -> tuple[dict[str, tuple[Tensor, Tensor]], list[str]]:
     """By layer the largest values (units, top) and which photos they are in; and the photos' files.
 
     `layers` are convolutions: their largest output, if it is positive, is the largest after the ReLU that follows.
     """
-    dataset = ImageFolder(str(folder), TRANSFORM)
+    dataset = ImageFolder(str(folder), transform)
     loader = DataLoader(dataset, batch_size, num_workers=workers, pin_memory=device != "cpu")
     model = model.eval().to(device)
     maxima: dict[str, Tensor] = {}
