@@ -143,7 +143,7 @@ def main(
 
         with jpeg_folder(folder, min(256, count)) as some:
             own = mine(net, find_photos(some))  # first calls are slower
-            same_views = compare(own, usual(some, numbers(batches)[0], transform=net.preprocess))
+            same_views = compare(own, usual(some, numbers(batches)[0], transform=net.preprocessing))
             views = views_apart(own.photos, some, net)
             size = quickest(numbers(batches), lambda size: usual(some, size), on)
         works = [ours("deconvnet", folder), ours("deconvnet, packed set", packed)]
@@ -152,7 +152,7 @@ def main(
         works.append(Work("usual script", lambda: results.update({"usual script": usual(folder, size)}), count))
         last = net.layer(net.convolutional_layers[-1]).index
         batch = torch.randn(min(32, count), 3, 224, 224)
-        passes = forward_passes(lambda: UpTo(net.module, last).to(device), batch, max(1, min(count, 512) // 32), on)
+        passes = forward_passes(UpTo(net.module, last), batch, max(1, min(count, 512) // 32), on)
         rates = timed([*works, *passes], repeats, on)
 
     peer, limit = rates["usual script"].median, max(rates[work.name].median for work in passes)

@@ -24,7 +24,6 @@ from side_by_side import (
     Work,
     as_written,
     forward_passes,
-    in_best_layout,
     jpeg_folder,
     numbers,
     quickest,
@@ -97,7 +96,7 @@ def measure(
     count = len(corners)
     works = [Work("deconvnet", lambda: ours(corners), count), Work("captum", lambda: captum(size), count)]
     batch = x[None].expand(min(32, count), -1, -1, -1).contiguous()
-    passes = forward_passes(lambda: in_best_layout(net.module), batch, max(1, count // len(batch)), on)
+    passes = forward_passes(net.module, batch, max(1, count // len(batch)), on)
     rates = timed([*works, *passes], repeats, on)
     peer, limit = rates["captum"].median, max(rates[work.name].median for work in passes)
     rows = [Row(f"{net.name}, deconvnet", rates["deconvnet"], {"captum": peer}, limit)]

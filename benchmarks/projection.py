@@ -134,6 +134,9 @@ def convolutional_part(network: Network) -> tuple[nn.Sequential, dict[str, int]]
     known = (nn.Conv2d, nn.ReLU, nn.MaxPool2d)
     if not isinstance(features, nn.Sequential) or not all(isinstance(part, known) for part in features):
         raise typer.BadParameter("The peers take a network like torchvision's alexnet or vgg11.")
+    for part in features:
+        if isinstance(part, nn.ReLU):
+            part.inplace = False  # or captum's hooks fail
     ends = [number for number, part in enumerate(features) if isinstance(part, nn.ReLU)]
     return features, dict(zip(network.convolutional_layers, ends, strict=True))
 

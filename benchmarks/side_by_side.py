@@ -111,10 +111,10 @@ def timed(
 ) -> dict[str, Rate]:
     """Run all of them in turn, `repeats` times; what makes a first call slow is left to the caller."""
     seconds: dict[str, list[float]] = {work.name: [] for work in works}
+    gc.collect()  # what others have left, or it would be done in somebody's time
     with exact_float32():
         for _ in range(repeats):
             for work in works:
-                gc.collect()
                 work.before()
                 synchronise(device)
                 start = clock()
@@ -179,26 +179,21 @@ def matrix_rate(device: torch.device, dtype: torch.dtype = torch.float32, size: 
         return max(rate.highest for rate in timed(works, 3, device).values())
 
 
-def in_best_layout(module: nn.Module) -> nn.Module:
-    """A copy in channels_last, for evaluation."""
-    return copy.deepcopy(module).eval().to(memory_format=torch.channels_last)
-
-
 class _FarEnough(Exception):
     pass
 
 
 class UpTo(nn.Module):
-    """A module's forward pass as far as its ReLU number `last`, in channels_last; a copy, with weights of its own."""
+    """A module's forward pass as far as its ReLU number `last`."""
 
     def __init__(self, module: nn.Module, last: int) -> None:
         super().__init__()
-        self.module, self.last, self.passed = in_best_layout(module), last, 0
+        self.module, self.last, self.passed = copy.deepcopy(module), last, 0
         for part in self.module.modules():
             if isinstance(part, nn.ReLU):
-                part.register_forward_hook(lambda *_: self._pass())
+                part.register_forward_hook(self._count)
 
-    def _pass(self) -> None:
+    def _count(self, part: nn.Module, inputs: Any, output: Tensor) -> None:
         self.passed += 1
         if self.passed > self.last:
             raise _FarEnough
@@ -213,14 +208,15 @@ class UpTo(nn.Module):
             raise ValueError(f"The module has no nn.ReLU that is number {self.last}.")
 
 
-def forward_passes(make: Callable[[], nn.Module], batch: Tensor, count: int, device: torch.device) -> list[Work]:
-    """Forward passes and nothing else, `count` batches: all threads in each operation; and on a CPU, a batch on each core.
-
-    `make` gives a module for one thread.
+def forward_passes(module: nn.Module, batch: Tensor, count: int, device: torch.device) -> list[Work]:
+    """Forward passes in channels_last and nothing else, `count` batches: all threads in each operation; and on a CPU, a
+    batch on each core.
     """
     batch = batch.to(device, memory_format=torch.channels_last)
+    module = copy.deepcopy(module).eval().to(memory_format=torch.channels_last)
+    weights = {id(tensor): tensor for tensor in [*module.parameters(), *module.buffers()]}
     threads = torch.get_num_threads() if device.type == "cpu" else 1
-    modules = [make() for _ in range(threads)]
+    modules = [copy.deepcopy(module, dict(weights)) for _ in range(threads)]  # around the same weights
     count = -(-count // threads) * threads
 
     def run(module: nn.Module, times: int) -> None:
@@ -242,15 +238,13 @@ def forward_passes(make: Callable[[], nn.Module], batch: Tensor, count: int, dev
 
 
 def as_written(module: nn.Module) -> nn.Module:
-    """A copy of a module as anybody would have written it: contrast normalisation is torch's, no ReLU works in place."""
+    """A copy of a module as anybody would have written it: its contrast normalisation is torch's."""
     module = copy.deepcopy(module).eval().requires_grad_(False)
     for part in list(module.modules()):
         for name, inner in part.named_children():
             if isinstance(inner, ContrastNorm):
                 c = inner.constants
                 setattr(part, name, nn.LocalResponseNorm(c.n, c.alpha, c.beta, c.k))
-            if isinstance(inner, nn.ReLU):
-                inner.inplace = False
     return module
 
 
