@@ -31,9 +31,14 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Results as a table here and as JSON in benchmarks/results; pass NETWORK and IMAGES to measure on your own.
+# Results as tables here and as JSON in benchmarks/results, some hours of them; pass NETWORK and IMAGES (a folder of JPEGs)
+# to measure on your own. Training and loading are ZFNet's whatever NETWORK is. One alone: make bench BENCHMARKS=mining
+BENCHMARKS ?= mining projection occlusion_speed step loading growth
 bench: setup
-	$(BIN)/python benchmarks/atlas.py $(if $(NETWORK),--network $(NETWORK)) $(if $(IMAGES),--images $(IMAGES))
+	for name in $(BENCHMARKS); do \
+	  case $$name in step|loading) network= ;; *) network="$(if $(NETWORK),--network $(NETWORK))" ;; esac; \
+	  $(BIN)/python benchmarks/$$name.py $$network $(if $(IMAGES),--images $(IMAGES)) || exit 1; \
+	done
 
 # Names, versions and hashes of everything, for every platform; no addresses.
 lock:

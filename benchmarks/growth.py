@@ -1,0 +1,71 @@
+"""Growth: mining 1,000, 4,000 and 13,000 photos. Time is to be linear, and peak memory constant.
+
+    python benchmarks/growth.py [--network alexnet:random] [--images FOLDER] [--sizes 1000,4000,13000] [--device cuda]
+
+Each size in a process of its own, one after the other, because peak memory can only be read for a whole process. Where
+there are fewer photos, they come several times.
+"""
+
+import multiprocessing
+import resource
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from side_by_side import Device, Goal, Images, Out, Rate, Row, jpeg_folder, numbers, report
+
+from deconvnet.images import find_photos
+from deconvnet.mining import mine
+from deconvnet.networks import load
+
+
+def measure(network: str, folder: Path, device: str) -> tuple[float, float]:
+    """Seconds, and the peak memory of this process in MB."""
+    net, photos = load(network).to(device), find_photos(folder)
+    mine(net, replace(photos, paths=photos.paths[:64]))  # first calls are slower
+    start = time.perf_counter()
+    mine(net, photos)
+    return time.perf_counter() - start, peak_memory()
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held, in MB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what `getrusage` says is on Linux never less than what the parent held when it began this process
+        return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+
+
+def main(
+    network: Annotated[str, typer.Option(help="NAME:WEIGHTS")] = "alexnet:random",
+    images: Images = None,
+    sizes: Annotated[str, typer.Option(help="How many photos to mine, one run for each number.")] = "1000,4000,13000",
+    device: Device = "cpu",
+    out: Out = None,
+) -> None:
+    arguments = {key: value for key, value in locals().items() if key != "out"}
+    rows, megabytes = [], {}
+    with jpeg_folder(images) as every:
+        for size in numbers(sizes):
+            with (
+                jpeg_folder(every, size) as folder,
+                ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone,
+            ):
+                seconds, memory = alone.submit(measure, network, folder, device).result()
+            rows.append(Row(f"{size:,} photos, {memory:.0f} MB", Rate(size, (seconds,))))
+            megabytes[size] = memory
+    rates = [row.rate.median for row in rows]
+    goals = [
+        Goal("seconds per photo, the most as against the least", max(rates) / min(rates), most=1.1),
+        Goal("MB of peak memory, the most less the least", max(megabytes.values()) - min(megabytes.values()), most=50),
+    ]
+    report("growth", f"photos mined, {network}", arguments, rows, goals, {"peak_MB": megabytes}, torch.device(device), out)
+
+
+if __name__ == "__main__":
+    typer.run(main)

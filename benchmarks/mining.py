@@ -1,0 +1,182 @@
+"""Mining: JPEGs on disk → the nine strongest photos of all units of the convolutional layers.
+
+    python benchmarks/mining.py [--network alexnet:random] [--images FOLDER] [--photos 1000] [--device cuda]
+
+Against the usual script (`mining_peer.py`: ImageFolder, DataLoader, hooks, topk), which has its best of `--batches` and does
+not run the classifier where that is easily left out. The limit is the forward pass alone, of tensors in memory, as far as
+the last layer mined.
+
+Hits are equal if the same photos stand in the same order, except that two may change places whose values differ by less
+than 1e-5, relative to them or, if that is more, to a hundredth of the layer's largest. Some pixels of some photos' views
+differ by a grey level from torchvision's, so hits are compared twice: with what the usual script finds, and, for at most
+256 photos, with what it finds if it is given our views.
+"""
+
+import inspect
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from mining_peer import VIEW, strongest
+from side_by_side import (
+    Device,
+    Goal,
+    Images,
+    Out,
+    Repeats,
+    Row,
+    UpTo,
+    Work,
+    as_written,
+    forward_passes,
+    jpeg_folder,
+    numbers,
+    quickest,
+    report,
+    timed,
+)
+from torch import Tensor, nn
+from torchvision.datasets import ImageFolder
+
+from deconvnet.images import PackedPhotos, Photos, find_photos, pack
+from deconvnet.mining import Mined, mine
+from deconvnet.networks import Network, load
+
+TOLERANCE, SMALL = 1e-5, 0.01
+FAST = "fast" in inspect.signature(mine).parameters
+Found = tuple[dict[str, tuple[Tensor, Tensor]], list[str]]
+
+
+def peers_model(network: Network) -> tuple[nn.Module, dict[str, nn.Module]]:
+    """The module for the usual script, without a classifier where it is apart, and its convolutions by layer."""
+    module = as_written(network.module)
+    features = getattr(module, "features", None)
+    module = features if isinstance(features, nn.Sequential) else module
+    convolutions = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
+    if len(convolutions) != len(network.convolutional_layers):
+        raise typer.BadParameter(f"{network.name} has not one convolution to each layer, as the usual script takes it.")
+    return module, dict(zip(network.convolutional_layers, convolutions, strict=True))
+
+
+def compare(mined: Mined, peer: Found) -> dict[str, Any]:
+    """How many places (unit, rank) hold the same photo, and how many another one whose value is not equal either."""
+    best, files = peer
+    root = mined.photos.root
+    names = {path: index for index, path in enumerate(mined.photos.paths)}
+    if not isinstance(mined.photos, PackedPhotos):
+        names = {str(root / path): index for path, index in names.items()}
+        own = torch.tensor([names[file] for file in files])
+    else:  # it has the paths of the folder that it was packed from
+        own = torch.tensor([names["/".join(Path(file).parts[-2:])] for file in files])
+    places = same = different = 0
+    largest = 0.0
+    for layer, (values, photos) in best.items():
+        ours, top = mined[layer].strongest, photos.shape[1]
+        theirs = own[photos].where(values > 0, -1)
+        equal = ours.images[:, :top] == theirs
+        size = torch.maximum(values, SMALL * values.max())
+        apart = (ours.values[:, :top] - values).abs() / size
+        places += equal.numel()
+        same += int(equal.sum())
+        different += int((~equal & (apart > TOLERANCE)).sum())
+        largest = max(largest, float(apart.max()))
+    return {"places": places, "same_photo": same, "different": different, "largest_difference_of_values": largest}
+
+
+def views_apart(photos: Photos, folder: Path, network: Network) -> dict[str, float]:
+    """How far views are from torchvision's: photos with any difference, the share of their pixels' channels, grey levels."""
+    places = {str(photos.root / path): index for index, path in enumerate(photos.paths)}
+    dataset = ImageFolder(str(folder), VIEW)
+    differing, largest, share = 0, 0, 0.0
+    for number in range(len(dataset)):
+        own = network.preprocessing.viewed(photos.read(places[dataset.samples[number][0]])).numpy().astype(int)
+        apart = np.abs(own - np.asarray(dataset[number][0]))
+        differing, largest, share = differing + bool(apart.any()), max(largest, int(apart.max())), share + (apart > 0).mean()
+    return {
+        "photos": len(dataset),
+        "photos_that_differ": differing,
+        "share_of_pixels": share / max(differing, 1),
+        "largest_grey_levels": largest,
+    }
+
+
+def recall(fast: Mined, exact: Mined) -> float:
+    """The share of the exact hits (unit, photo) that are also among the fast ones."""
+    found = total = 0
+    for name, hits in exact.layers.items():
+        others = fast[name].strongest.images
+        for unit, photos in enumerate(hits.strongest.images.tolist()):
+            wanted = {photo for photo in photos if photo >= 0}
+            total += len(wanted)
+            found += len(wanted.intersection(others[unit].tolist()))
+    return found / max(total, 1)
+
+
+def main(
+    network: Annotated[str, typer.Option(help="NAME:WEIGHTS")] = "alexnet:random",
+    images: Images = None,
+    photos: Annotated[int, typer.Option(help="How many photos to mine; 0: all.")] = 0,
+    batches: Annotated[str, typer.Option(help="Batch sizes of which the usual script has its best.")] = "32,64,128",
+    workers: Annotated[int, typer.Option(help="Processes of the usual script's DataLoader.")] = 2,
+    repeats: Repeats = 3,
+    device: Device = "cpu",
+    out: Out = None,
+) -> None:
+    arguments = {key: value for key, value in locals().items() if key != "out"}
+    on, net = torch.device(device), load(network).to(device)
+    if net.preprocessing.crop != 224:
+        raise typer.BadParameter(f"The usual script shows 224×224 pixels, and {net.name} takes others.")
+    module, layers = peers_model(net)
+    with jpeg_folder(images, photos or None) as folder, tempfile.TemporaryDirectory() as temporary:
+        packed = pack({"": find_photos(folder)}, Path(temporary) / "packed")[""]
+        count = len(packed)
+        results: dict[str, Any] = {}
+
+        def ours(name: str, source: Any, **options: Any) -> Work:
+            return Work(name, lambda: results.update({name: mine(net, source, **options)}), count)
+
+        def usual(where: Path, size: int, **options: Any) -> Found:
+            return strongest(module, layers, where, batch_size=size, workers=workers, device=device, **options)
+
+        with jpeg_folder(folder, min(256, count)) as some:
+            own = mine(net, find_photos(some))  # first calls are slower
+            same_views = compare(own, usual(some, numbers(batches)[0], transform=net.preprocessing))
+            views = views_apart(own.photos, some, net)
+            size = quickest(numbers(batches), lambda size: usual(some, size), on)
+        works = [ours("deconvnet", folder), ours("deconvnet, packed set", packed)]
+        if FAST:
+            works += [ours("deconvnet --fast", folder, fast=True), ours("deconvnet --fast, packed set", packed, fast=True)]
+        works.append(Work("usual script", lambda: results.update({"usual script": usual(folder, size)}), count))
+        last = net.layer(net.convolutional_layers[-1]).index
+        batch = torch.randn(min(32, count), 3, 224, 224)
+        passes = forward_passes(UpTo(net.module, last), batch, max(1, min(count, 512) // 32), on)
+        rates = timed([*works, *passes], repeats, on)
+
+    peer, limit = rates["usual script"].median, max(rates[work.name].median for work in passes)
+    rows = [Row(work.name, rates[work.name], {"usual script": peer}, limit) for work in works[:-1]]
+    rows += [Row(work.name, rates[work.name], {}, limit) for work in (works[-1], *passes)]
+    hits = {work.name: compare(results[work.name], results["usual script"]) for work in works[:2]}
+    goals = [
+        Goal("deconvnet, times the usual script", rates["deconvnet"].median / peer, least=2),
+        Goal("places with another photo, not equal in value, of equal views", same_views["different"], most=0),
+        Goal("places with another photo, not equal in value", hits["deconvnet"]["different"], most=0),
+        Goal("packed set, share of the limit", rates["deconvnet, packed set"].median / limit, least=0.8),
+    ]
+    found: dict[str, Any] = {
+        "photos": count,
+        "batch_of_usual_script": size,
+        "hits_against_usual_script": hits,
+        "hits_against_usual_script_on_our_views": same_views,
+        "views_against_torchvision": views,
+    }
+    if FAST:
+        goals.append(Goal("--fast, times the usual script", rates["deconvnet --fast"].median / peer, least=3))
+        found["recall_of_fast"] = recall(results["deconvnet --fast"], results["deconvnet"])
+    report("mining", f"photos mined, {net.full_name}", arguments, rows, goals, found, on, out)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,98 @@
+"""Each benchmark runs once, on next to nothing, so that none rots; nothing here is about how fast anything is.
+
+What they say of equality is checked, as far as it can be on so little.
+"""
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+FIELDS = {"benchmark", "arguments", "rows", "goals", "found", "machine"}
+
+# Of the workers of the peers' DataLoader.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Nine JPEGs of several shapes in two classes; one more is turned, which torchvision does not see."""
+    folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for number in range(10):
+        label = folder / ("ant", "bee")[number % 2]
+        label.mkdir(exist_ok=True)
+        coarse = random.integers(0, 256, (6 + number, 9, 3), dtype=np.uint8)
+        exif = Image.Exif()
+        exif[0x0112] = 6 if number == 9 else 1
+        Image.fromarray(coarse).resize((270, 180 + 30 * number)).save(label / f"{number}.jpg", quality=95, exif=exif)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs a benchmark with some options and returns what it wrote."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def run(name, **options):
+        out = tmp_path / "result.json"
+        importlib.import_module(name).main(**options, out=out)
+        text = out.read_text()
+        result = json.loads(text)
+        assert text.endswith("}\n")
+        assert set(result) == FIELDS
+        assert result["benchmark"] == name
+        for row in result["rows"]:
+            rate = row["per_second"]
+            assert 0 < rate["lowest"] <= rate["median"] <= rate["highest"]
+        return result
+
+    return run
+
+
+def test_mining(run, images):
+    found = run("mining", images=images, photos=9, batches="8", workers=1, repeats=1)["found"]
+    places = 9 * (64 + 192 + 384 + 256 + 256)
+    assert found["hits_against_usual_script_on_our_views"]["places"] == places
+    assert found["hits_against_usual_script_on_our_views"]["different"] == 0
+    assert found["views_against_torchvision"]["largest_grey_levels"] <= 1
+    for hits in found["hits_against_usual_script"].values():  # whose views differ by a grey level
+        assert hits["places"] == places
+        assert hits["same_photo"] > 0.9 * places
+    assert found.get("recall_of_fast", 1) > 0.9
+
+
+def test_projection(run, images):
+    found = run("projection", images=images, photos=9, top=2, units=1, checked=1, repeats=1)["found"]
+    apart = found["largest_relative_difference_of_pictures"]
+    assert max(apart["captum"].values()) <= 1e-5
+    assert apart["MaxUnpool2d"]["conv1"] <= 1e-5 < apart["MaxUnpool2d"]["conv5"]
+
+
+def test_occlusion(run, images):
+    result = run("occlusion_speed", images=images, size=164, stride=60, batches="4", repeats=1)
+    assert len(result["found"]) == 2
+    for found in result["found"].values():
+        assert found["positions"] == 4
+        assert found["largest_difference_of_probabilities"] <= 1e-5
+        assert found["largest_change_by_occluding"] > 1e-3
+
+
+def test_step(run, images):
+    found = run("step", images=images, batches="2", steps=1, long=1, hidden=16, repeats=1)["found"]["batch 2"]
+    assert max(found["relative_difference_of_plain_step"].values()) <= 1e-5
+    assert 0 <= found["from_packed_set"]["waiting"] <= 1
+
+
+def test_loading(run):
+    result = run("loading", photos=8, batch=4, repeats=1)
+    assert result["found"]["photos"] == 8
+    assert result["found"]["grey_levels_apart"] <= 1
+
+
+def test_growth(run, images):
+    found = run("growth", images=images, sizes="4")["found"]
+    assert found["peak_MB"]["4"] > 0
