@@ -1,12 +1,11 @@
 """Mining as it is usually written: torchvision's ImageFolder, a DataLoader, forward hooks and topk."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
@@ -25,13 +24,12 @@ def strongest(
     batch_size: int = 64,
     workers: int = 2,
     device: str = "cpu",
-    transform: Callable[[Image.Image], Tensor] = TRANSFORM,
 ) -> tuple[dict[str, tuple[Tensor, Tensor]], list[str]]:
     """By layer the largest values (units, top) and which photos they are in; and the photos' files.
 
     `layers` are convolutions: their largest output, if it is positive, is the largest after the ReLU that follows.
     """
-    dataset = ImageFolder(str(folder), transform)
+    dataset = ImageFolder(str(folder), TRANSFORM)
     loader = DataLoader(dataset, batch_size, num_workers=workers, pin_memory=device != "cpu")
     model = model.eval().to(device)
     maxima: dict[str, Tensor] = {}

@@ -21,9 +21,9 @@ def central_view(
     resized = (int(resize * width / shorter), int(resize * height / shorter))  # as torchvision rounds
     left, top = (round((side - crop) / 2) for side in resized)
     how = Image.Resampling[interpolation.upper()]
-    if interpolation == "bicubic" and max(resized) <= _LONGEST * resize:
-        # It overshoots and is cut off at 0 and 255 between two passes, whose order Pillow chooses by the sizes: as
-        # torchvision does it, or some pixels differ by ten grey levels.
+    if max(resized) <= _LONGEST * resize:
+        # As torchvision does it: resampling the crop alone rounds otherwise, a grey level here and there. Bicubic overshoots
+        # and is cut off at 0 and 255 between two passes, whose order Pillow chooses by the sizes: up to ten grey levels.
         return photo.resize(resized, how).crop((left, top, left + crop, top + crop))
     across, down = width / resized[0], height / resized[1]
     # Only the crop is resampled, so that an absurdly long photo costs no more than others.

@@ -123,7 +123,7 @@ class State:
     def candidates(self) -> Tensor:
         """(n,) indices of the photos that are among the strongest of some unit, ascending."""
         images = torch.cat([kept.images.flatten() for kept in self.strongest.values()])
-        found: Tensor = torch.unique(images[images >= 0])  # type: ignore[no-untyped-call]
+        found: Tensor = torch.unique(images[images >= 0])
         return found.cpu()
 
     @property
