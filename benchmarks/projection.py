@@ -3,7 +3,7 @@
     python benchmarks/projection.py [--network alexnet:random] [--images FOLDER] [--units 0] [--device cuda]
 
 Against captum's `NeuronDeconvolution`, a unit's nine hits in a batch, and against a deconvnet written out with
-`MaxUnpool2d`, as most are (`projection_peer.py`); both are given the convolutional part alone. The limit is the
+`MaxUnpool2d`, as most are (`projection_peer.py`). The limit is the
 multiply-adds that an activation depends on, forward and back, at the rate that was measured for matrix products and
 convolutions. By default the first 64 units of each layer are taken; the rate of all layers weighs each by all its hits.
 
@@ -39,7 +39,7 @@ from torch import Tensor, nn
 
 from deconvnet.mining import LayerHits, mine
 from deconvnet.networks import Network, load, on_each_core
-from deconvnet.projection import project_each
+from deconvnet.projection import Projected, project_each
 
 #: Hits in each of our batches; in those of the others are the hits of one unit.
 _AT_ONCE = 32
@@ -85,28 +85,26 @@ class Hits:
         return Hits(self.layer, photos, units, rows, columns, values, self.every)
 
 
-def ours(network: Network, inputs: Tensor, hits: Hits) -> Iterator[Tensor]:
-    """Pictures (n, 3, H, W) of a batch of hits after the other."""
+def ours(network: Network, inputs: Tensor, hits: Hits) -> Iterator[Projected]:
+    """Of a batch of hits after the other."""
 
     def read(batch: Hits) -> Hits:
         return batch
 
-    def compute(own: Network, batch: Hits) -> Tensor:
+    def compute(own: Network, batch: Hits) -> Projected:
         positions = torch.stack([batch.rows, batch.columns], dim=1)
-        return project_each(own, inputs[batch.photos], batch.layer, batch.units, positions).pixels
+        return project_each(own, inputs[batch.photos], batch.layer, batch.units, positions)
 
     yield from on_each_core(network, read, compute, hits.split(_AT_ONCE))
 
 
-def others(
-    project: Callable[..., Tensor], features: nn.Sequential, end: int, inputs: Tensor, hits: Hits
-) -> Iterator[Tensor]:
+def others(project: Callable[..., Tensor], module: nn.Module, end: int, inputs: Tensor, hits: Hits) -> Iterator[Tensor]:
     """The same by a peer, a unit after the other."""
     for unit in hits.by_unit():
-        yield project(features, end, inputs[unit.photos], unit.units, unit.rows, unit.columns)
+        yield project(module, end, inputs[unit.photos], unit.units, unit.rows, unit.columns)
 
 
-def exhaust(pictures: Iterator[Tensor]) -> None:
+def exhaust(pictures: Iterator[Any]) -> None:
     """Make them all and keep none."""
     for _ in pictures:
         pass
@@ -128,17 +126,18 @@ def multiply_adds(network: Network, layer: str) -> float:
     return 2.0 * sum(step.work * prod(reaches[step.outputs[0]].size) for step in steps)
 
 
-def convolutional_part(network: Network) -> tuple[nn.Sequential, dict[str, int]]:
-    """What the peers take: the module's `features`, and by layer the number of its ReLU in them."""
-    features = getattr(as_written(network.module), "features", None)
+def for_peers(network: Network) -> tuple[nn.Module, dict[str, int]]:
+    """What the peers take: a module, and by layer the number of its ReLU in the module's `features`."""
+    module = as_written(network.module)
+    features = getattr(module, "features", None)
     known = (nn.Conv2d, nn.ReLU, nn.MaxPool2d)
     if not isinstance(features, nn.Sequential) or not all(isinstance(part, known) for part in features):
         raise typer.BadParameter("The peers take a network like torchvision's alexnet or vgg11.")
-    for part in features:
+    for part in module.modules():
         if isinstance(part, nn.ReLU):
             part.inplace = False  # or captum's hooks fail
     ends = [number for number, part in enumerate(features) if isinstance(part, nn.ReLU)]
-    return features, dict(zip(network.convolutional_layers, ends, strict=True))
+    return module, dict(zip(network.convolutional_layers, ends, strict=True))
 
 
 def main(
@@ -154,11 +153,15 @@ def main(
 ) -> None:
     arguments = {key: value for key, value in locals().items() if key != "out"}
     on, net = torch.device(device), load(network).to(device)
-    features, ends = convolutional_part(net)
+    module, ends = for_peers(net)
     with jpeg_folder(images, photos) as folder:
         mined = mine(net, folder, top=top)
         inputs = torch.stack([net.preprocess(mined.photos.read(index)) for index in range(len(mined.photos))]).to(on)
-    peers = {"captum": by_captum, "MaxUnpool2d": by_unpooling}
+    own_inputs = inputs.contiguous(memory_format=torch.channels_last)  # as mining has them
+    peers: dict[str, tuple[Callable[..., Tensor], Any]] = {
+        "captum": (by_captum, module),
+        "MaxUnpool2d": (by_unpooling, module.get_submodule("features")),
+    }
     rate = matrix_rate(on)
 
     rows: list[Row] = []
@@ -168,16 +171,16 @@ def main(
     for layer, end in ends.items():
         hits = Hits.of(mined[layer], units).to(on)
         some = hits.part(hits.units < checked)
-        own = torch.cat(list(ours(net, inputs, some)))
-        for name, project in peers.items():
-            pictures = torch.cat(list(others(project, features, end, inputs, some)))
+        own = torch.cat([projected.pixels for projected in ours(net, own_inputs, some)])
+        for name, (project, given) in peers.items():
+            pictures = torch.cat(list(others(project, given, end, inputs, some)))
             if name == "captum":  # the others start from the activation itself
                 pictures = pictures * some.values[:, None, None, None]
             apart[name][layer] = largest_difference(pictures, own)
 
         count, limit = len(hits.units), rate / multiply_adds(net, layer)
-        runs: dict[str, Callable[[], Iterator[Tensor]]] = {"deconvnet": partial(ours, net, inputs, hits)}
-        runs |= {name: partial(others, project, features, end, inputs, hits) for name, project in peers.items()}
+        runs: dict[str, Callable[[], Iterator[Any]]] = {"deconvnet": partial(ours, net, own_inputs, hits)}
+        runs |= {name: partial(others, *peer, end, inputs, hits) for name, peer in peers.items()}
         rates = timed([Work(name, lambda run=run: exhaust(run()), count) for name, run in runs.items()], repeats, on)  # type: ignore[misc]
         rows += [_row(f"{layer}, {name}", rates, name, limit, tuple(peers)) for name in runs]
         every, least = every + hits.every, least + hits.every / limit

@@ -1,7 +1,7 @@
 """Projection as others do it: captum's NeuronDeconvolution, and a deconvnet written out with MaxUnpool2d.
 
-Both take the convolutional part of a network, an `nn.Sequential` of convolutions, ReLUs (not in place) and max poolings, and
-the number of the ReLU in it whose activations are projected.
+Captum takes a network, and the other the `features` of one: an `nn.Sequential` of convolutions, ReLUs (not in place) and max
+poolings. Both take the number of the ReLU in it whose activations are projected.
 """
 
 import warnings
@@ -12,12 +12,12 @@ from captum.attr import NeuronDeconvolution
 from torch import Tensor, nn
 
 
-def by_captum(features: nn.Sequential, end: int, x: Tensor, units: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def by_captum(model: nn.Module, end: int, x: Tensor, units: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """One activation of each of x (N, 3, H, W), as what 1 in its place would project to: (N, 3, H, W)."""
     each = torch.arange(len(x), device=x.device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says each time that it sets hooks
-        deconvolution = NeuronDeconvolution(features, features[end])
+        deconvolution = NeuronDeconvolution(model, model.get_submodule(f"features.{end}"))
         return deconvolution.attribute(x.clone().requires_grad_(), lambda maps: maps[each, units, rows, columns])
 
 

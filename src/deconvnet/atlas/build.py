@@ -23,7 +23,7 @@ from deconvnet.atlas.unfinished import Unfinished, unfinished
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.files import refuse_existing
 from deconvnet.images import Photos, find_photos
-from deconvnet.mining import CANDIDATES, HISTOGRAM_EDGES, Key, Mined, Processes, State, merge_parts, mine_together, mined
+from deconvnet.mining import HISTOGRAM_EDGES, MARGIN, Key, Mined, Processes, State, merge_parts, mine_together, mined
 from deconvnet.networks import Network
 from deconvnet.networks.description import preprocessing_entries
 
@@ -198,7 +198,7 @@ def _describe(
         "top": mined.top,
         "search": {"precision": "float32"}
         if mined.searched_again is None
-        else {"precision": "bfloat16", "candidates": CANDIDATES, "searched_again": mined.searched_again},
+        else {"precision": "bfloat16", "margin": MARGIN, "searched_again": mined.searched_again},
         "layers": layers,
         "histogram_edges": HISTOGRAM_EDGES.tolist(),
         "versions": {

@@ -59,6 +59,7 @@ def project_hits(
     Raises `HitsChanged` if a photo cannot be read any more, or a value cannot be found again to `TOLERANCE`.
     """
     layer, strongest = hits.layer, hits.strongest
+    height, width = picture_size(network, layer)
     which, ranks = (strongest.images[units] >= 0).nonzero().unbind(dim=1)  # one element per hit
     number = torch.tensor(units)[which]
     images, values, positions = (
@@ -80,6 +81,7 @@ def project_hits(
         # The whole padded batch goes through, as when mining: a batch of another size may round otherwise.
         padded = torch.zeros(len(batch.inputs), dtype=torch.int64), torch.zeros(len(batch.inputs), 2, dtype=torch.int64)
         padded[0][batch.rows], padded[1][batch.rows] = number[part], positions[part]
+        corners = torch.zeros_like(padded[1])
         inputs = own.preprocessing.normalise(batch.inputs.to(own.device))
         size = torch.maximum(values[part], smallest)
         for cones in (True, False):  # a cone may round otherwise than the whole pass that mined; that is then made again
@@ -88,9 +90,9 @@ def project_hits(
             if (difference <= TOLERANCE).all():
                 break
         _check(difference, hits, images[part], number[part])
-        return part, batch.inputs[batch.rows].numpy(), found.pixels[batch.rows].cpu(), difference
+        corners[batch.rows] = torch.tensor([layer.field.picture_box(*place)[1::-1] for place in positions[part].tolist()])
+        return part, batch.inputs[batch.rows].numpy(), found.cut(corners, (height, width))[batch.rows].cpu(), difference
 
-    height, width = picture_size(network, layer)
     projections = torch.zeros(len(units), strongest.top, 3, height, width)
     patches = np.zeros((len(units), strongest.top, height, width, 3), dtype=np.uint8)
     differences = [0.0] * len(units)
@@ -102,7 +104,7 @@ def project_hits(
             )
             for index, (unit, rank, (row, column), image) in enumerate(places):
                 left, top, right, bottom = layer.field.picture_box(row, column)
-                projections[unit, rank] = pixels[index, :, top:bottom, left:right]
+                projections[unit, rank] = pixels[index]
                 patches[unit, rank] = views[index, top:bottom, left:right]
                 differences[unit] = max(differences[unit], difference[index].item())
                 see_view(image, views[index])

@@ -55,7 +55,7 @@ def occlude(
         ),
     ] = "",
     preprocessing: DescriptionOption = None,
-    batch_size: BatchSizeOption = 32,
+    batch_size: BatchSizeOption = 64,
     workers: WorkersOption = None,
     device: DeviceOption = "",
     as_json: JsonOption = False,

@@ -36,7 +36,7 @@ def occlude(
     label: str = "",
     others: Path | str | Photos | None = None,
     state: Path | None = None,
-    batch_size: int = 32,
+    batch_size: int = 64,
     workers: int | None = None,
     progress: bool = False,
 ) -> Occlusion:
@@ -89,7 +89,7 @@ def occluded_scores(
     corners: Tensor,
     layer: str,
     unit: int,
-    batch_size: int = 32,
+    batch_size: int = 64,
     advance: Advance = lambda steps, note="": None,
 ) -> tuple[Tensor, Tensor]:
     """Lay the occluder over the input x (3, S, S) at each of `corners` (N, 2).

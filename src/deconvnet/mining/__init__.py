@@ -3,14 +3,14 @@
 from deconvnet.mining.hits import Hit, LayerHits, Mined
 from deconvnet.mining.mine import mine, mined
 from deconvnet.mining.shared import merge_parts, mine_part, mine_together
-from deconvnet.mining.state import CANDIDATES, Key, State
+from deconvnet.mining.state import MARGIN, Key, State
 from deconvnet.mining.statistics import HISTOGRAM_EDGES, Statistics
 from deconvnet.mining.strongest import Strongest
 from deconvnet.processes import Processes
 
 __all__ = [
-    "CANDIDATES",
     "HISTOGRAM_EDGES",
+    "MARGIN",
     "Hit",
     "Key",
     "LayerHits",

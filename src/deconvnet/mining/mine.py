@@ -40,8 +40,8 @@ def mine(
     each photo a unit's strongest activation is taken, the first in row-major order among equals. Memory does not grow with
     the number of photos, and neither `batch_size` nor `workers` (threads) changes the answer beyond rounding.
 
-    `fast` searches in bfloat16 and then, in float32, once more the photos that are among the 64 strongest of some unit. Hits
-    are exact, but one may be missed; the statistics are those of bfloat16.
+    `fast` searches in bfloat16 and then, in float32, once more the photos that may be a hit of some unit. What is said of a
+    hit is exact, but one may be missed; the statistics are those of bfloat16. It pays for many photos: tens of thousands.
 
     `state` names a file in which the work is kept: saved every ten seconds, at the end, and when something stops it. If it
     is there already, mining goes on where it was, and finds what it would have found undisturbed.

@@ -26,8 +26,10 @@ from deconvnet.networks.description import preprocessing_entries
 _FORMAT = 1
 _ENTRY = "deconvnet-mining"  # of the file's metadata
 
-#: Photos of each unit among which a search in two steps decides.
+#: The most photos of each unit among which a search in two steps decides, …
 CANDIDATES = 64
+#: … those whose activation is at most this much weaker, relatively, than the last one that would be a hit.
+MARGIN = 0.02
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,12 @@ class State:
 
     @property
     def candidates(self) -> Tensor:
-        """(n,) indices of the photos that are among the strongest of some unit, ascending."""
-        images = torch.cat([kept.images.flatten() for kept in self.strongest.values()])
-        found: Tensor = torch.unique(images[images >= 0])
+        """(n,) indices of the photos that may be a hit of some unit, ascending."""
+        chosen = []
+        for kept in self.strongest.values():
+            least = kept.values[:, self.key.top - 1 : self.key.top] * (1 - MARGIN)
+            chosen.append(kept.images[(kept.values >= least) & (kept.images >= 0)])
+        found: Tensor = torch.unique(torch.cat(chosen))
         return found.cpu()
 
     @property

@@ -77,6 +77,7 @@ def _replicas(network: Network, count: int) -> list[Network]:
     """
     if count == 1:
         return [network]
+    network.layers  # found once, and not by several threads at a time  # noqa: B018
     shared = {id(tensor): tensor for tensor in [*network.module.parameters(), *network.module.buffers()]}
     try:
         return [network, *(network.around(copy.deepcopy(network.module, dict(shared))) for _ in range(count - 1))]

@@ -13,7 +13,7 @@ from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.networks import Network
 from deconvnet.projection.picture import picture
 from deconvnet.projection.rules import DECONVNET, rule_set
-from deconvnet.tracing import CutOut, Rules, UnlikeTrace, exact_float32
+from deconvnet.tracing import CutOut, Rules, UnlikeTrace, exact_float32, paste
 
 Start = Literal["activation", "one"]
 Position = tuple[int, int]
@@ -38,14 +38,31 @@ class Projection(Tensor):
 class Projected:
     """The projections of N activations."""
 
-    pixels: Tensor
-    """(N, 3, H, W), in the space of the network's input; signed, zero where the activation depends on nothing."""
+    windows: Tensor
+    """(N, 3, h, w), in the space of the network's input; signed. All else is zero: the activations do not depend on it."""
+    starts: Tensor
+    """(N, 2) the rows and columns where the windows stand in the input; they may reach beyond it."""
+    size: tuple[int, int]
+    """Of the input."""
     values: Tensor
     """(N,) the activations themselves."""
     rows: Tensor
     """(N,) where they stand in their feature maps."""
     columns: Tensor
     """(N,)"""
+
+    @property
+    def pixels(self) -> Tensor:
+        """(N, 3, H, W), of the size of the input."""
+        return self.cut(torch.zeros_like(self.starts), self.size)
+
+    def cut(self, corners: Tensor, size: tuple[int, int]) -> Tensor:
+        """(N, 3, *size), the part of each projection whose first row and column are `corners` (N, 2)."""
+        if tuple(self.windows.shape[2:]) == size and torch.equal(self.starts, corners):
+            return self.windows
+        part = self.windows.new_zeros(*self.windows.shape[:2], *size)
+        paste(part, self.windows, self.starts - corners)
+        return part
 
 
 def project(
@@ -123,12 +140,13 @@ def project_each(
             positions = _strongest(network.activations(x, layer), units)
         try:
             cut = CutOut(cone, positions)
-            pixels, values, _ = _down(network, cut.window(x), layer, units, torch.zeros_like(positions), start, rules, cut)
-            return Projected(cut.back(pixels, (x.shape[2], x.shape[3])), values, *positions.unbind(dim=1))
+            windows, values, _ = _down(network, cut.window(x), layer, units, torch.zeros_like(positions), start, rules, cut)
+            return Projected(windows, cut.starts, (x.shape[2], x.shape[3]), values, *positions.unbind(dim=1))
         except (UnlikeTrace, DeconvnetError, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
             pass  # whatever a module makes of cut-outs, what it makes of whole images decides
     pixels, values, positions = _down(network, x, layer, units, positions, start, rules)
-    return Projected(pixels, values, *positions.unbind(dim=1))
+    starts = torch.zeros(len(x), 2, dtype=torch.int64)
+    return Projected(pixels, starts, (x.shape[2], x.shape[3]), values, *positions.unbind(dim=1))
 
 
 def _down(

@@ -114,14 +114,8 @@ class CutOut:
         windows = x.new_zeros(len(x), x.shape[1], *self.cone.reaches[0].size).contiguous(
             memory_format=torch.channels_last if x.device.type == "cpu" else torch.contiguous_format
         )
-        paste(windows, x, -self._starts())
+        paste(windows, x, -self.starts)
         return windows
-
-    def back(self, windows: Tensor, size: tuple[int, int]) -> Tensor:
-        """The inverse of `window`: (N, 3, h, w) where they belong in (N, 3, *size), zero elsewhere."""
-        pixels = windows.new_zeros(*windows.shape[:2], *size)
-        paste(pixels, windows, self._starts())
-        return pixels
 
     def __call__(self, func: Callable[..., Any], args: Args, kwargs: Kwargs, run: Call) -> Any:
         """Run one call of the module on cut-outs by `run`; what the activations do not depend on is not computed."""
@@ -205,7 +199,8 @@ class CutOut:
         images = len(self.positions) if shape and shape[0] == 1 else shape[:1]
         return like.new_zeros(()).expand(*([images] if isinstance(images, int) else images), *shape[1:])
 
-    def _starts(self) -> Tensor:
+    @property
+    def starts(self) -> Tensor:
         """(N, 2) the row and column of the first pixel of each window."""
         reach = self.cone.reaches[0]
         return self.positions * torch.tensor([axis.jump for axis in reach]) + torch.tensor([axis.start for axis in reach])

@@ -11,6 +11,7 @@ from itertools import accumulate
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -27,6 +28,7 @@ from deconvnet.tracing.calls import (
 from deconvnet.tracing.cone import CutOut
 from deconvnet.tracing.convolve import convolve
 from deconvnet.tracing.evaluating import evaluating
+from deconvnet.tracing.linear import linear
 from deconvnet.tracing.patched import Patched
 from deconvnet.tracing.places import is_aside, split_dim
 from deconvnet.tracing.trace import tensors_in
@@ -44,6 +46,10 @@ class Rules:
     """In place of 2-d max pooling: (the pooling that gives its switches too, its arguments) → output, switches."""
     refuse_relatives: bool = False
     """Refuse SiLU, GELU, leaky ReLU and the like, for which there is no rule."""
+
+
+#: What computes the same as some of torch's functions.
+_QUICK: dict[Callable[..., Any], Callable[..., Tensor]] = {torch.conv2d: convolve, F.linear: linear}
 
 
 class _Enough(BaseException):  # so that no module takes it for an error
@@ -83,8 +89,8 @@ class _Watch(TorchFunctionMode):
         if self.rules.pool and pooling:
             output, switches = self.rules.pool(pooling, *args, **kwargs)
             return (output, switches) if func is pooling else output
-        if func is torch.conv2d:
-            return convolve(*args, **kwargs)
+        if func in _QUICK:
+            return _QUICK[func](*args, **kwargs)
         return _one_view_each(func(*args, **kwargs), func, args, kwargs)
 
 
