@@ -56,12 +56,14 @@ class _Banded(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, constants: ContrastConstants) -> Tensor:
         rows = _rows(x)
-        output = rows.new_empty(rows.shape)
+        # Not made as rows: autograd lets nobody change in place what a function returned as a view.
+        _, maps, height, width = x.shape
+        output = x.new_empty_strided(x.shape, (height * width * maps, 1, width * maps, maps))
         band = _band(rows, constants)
-        for part, out in zip(_parts(rows), _parts(output), strict=True):
+        for part, out in zip(_parts(rows), _parts(_rows(output)), strict=True):
             a = part.to(band.dtype)
             out.copy_(_power(_scale(a, band, constants), constants.beta).mul_(a))
-        return _maps(output, x)
+        return output
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ContrastConstants], output: Tensor) -> None:
@@ -89,7 +91,7 @@ class _Banded(torch.autograd.Function):
 
 def _rows(x: Tensor) -> Tensor:
     """(N, C, H, W) → (N·H·W, C), without a copy if `x` is in channels_last."""
-    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    return x.permute(0, 2, 3, 1).reshape(x.shape[0] * x.shape[2] * x.shape[3], x.shape[1])
 
 
 def _maps(rows: Tensor, like: Tensor) -> Tensor:

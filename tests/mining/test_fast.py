@@ -83,3 +83,16 @@ def test_the_atlas_says_how_it_was_searched(small_network, photo_folder, tmp_pat
     assert exact.description["search"] == {"precision": "float32"}
     assert fast.hits == exact.hits
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "fast", "exact"}
+
+
+def test_a_network_that_does_not_run_in_bfloat16_is_told_so(small_network, photo_folder, monkeypatch):
+    forward = small_network.module.forward
+
+    def mixing(x):
+        torch.zeros(1).index_add_(0, torch.tensor([0]), small_network.module[0](x).flatten()[:1])
+        return forward(x)
+
+    mine(small_network, photo_folder, fast=True)
+    monkeypatch.setattr(small_network.module, "forward", mixing)
+    with pytest.raises(DeconvnetError, match=r"does not run in bfloat16 \(.*\): leave out --fast\."):
+        mine(small_network, photo_folder, ["fc3"], fast=True)

@@ -149,3 +149,9 @@ def test_nothing_is_left_of_fake_tensors():
 
 def test_no_places():
     assert contrast_norm(torch.rand(0, 4, 3, 3), ContrastConstants()).shape == (0, 4, 3, 3)
+
+
+def test_its_output_may_be_changed_in_place():
+    x = torch.rand(2, 4, 3, 3, requires_grad=True)
+    contrast_norm(x, ContrastConstants()).mul_(2).sum().backward()
+    assert torch.allclose(x.grad, torch.autograd.grad(2 * torchs(x, ContrastConstants()).sum(), x)[0], rtol=1e-4)

@@ -59,3 +59,13 @@ def test_weights_that_are_computed_get_their_gradient():
         for made in (convolve(x, weight), torch.conv2d(x, weight))
     )
     assert torch.allclose(found, wanted)
+
+
+def test_a_bias_that_is_computed_gets_its_gradient():
+    x, weight = torch.randn(1, 3, 8, 8, requires_grad=True), torch.randn(4, 3, 3, 3)
+    bias = x.mean() * torch.ones(4)
+    (found,), (wanted,) = (
+        torch.autograd.grad(made.square().sum(), x, retain_graph=True)
+        for made in (convolve(x, weight, bias), torch.conv2d(x, weight, bias))
+    )
+    assert torch.allclose(found, wanted)

@@ -30,3 +30,11 @@ def test_its_arguments_may_lie_anyhow_in_memory():
     x, weight = torch.randn(16, 6).T, torch.randn(32, 10)[::2, ::2].T.contiguous().T[:, :5]
     with torch.no_grad():
         assert torch.allclose(linear(x[:, :5], weight), F.linear(x[:, :5], weight), rtol=1e-5, atol=1e-5)
+
+
+def test_biases_that_lie_anyhow_and_odd_tensors_are_left_to_torch():
+    x, weight = torch.randn(3, 6), torch.randn(5, 6)
+    with torch.no_grad():
+        for bias in (torch.randn(10)[::2], torch.ones(1).expand(5), torch.randn(1, 5)):
+            assert torch.allclose(linear(x, weight, bias), F.linear(x, weight, bias), rtol=1e-5, atol=1e-6)
+        assert linear(torch.randn(3, 0), torch.randn(5, 0)).shape == (3, 5)

@@ -30,7 +30,9 @@ LayersOption = Annotated[str, typer.Option(help="Layers, like conv1,conv5, or al
 UnitsOption = Annotated[str, typer.Option(help="Units of each layer, like 0-15,40.  [default: all]")]
 TopOption = Annotated[int, typer.Option(min=1, help="Photos shown of each unit.")]
 BatchSizeOption = Annotated[int, typer.Option(min=1, help="Photos that go through the network at once.")]
-WorkersOption = Annotated[int | None, typer.Option(min=1, help="Threads that decode photos.  [default: one per core]")]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, help="Threads that read, and on a CPU compute.  [default: one per core]")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

@@ -117,10 +117,13 @@ def mine_into(
                     start = time.monotonic()
                     state.save(file)
                     due = time.monotonic() + SAVE_EVERY * max(1.0, time.monotonic() - start)
-    except BaseException:
+    except BaseException as error:
         if file is not None and state.read:
             with suppress(DeconvnetError):  # what stopped the mining is the thing to say
                 state.save(file)
+        if state.key.fast and isinstance(error, RuntimeError) and "memory" not in str(error):
+            reason = str(error).partition("\n")[0].rstrip(".")
+            raise DeconvnetError(f"{network.full_name} does not run in bfloat16 ({reason}): leave out --fast.") from error
         raise
     if file is not None:
         state.save(file)

@@ -26,7 +26,7 @@ from deconvnet.networks.description import preprocessing_entries
 _FORMAT = 1
 _ENTRY = "deconvnet-mining"  # of the file's metadata
 
-#: The most photos of each unit among which a search in two steps decides, …
+#: The most photos of each unit among which a search in two steps decides (or twice as many as are wanted), …
 CANDIDATES = 64
 #: … those whose activation is at most this much weaker, relatively, than the last one that would be a hit.
 MARGIN = 0.02
@@ -81,7 +81,7 @@ class Key:
     @property
     def kept(self) -> int:
         """How many of each unit's strongest activations a state keeps."""
-        return max(self.top, CANDIDATES) if self.fast else self.top
+        return max(2 * self.top, CANDIDATES) if self.fast else self.top
 
     def differences(self, other: "Key") -> str:
         """In words, what `other` has that is not as it is here; empty if they are the same."""

@@ -32,6 +32,8 @@ def convolve(
         and input.device.type == "cpu"
         and weight.shape[1] <= _FEW
         and weight.is_leaf
+        and (bias is None or bias.is_leaf)
+        and not weight.is_complex()
         and groups == 1
         and _pair(dilation) == (1, 1)
         and strides is not None
