@@ -31,7 +31,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Results as tables here and as JSON in benchmarks/results, some hours of them; pass NETWORK and IMAGES (a folder of JPEGs)
+# Results as tables here and as JSON in benchmarks/results, about an hour of them; pass NETWORK and IMAGES (a folder of JPEGs)
 # to measure on your own. Training and loading are ZFNet's whatever NETWORK is. One alone: make bench BENCHMARKS=mining
 BENCHMARKS ?= mining projection occlusion_speed step loading growth
 bench: setup

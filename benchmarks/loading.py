@@ -2,10 +2,10 @@
 
     python benchmarks/loading.py [--images FOLDER] [--photos 2000] [--batch 128]
 
-From a packed set, as `train` reads it, against a folder of JPEGs with torchvision's ImageFolder and transforms
-(`loading_peer.py`). Measured is the processor time of all threads, so "per second" is what one core does in a second. The
-limit is what the bytes cost at the measured bandwidth of memory: each pixel read as a byte and written as a float32. Before
-that, the packed pixels are compared with those that torchvision makes.
+From a packed set, as `train` reads it (it keeps freed memory, see `step.py`), against a folder of JPEGs with torchvision's
+ImageFolder and transforms (`loading_peer.py`). Measured is the processor time of all threads, so "per second" is what one
+core does in a second. The limit is what the bytes cost at the measured bandwidth of memory: each pixel read as a byte and
+written as a float32. Before that, the packed pixels are compared with those that torchvision makes.
 """
 
 import tempfile
@@ -21,10 +21,12 @@ import numpy as np
 import torch
 import typer
 from side_by_side import Device, Goal, Images, Out, Repeats, Row, Work, jpeg_folder, report, synchronise, timed
+from step import usual_memory
 from torchvision.datasets import ImageFolder
 
 from deconvnet.images import PackedPhotos, Photos, find_photos, pack
 from deconvnet.images.views import central_crop
+from deconvnet.memory import keep_freed_memory
 from deconvnet.networks import Preprocessing
 from deconvnet.processes import Processes
 from deconvnet.training import read_recipe
@@ -94,10 +96,10 @@ def main(
         count = len(packed) // batch * batch
         with ThreadPoolExecutor(1) as pool:
             works = [
-                Work("packed set", lambda: run(packed, True), count),
-                Work("packed set, bytes not yet normalised", lambda: run(packed, False), count),
-                Work("deconvnet, folder of JPEGs", lambda: run(found, True), count),
-                Work("ImageFolder and transforms", usual, count),
+                Work("packed set", lambda: run(packed, True), count, keep_freed_memory),
+                Work("packed set, bytes not yet normalised", lambda: run(packed, False), count, keep_freed_memory),
+                Work("deconvnet, folder of JPEGs", lambda: run(found, True), count, keep_freed_memory),
+                Work("ImageFolder and transforms", usual, count, usual_memory),
             ]
             run(packed, True)
             rates = timed(works, repeats, on, time.process_time)

@@ -75,10 +75,13 @@ def targets(photos: Photos, classes: tuple[str, ...]) -> np.ndarray:
     return np.array([numbers[label] for label in photos.labels], dtype=np.int64)
 
 
-def squares(photos: Photos, indices: np.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:
-    """(n, 256, 256, 3) uint8. Raises `DeconvnetError`, which names the photo, if one of a folder cannot be read."""
+def squares(photos: Photos, indices: np.ndarray, pool: ThreadPoolExecutor) -> list[np.ndarray]:
+    """N squares (256, 256, 3) uint8; those of a packed set as they lie in its file.
+
+    Raises `DeconvnetError`, which names the photo, if one of a folder cannot be read.
+    """
     if isinstance(photos, PackedPhotos):
-        return photos.pixels[photos.rows[indices]]
+        return [photos.square(index) for index in indices.tolist()]
 
     def read(index: int) -> np.ndarray:
         try:
@@ -89,7 +92,7 @@ def squares(photos: Photos, indices: np.ndarray, pool: ThreadPoolExecutor) -> np
                 "leaves out those that cannot be read."
             ) from None
 
-    return np.stack(list(pool.map(read, indices.tolist())))
+    return list(pool.map(read, indices.tolist()))
 
 
 def first_look(data: TrainingData, pool: ThreadPoolExecutor, progress: bool) -> np.ndarray:
@@ -109,7 +112,7 @@ def mean_image(photos: Photos, pool: ThreadPoolExecutor, progress: bool) -> np.n
     with bar(f"reading {photos.root.name}", len(photos), progress) as advance:
         for start in range(0, len(photos), 256):
             indices = np.arange(start, min(start + 256, len(photos)))
-            sums += squares(photos, indices, pool).sum(axis=0, dtype=np.uint64)
+            sums += np.sum(squares(photos, indices, pool), axis=0, dtype=np.uint64)
             advance(len(indices))
     return (sums / len(photos)).astype(np.float32)
 
@@ -152,7 +155,7 @@ def validation_batches(
 
     def make(number: int) -> Examples:
         chosen = mine[number * size : (number + 1) * size]
-        pixels = np.ascontiguousarray(central_crop(squares(data.val, chosen, pool), crop))
+        pixels = np.ascontiguousarray(central_crop(np.stack(squares(data.val, chosen, pool)), crop))
         return Examples(torch.from_numpy(pixels), torch.from_numpy(labels[chosen]))
 
     return made_ahead(make, range(-(-len(mine) // size)), 1, _AHEAD)
