@@ -21,6 +21,7 @@ from deconvnet.cli import (  # noqa: F401
     looking,
     occluding,
     packing,
+    reproducing,
     training,
     transforming,
 )

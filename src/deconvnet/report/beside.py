@@ -1,0 +1,221 @@
+"""The paper's numbers beside ours: a table or more for each part, from what its commands wrote."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from deconvnet.experiments.correspondence import PAPER as TABLE_1
+from deconvnet.experiments.paper_tables import TABLE_2
+from deconvnet.experiments.variants import VARIANTS
+from deconvnet.report.paper import FIG_2_PATCHES, FIG_3_LAYERS, FIG_4_SETTLED, FIG_7_BARS
+
+Results = Mapping[str, Any]
+"""By step, what its command wrote as JSON."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells; the columns that hold the paper's numbers are told apart on the page."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+    @property
+    def papers(self) -> list[bool]:
+        """Of each column, whether it is the paper's."""
+        return ["paper" in name for name in self.head]
+
+
+def tables(part: str, results: Results) -> list[Table]:
+    """The tables of a part, as far as its commands have finished."""
+    make = _MAKERS.get(part)
+    return [table for table in make(results) if table.rows] if make and results else []
+
+
+def findings(result: Any) -> list[str]:
+    """What a command says of what it found, in sentences."""
+    return [one for one in result.get("findings", ()) if isinstance(one, str)] if isinstance(result, dict) else []
+
+
+def full_names(result: Any) -> list[str]:
+    """The networks that a command's result is of."""
+    if not isinstance(result, dict):
+        return []
+    named = [result["network"]] if "network" in result else result.get("networks", [])
+    return [one if isinstance(one, str) else one.get("full_name") or one["network"] for one in named]
+
+
+def _fig_2(results: Results) -> list[Table]:
+    layers = [{layer["name"]: layer["picture"]["width"] for layer in atlas["layers"]} for atlas in results.values()]
+    names = dict.fromkeys(name for found in layers for name in found)
+    rows = [(name, *(str(of.get(name, "–")) for of in (FIG_2_PATCHES, *layers))) for name in names]
+    note = "Pixels across a patch, which are those that an activation sees. The paper's are ZFNet's."
+    return [Table(("layer", "paper", *map(_short, results.values())), tuple(rows), note)]
+
+
+def _fig_3(results: Results) -> list[Table]:
+    described = results.get("zfnet")
+    if described is None:
+        return []
+    (network,) = described.values()
+    ours = {layer["name"]: (layer["units"], layer["map"][0]) for layer in network["layers"]}
+    rows = tuple((name, _size(*size), _size(*ours[name]) if name in ours else "–") for name, size in FIG_3_LAYERS.items())
+    note = "Feature maps × rows × columns, before pooling; as built for 1,000 classes."
+    return [Table(("layer", "paper", network["name"]), rows, note)]
+
+
+def _size(units: int, side: int) -> str:
+    return f"{units:,} × {side} × {side}" if side > 1 else f"{units:,}"
+
+
+def _fig_4(results: Results) -> list[Table]:
+    head = ["layer", "settled in the paper"]
+    for run, evolution in results.items():
+        epochs = ", ".join(map(str, evolution["epochs"][:-1]))
+        head += [f"settled in {run}", f"likeness to the end at epochs {epochs}"]
+    names = dict.fromkeys(name for evolution in results.values() for name in evolution["layers"])
+    rows = []
+    for name in names:
+        row = [name, FIG_4_SETTLED.get(name, "–")]
+        for evolution in results.values():
+            epoch = evolution["settled"].get(name)
+            alike = evolution["layers"][name]["similarities"][:-1]
+            row.append(f"epoch {epoch}" if epoch else "not before the end")
+            row.append(", ".join("–" if value is None else f"{value:.2f}" for value in alike))
+        rows.append(tuple(row))
+    note = "Settled: from when on the median correlation of units' feature maps with those of the end is 0.9 or more."
+    return [Table(tuple(head), tuple(rows), note)]
+
+
+def _fig_5(results: Results) -> list[Table]:
+    rows = []
+    for name in ("translation", "scale", "rotation"):
+        for invariance in results.values():
+            curves = invariance["curves"].get(name)
+            if curves is None:
+                continue
+            first, last = (max(_mean(curves[key])) for key in ("first", "last"))
+            found = [f"{first:.2f}", f"{last:.2f}", "–", "–"]
+            if curves["probability"] is not None:
+                mean = _mean(curves["probability"])
+                found[2:] = [f"{max(mean):.0%}", f"{min(mean):.0%}"]
+            rows.append((name, _short(invariance), *found))
+    head = ("transformation", "network", "largest distance, first layer", "last layer", "probability, at best", "at worst")
+    note = "Means over the photos. The paper prints curves, and does not describe its distance; here it is 0 to √2."
+    return [Table(head, tuple(rows), note)]
+
+
+def _mean(rows: list[list[float]]) -> list[float]:
+    return [sum(column) / len(column) for column in zip(*rows, strict=True)]
+
+
+def _fig_6(results: Results) -> list[Table]:
+    (comparison,) = results.values()
+    names = full_names(comparison)
+    rows = tuple((one["paper"], one["here"], _who(one["has"], names)) for one in comparison["findings"])
+    return [Table(("the paper says", "measured here", "which network has it"), rows)]
+
+
+def _who(has: list[bool] | None, names: list[str]) -> str:
+    if has is None:
+        return "no difference"
+    return " and ".join(name.partition(" (")[0] for name, one in zip(names, has, strict=True) if one) or "neither"
+
+
+def _fig_7(results: Results) -> list[Table]:
+    rows = [(name, "the paper's", "–", f"{most:.2f}", f"{least:.2f}") for name, (least, most) in FIG_7_BARS.items()]
+    for occlusion in results.values():
+        for photo in occlusion["photos"]:
+            whole = photo["whole_activation"]
+            kept = f"{min(map(min, photo['activation'])) / whole:.0%}" if whole else "–"
+            likely, least = "–", "–"
+            if photo["probability"] is not None:
+                likely, least = f"{photo['whole_probability']:.2f}", f"{min(map(min, photo['probability'])):.2f}"
+            name = ": ".join(filter(None, [photo["path"], photo["class"]]))
+            rows.append((name, _short(occlusion), kept, likely, least))
+    head = ("photo", "network", "activation kept, at worst", "probability of the class", "at worst")
+    return [Table(head, tuple(rows), "Of the paper's photos, the ends of its colour bars, read off Fig. 7.")]
+
+
+def _table_1(results: Results) -> list[Table]:
+    head, found = ["masked", "paper, layer 5", "paper, layer 7"], []
+    for correspondence in results.values():
+        for layer, scores in correspondence["scores"].items():
+            head.append(f"{_short(correspondence)}, {layer}")
+            found.append({**scores, "random": correspondence["random"][layer]})
+    parts = dict.fromkeys(name for one in (TABLE_1, *found) for name in one if name != "random")
+    rows = tuple(
+        (
+            name,
+            *(_delta(*value) for value in TABLE_1.get(name, ((), ()))),
+            *(_delta(one[name]["mean"], one[name]["deviation"]) if name in one else "–" for one in found),
+        )
+        for name in (*parts, "random")
+    )
+    note = "Δ ± standard deviation over pairs of photos; lower is more consistent. The paper's are of five dogs."
+    return [Table(tuple(head), rows, note)]
+
+
+def _delta(mean: float | None = None, deviation: float | None = None) -> str:
+    if mean is None:
+        return "–"
+    return f"{mean:.3f}" + (f" ± {deviation:.3f}" if deviation is not None else "")
+
+
+def _table_2(results: Results) -> list[Table]:
+    (evaluation,) = results.values()
+    rows = [(row.model, "ImageNet 2012", _percent(row.val_top1), _percent(row.val_top5)) for row in TABLE_2 if row.val_top1]
+    data = evaluation["data"]
+    on = f"{data['photos']:,} photos of {data['classes']:,} classes"
+    judged = [*evaluation["networks"], *filter(None, [evaluation["ensemble"]])]
+    rows += [(network["network"], on, _error(network["top1"]), _error(network["top5"])) for network in judged]
+    note = (
+        "Errors in per cent, in brackets 95 % intervals. Those on other photos than ImageNet 2012's do not compare with the "
+        "paper's."
+    )
+    return [Table(("network", "judged by", "top-1", "top-5"), tuple(rows), note)]
+
+
+def _percent(error: float | None) -> str:
+    return "–" if error is None else f"{error:.1f}"
+
+
+def _error(found: dict[str, Any]) -> str:
+    low, high = found["interval"]
+    return f"{100 * found['error']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _table_3(results: Results) -> list[Table]:
+    (result,) = results.values()
+    if "rows" in result:
+        sizes, ours = {row["label"]: row for row in result["rows"]}, {row["label"]: row["ours"] for row in result["rows"]}
+    else:
+        sizes, ours = result, {}
+    rows = []
+    for variant in VARIANTS:
+        size, errors = sizes[variant.label], ours.get(variant.label)
+        row = [f"{variant.network}: {variant.change}", f"{size['parameters'] / 1e6:.1f}"]
+        for name in ("train_top1", "val_top1", "val_top5"):
+            row += [f"{100 * getattr(variant.paper, name):.1f}", f"{100 * errors[name]:.1f}" if errors else "–"]
+        rows.append(tuple(row))
+    head = ("", "parameters, M", "paper: train top-1", "ours", "paper: val top-1", "ours", "paper: val top-5", "ours")
+    return [Table(head, tuple(rows), "Errors in per cent. The paper's are of ImageNet 2012.")]
+
+
+def _short(result: dict[str, Any]) -> str:
+    """A network's name without its weights."""
+    return full_names(result)[0].partition(" (")[0]
+
+
+_MAKERS: dict[str, Callable[[Results], list[Table]]] = {
+    "fig-2": _fig_2,
+    "fig-3": _fig_3,
+    "fig-4": _fig_4,
+    "fig-5": _fig_5,
+    "fig-6": _fig_6,
+    "fig-7": _fig_7,
+    "table-1": _table_1,
+    "table-2": _table_2,
+    "table-3": _table_3,
+}

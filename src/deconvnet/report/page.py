@@ -1,0 +1,168 @@
+"""The report's page: one HTML file, with the pictures that the commands have left beside it."""
+
+import json
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup, escape
+from PIL import Image
+
+from deconvnet.files import write_whole
+from deconvnet.report.beside import Table, findings, full_names, tables
+from deconvnet.report.paper import LEFT_OUT, Part
+from deconvnet.report.plan import Planned, Step
+
+#: Pictures of a command, in the order of the figure that they belong to; others follow by name.
+_ORDER = ("filters", "blocks", "measures")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture on the page."""
+
+    file: str
+    """Its address from the page."""
+    width: int
+    height: int
+    alt: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page shows of one command."""
+
+    command: str
+    networks: list[str]
+    pictures: list[Picture]
+    findings: list[str]
+    links: list[tuple[str, str]]
+    """Words and addresses of pages to browse."""
+    failed: str
+    seconds: float | None
+    estimated: float | None
+    made_with: str
+    """If another machine or other versions than those of most commands."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page."""
+
+    part: Part
+    state: str
+    """done, in part, failed or not run."""
+    shown: list[Shown]
+    tables: list[Table]
+    missing: list[str]
+    seconds: float
+
+
+def write_page(out: Path, record: dict[str, Any], parts: Sequence[Planned], only: Sequence[str] = ()) -> None:
+    """Write `index.html` for the report in `out`, of which `record` says what has been run."""
+    usual = _most([_made_with(entry) for entry in record["steps"].values() if "hardware" in entry])
+    sections = [_section(out, record, planned, only, usual) for planned in parts]
+    folder = files("deconvnet.report") / "web"
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(duration=duration, with_code=_with_code)
+    page = environment.from_string((folder / "report.html").read_text(encoding="utf-8")).render(
+        sections=sections,
+        record=record,
+        asked=record["asked"],
+        usual=usual,
+        seconds=sum(section.seconds for section in sections),
+        left_out=LEFT_OUT,
+        style=(folder / "report.css").read_text(encoding="utf-8"),
+    )
+    write_whole(out / "index.html", page.encode(errors="replace"))
+
+
+def duration(seconds: float) -> str:
+    """A time in words: 40 s, 12 min, 3.5 hours, 74 days."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 100 * 3600:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 86400:.0f} days"
+
+
+def _with_code(text: str) -> Markup:
+    """Text in which commands stand between backticks."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _section(out: Path, record: dict[str, Any], planned: Planned, only: Sequence[str], usual: str) -> Section:
+    part, steps = planned.part, record["steps"]
+    shown, results, missing = [], {}, list(planned.missing)
+    for step in planned.steps:
+        entry = steps.get(step.key)
+        if entry is None:
+            asked = not only or part.id in only
+            missing.append(f"Not run {'yet' if asked else 'by --only'}: `{step.typed}`.")
+            continue
+        result = _result(out, step) if "failed" not in entry else None
+        if result is not None:
+            results[step.name] = result
+        shown.append(_shown(out, step, entry, result, usual, record["asked"]["networks"]))
+    failed = any(one.failed for one in shown)
+    states = {(True, False): "done", (True, True): "in part", (False, True): "not run", (False, False): "not run"}
+    state = "failed" if failed else states[bool(shown), bool(missing)]
+    seconds = sum(one.seconds or 0 for one in shown)
+    return Section(part, state, shown, tables(part.id, results), missing, seconds)
+
+
+def _shown(
+    out: Path, step: Step, entry: dict[str, Any], result: Any, usual: str, networks: dict[str, dict[str, Any]]
+) -> Shown:
+    folder = out / step.result.parent
+    pictures, links = [], []
+    if step.result.suffix == ".png":
+        pictures = [out / step.result]
+    elif not step.printed and result is not None:
+        pictures = sorted(folder.glob("*.png"), key=_place)
+        if (folder / "index.html").exists():
+            links.append((f"Browse all units of {step.name}", f"{step.result.parent.as_posix()}/index.html"))
+            pictures = [picture for picture in pictures if picture.stem.startswith("figure-")]
+    made = _made_with(entry) if "hardware" in entry else usual
+    return Shown(
+        entry["command"],
+        full_names(result) or [networks[step.name]["full_name"]] * bool(pictures),
+        [_picture(out, file, f"{step.part}: {file.stem}, {step.name}") for file in pictures],
+        findings(result),
+        links,
+        entry.get("failed", ""),
+        entry.get("seconds"),
+        entry.get("estimated"),
+        "" if made == usual else made,
+    )
+
+
+def _place(file: Path) -> tuple[int, str]:
+    return (_ORDER.index(file.stem) if file.stem in _ORDER else len(_ORDER), file.name)
+
+
+def _picture(out: Path, file: Path, alt: str) -> Picture:
+    with Image.open(file) as opened:
+        return Picture(file.relative_to(out).as_posix(), *opened.size, alt)
+
+
+def _result(out: Path, step: Step) -> Any:
+    """What a command wrote as JSON; None if that is a picture."""
+    file = out / step.result
+    return json.loads(file.read_text(encoding="utf-8")) if file.suffix == ".json" else None
+
+
+def _made_with(entry: dict[str, Any]) -> str:
+    packages = ", ".join(f"{name} {number}" for name, number in entry["versions"].items())
+    return f"{entry['hardware']}; {packages}"
+
+
+def _most(found: list[str]) -> str:
+    return max(found, key=found.count) if found else platform.machine()

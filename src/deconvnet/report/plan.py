@@ -1,0 +1,278 @@
+"""Which commands a report runs, in the paper's order, and what it cannot show, with the reason."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deconvnet.errors import DeconvnetError
+from deconvnet.experiments.evolve import COMPARED
+from deconvnet.experiments.labels import find_outputs, labelled_photos
+from deconvnet.experiments.snapshots import open_snapshots
+from deconvnet.experiments.variants import VARIANTS
+from deconvnet.images import Photos
+from deconvnet.networks import ARCHITECTURES, Network
+from deconvnet.report.estimate import Work, bytes_of_atlas
+from deconvnet.report.paper import PARTS, Part
+from deconvnet.training import Recipe
+
+#: Photos that are shown one by one: to `look`, to `occlude` and `sanity`, to `invariance`.
+SHOWN = 5
+
+#: Snapshots of a training for the paper's 70 epochs, with its end.
+_SNAPSHOTS = 9
+
+#: Units of each layer in a quick report's atlases.
+_QUICK_UNITS = 32
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What a report is made of."""
+
+    folder: Path
+    """The photos, as commands are given them."""
+    photos: Photos
+    shown: tuple[Path, ...]
+    """A few of them, as files."""
+    specs: Mapping[str, str]
+    """The two networks, `alexnet` and `zfnet`, as commands are given them."""
+    networks: Mapping[str, Network]
+    """The same, loaded; of networks that are still to be trained, untrained ones of their kind."""
+    runs: tuple[Path, ...] = ()
+    """Folders of finished trainings."""
+    landmarks: Path | None = None
+    data: Path | None = None
+    """The folder with `train` and `val`, if networks are to be trained."""
+    train: str = ""
+    """The name or file of the recipe to train them by; empty: they are trained already."""
+    recipe: Recipe | None = None
+    learnt_from: int = 0
+    """Photos to train on."""
+    seed: int = 0
+    quick: bool = False
+    device: str = ""
+    """As commands are given it; empty: as they choose."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a report."""
+
+    part: str
+    name: str
+    """What it is of, in a part with several."""
+    words: tuple[str, ...]
+    """The command, after `deconvnet`."""
+    result: Path
+    """A file, in the report's folder."""
+    printed: bool = False
+    """Whether `result` is what the command prints; else the command writes it."""
+    whole: bool = True
+    """Whether the command has finished where `result` is there."""
+    work: Work = field(default_factory=Work)
+
+    @property
+    def key(self) -> str:
+        return f"{self.part}/{self.name}"
+
+    @property
+    def typed(self) -> str:
+        """The command as one would type it."""
+        words = f"deconvnet {shlex.join(self.words)}"
+        return f"{words} > {self.result}" if self.printed else words
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A part of a report."""
+
+    part: Part
+    steps: tuple[Step, ...]
+    missing: tuple[str, ...]
+    """What it does not show, and why."""
+
+
+def plan(materials: Materials, out: Path) -> list[Planned]:
+    """What a report in the folder `out` consists of."""
+    made = _Plan(materials, out)
+    found = []
+    for part in PARTS:
+        steps: list[Step] = []
+        missing: list[str] = []
+        for one in getattr(made, part.id.replace("-", "_"))():
+            (missing if isinstance(one, str) else steps).append(one)
+        found.append(Planned(part, tuple(steps), tuple(missing)))
+    return found
+
+
+_Made = Iterator[Step | str]
+
+
+class _Plan:
+    """For each part a method of its name, which yields steps, and sentences on what is missing."""
+
+    def __init__(self, materials: Materials, out: Path) -> None:
+        self.materials, self.out = materials, out
+        self.networks, self.count = materials.networks, len(materials.photos)
+        self.quick, self.seed = materials.quick, ("--seed", str(materials.seed))
+        self.device = ("--device", materials.device) if materials.device else ()
+        self.specs = {
+            role: f"{spec}:{out / 'runs' / spec / 'weights.safetensors'}" if materials.train else spec
+            for role, spec in materials.specs.items()
+        }
+        self.runs = tuple(out / "runs" / spec for spec in materials.specs.values()) if materials.train else materials.runs
+
+    def training(self) -> _Made:
+        if not self.materials.train:
+            yield "The networks are given, and were trained before: `--train paper` trains both, on DATA's train/ and val/."
+            return
+        for role, kind in self.materials.specs.items():
+            # Table 3's first and eighth network; its own command finds them there.
+            words = ("ablate", str(self.materials.data), *self._recipe(), "--only", kind, *self.seed)
+            result = Path("runs") / kind / "weights.safetensors"
+            yield self._step("training", role, words, result, Path("runs"), self._trained(role, 1.0))
+
+    def look(self) -> _Made:
+        for role, spec in self.specs.items():
+            file = Path("look") / f"{role}.png"
+            yield self._step("look", role, ("look", spec, str(self.materials.shown[0])), file, file, Work(1, {role: 10}))
+
+    def fig_2(self) -> _Made:
+        units = ("--units", f"0-{_QUICK_UNITS - 1}") if self.quick else ()
+        for role, spec in self.specs.items():
+            network = self.networks[role]
+            sizes = [network.layer(name).units for name in network.convolutional_layers]
+            projections = 9 * sum(min(size, _QUICK_UNITS) if self.quick else size for size in sizes)
+            work = Work(self.count, {role: self.count}, {role: projections}, bytes=bytes_of_atlas(projections))
+            yield self._folder("fig-2", role, ("atlas", spec, str(self.materials.folder), *units), "atlas.json", work)
+
+    def fig_3(self) -> _Made:
+        for role, spec in self.materials.specs.items():
+            yield self._printed("fig-3", role, ("networks", _architecture(spec)), Work(bytes=10_000))
+
+    def fig_4(self) -> _Made:
+        if not self.runs:
+            yield (
+                "It needs the snapshots of a training, which networks that come as one file have not: pass `--run RUN`, a "
+                "folder that `deconvnet train` has made, or `--train RECIPE`."
+            )
+        photos = _SNAPSHOTS * (self.count + 2 * COMPARED)
+        for run in self.runs:
+            words = ("evolve", str(run), str(self.materials.folder), *self.seed)
+            yield self._folder("fig-4", run.name, words, "evolution.json", Work(photos, {self._role(run): photos}))
+
+    def fig_5(self) -> _Made:
+        for role, spec in self.specs.items():
+            words = ("invariance", spec, *map(str, self.materials.shown))
+            yield self._folder("fig-5", role, words, "invariance.json", Work(SHOWN, {role: 90 * SHOWN}))
+
+    def fig_6(self) -> _Made:
+        passes = dict.fromkeys(self.specs, 1.2 * self.count + 50 * 20)
+        work = Work(2 * self.count + 100, passes, dict.fromkeys(self.specs, 9 * 15))
+        words = ("compare", *self.specs.values(), str(self.materials.folder), *self.seed)
+        yield self._folder("fig-6", "both", words, "comparison.json", work)
+
+    def fig_7(self) -> _Made:
+        photos = self.materials.shown[:3]
+        for role, spec in self.specs.items():
+            words = ("occlude", spec, *map(str, photos), "--others", str(self.materials.folder))
+            work = Work(self.count, {role: self.count + 0.6 * 900 * len(photos)})
+            yield self._folder("fig-7", role, words, "occlusion.json", work)
+            if not self.networks[role].classifies:
+                yield f"Of {self._name(role)} there is no probability of a class (columns d and e): {_TRUNK}."
+
+    def table_1(self) -> _Made:
+        landmarks = self.materials.landmarks
+        if landmarks is None:
+            yield "It needs photos in which parts are marked: pass `--landmarks FILE`, with the photos beside that file."
+            return
+        for role, spec in self.specs.items():
+            words = ("correspond", spec, str(landmarks.parent), str(landmarks), *self.seed)
+            yield self._folder("table-1", role, words, "correspondence.json", Work(30, {role: 30 * 25}))
+            if not self.networks[role].classifies:
+                yield f"Of {self._name(role)} there is no layer 7: {_TRUNK}."
+
+    def table_2(self) -> _Made:
+        judged = []
+        for role, network in self.networks.items():
+            try:
+                if not self.materials.train:
+                    find_outputs(network, labelled_photos(self.materials.photos))
+                judged.append(role)
+            except DeconvnetError as error:
+                yield str(error)
+        if judged:
+            words = (
+                "evaluate",
+                *(self.specs[role] for role in judged),
+                str(self.materials.folder),
+                "--views",
+                "10",
+                *self.device,
+            )
+            passes = dict.fromkeys(judged, 10 * self.count)
+            yield self._printed("table-2", "evaluation", words, Work(len(judged) * self.count, passes, bytes=10_000))
+
+    def table_3(self) -> _Made:
+        if not self.materials.train:
+            yield self._printed("table-3", "sizes", ("ablate", "--list"), Work(bytes=10_000))
+            yield "No network was trained for this report, so there are sizes and no errors: pass `--train paper`."
+            return
+        words = ("ablate", str(self.materials.data), *self._recipe(), *self.seed)
+        ten = (len(VARIANTS) - 2) / 2
+        work = self._trained("alexnet", ten), self._trained("zfnet", 1.5 * ten)  # the wide ones cost more
+        trained = {role: photos for one in work for role, photos in one.trained.items()}
+        yield self._step(
+            "table-3", "errors", words, Path("runs") / "ablation.json", Path("runs"),
+            Work(trained=trained, bytes=10 * work[0].bytes), whole=False,
+        )  # fmt: skip
+
+    def sanity(self) -> _Made:
+        photos = self.materials.shown[: 2 if self.quick else 3]
+        less = ("--draws", "2", "--stride", "58") if self.quick else ()
+        for role, spec in self.specs.items():
+            words = ("sanity", spec, *map(str, photos), *self.seed, *less)
+            each = 2 * 6 * 20 if self.quick else 3 * 8 * 140
+            yield self._folder("sanity", role, words, "sanity.json", Work(SHOWN, {role: each * len(photos)}))
+
+    def _recipe(self) -> tuple[str, str]:
+        return "--recipe", self.materials.train
+
+    def _trained(self, role: str, networks: float) -> Work:
+        assert self.materials.recipe is not None
+        shown = networks * self.materials.recipe.epochs * (self.materials.learnt_from + self.count / 3)
+        size = 4 * sum(tensor.numel() for tensor in self.networks[role].module.parameters())
+        return Work(trained={role: shown}, bytes=12 * size)  # snapshots, a checkpoint with its momenta, weights
+
+    def _role(self, run: Path) -> str:
+        """Which of the two networks a run is most like, to reckon with."""
+        kinds = {spec: role for role, spec in self.materials.specs.items()}
+        return kinds.get(open_snapshots(run).network, "zfnet") if run.exists() else kinds.get(run.name, "zfnet")
+
+    def _name(self, role: str) -> str:
+        return self.networks[role].full_name
+
+    def _step(
+        self, part: str, name: str, words: tuple[str, ...], result: Path, out: Path, work: Work, whole: bool = True
+    ) -> Step:
+        words = (*words, "--out", str(self.out / out), *self.device)
+        return Step(part, name, words, result, whole=whole, work=work)
+
+    def _folder(self, part: str, name: str, words: tuple[str, ...], file: str, work: Work) -> Step:
+        out = Path(part) / name
+        return self._step(part, name, words, out / file, out, work)
+
+    def _printed(self, part: str, name: str, words: tuple[str, ...], work: Work) -> Step:
+        return Step(part, name, (*words, "--json"), Path(part) / f"{name}.json", printed=True, work=work)
+
+
+_TRUNK = "its weights end with the convolutional layers"
+
+
+def _architecture(spec: str) -> str:
+    """A network's name without its weights."""
+    head, _, rest = spec.partition(":")
+    if head == "torchvision":
+        return f"{head}:{rest.partition(':')[0]}"
+    return head if head in ARCHITECTURES else spec
