@@ -2,11 +2,9 @@
 
 import json
 import os
-import platform
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from deconvnet.atlas.unfinished import Unfinished, unfinished
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.files import refuse_existing
 from deconvnet.images import Photos, find_photos
+from deconvnet.made_with import versions
 from deconvnet.mining import HISTOGRAM_EDGES, MARGIN, Key, Mined, Processes, State, merge_parts, mine_together, mined
 from deconvnet.networks import Network
 from deconvnet.networks.description import preprocessing_entries
@@ -201,8 +200,5 @@ def _describe(
         else {"precision": "bfloat16", "margin": MARGIN, "searched_again": mined.searched_again},
         "layers": layers,
         "histogram_edges": HISTOGRAM_EDGES.tolist(),
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in ("deconvnet", "torch", "numpy", "pillow")},
-        },
+        "versions": versions(),
     }

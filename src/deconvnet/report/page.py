@@ -125,7 +125,7 @@ def _shown(
     pictures, links = [], []
     if step.result.suffix == ".png":
         pictures = [out / step.result]
-    elif not step.printed and result is not None:
+    elif not step.to and result is not None:
         pictures = sorted(folder.glob("*.png"), key=_place)
         if (folder / "index.html").exists():
             links.append((f"Browse all units of {step.name}", f"{step.result.parent.as_posix()}/index.html"))
@@ -133,7 +133,7 @@ def _shown(
     made = _made_with(entry) if "hardware" in entry else usual
     return Shown(
         entry["command"],
-        full_names(result) or [networks[step.name]["full_name"]] * bool(pictures),
+        full_names(result) or ([networks[step.name]["full_name"]] if pictures and step.name in networks else []),
         [_picture(out, file, f"{step.part}: {file.stem}, {step.name}") for file in pictures],
         findings(result),
         links,

@@ -66,8 +66,8 @@ class Step:
     """The command, after `deconvnet`."""
     result: Path
     """A file, in the report's folder."""
-    printed: bool = False
-    """Whether `result` is what the command prints; else the command writes it."""
+    to: str = ""
+    """Where what the command prints goes, as one would type it; empty: the command writes `result` itself."""
     whole: bool = True
     """Whether the command has finished where `result` is there."""
     work: Work = field(default_factory=Work)
@@ -80,7 +80,7 @@ class Step:
     def typed(self) -> str:
         """The command as one would type it."""
         words = f"deconvnet {shlex.join(self.words)}"
-        return f"{words} > {self.result}" if self.printed else words
+        return f"{words} > {shlex.quote(self.to)}" if self.to else words
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,8 @@ class _Plan:
         return self._step(part, name, words, out / file, out, work)
 
     def _printed(self, part: str, name: str, words: tuple[str, ...], work: Work) -> Step:
-        return Step(part, name, (*words, "--json"), Path(part) / f"{name}.json", printed=True, work=work)
+        result = Path(part) / f"{name}.json"
+        return Step(part, name, (*words, "--json"), result, str(self.out / result), work=work)
 
 
 _TRUNK = "its weights end with the convolutional layers"

@@ -126,7 +126,7 @@ def _run(out: Path, step: Step, run: Callable[[Sequence[str]], str], speeds: Spe
     try:
         (out / step.result).parent.parent.mkdir(parents=True, exist_ok=True)
         printed = run(step.words)
-        if step.printed:
+        if step.to:
             write_whole(out / step.result, printed.encode())
     except DeconvnetError as error:
         return {**entry, "failed": " ".join([str(error), *getattr(error, "__notes__", [])])}

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-import deconvnet
 from deconvnet.errors import DeconvnetError
 from deconvnet.files import locked, write_whole
+from deconvnet.made_with import versions
 from deconvnet.processes import Processes
 from deconvnet.training.health import Hopeless
 from deconvnet.training.logs import EPOCHS
@@ -112,8 +110,7 @@ def _begin_or_go_on(folder: Path, key: Mapping[str, Any]) -> None:
         if _has_more_than_a_beginning(folder):
             raise DeconvnetError(problem)
         (folder / "mean.npy").unlink(missing_ok=True)  # of other photos, perhaps
-    made_with = {"deconvnet": deconvnet.__version__, "torch": torch.__version__, "python": platform.python_version()}
-    content = {"format": FORMAT, **key, "made_with": made_with}
+    content = {"format": FORMAT, **key, "made_with": versions()}
     write_whole(file, json.dumps(content, indent=1, ensure_ascii=False).encode())
 
 

@@ -1,0 +1,189 @@
+"""One command, one page: what it runs, what it goes on with, what it leaves out, and what it says of that."""
+
+import json
+import re
+import shlex
+import shutil
+
+import pytest
+
+from deconvnet.errors import DeconvnetError
+from deconvnet.report.page import duration
+from deconvnet.report.paper import PARTS
+from helpers.killing import files
+
+ALL = ["look", "fig-2", "fig-3", "fig-5", "fig-6", "fig-7", "table-1", "table-2", "table-3", "sanity"]
+
+
+def _record(out):
+    return json.loads((out / "report.json").read_text())
+
+
+def test_every_part_that_the_data_allows_is_made_in_the_papers_order(report):
+    keys = list(_record(report)["steps"])
+    assert list(dict.fromkeys(key.partition("/")[0] for key in keys)) == ALL
+    for file in (
+        "look/alexnet.png",
+        "look/zfnet.png",
+        "fig-2/alexnet/atlas.json",
+        "fig-2/zfnet/figure-conv2.png",
+        "fig-3/zfnet.json",
+        "fig-5/alexnet/invariance.png",
+        "fig-6/both/filters.png",
+        "fig-7/zfnet/occlusion.png",
+        "table-1/alexnet/correspondence.json",
+        "table-2/evaluation.json",
+        "table-3/sizes.json",
+        "sanity/zfnet/sanity.png",
+    ):
+        assert (report / file).is_file(), file
+
+
+def test_the_record_says_command_time_machine_and_versions_of_each(report):
+    for entry in _record(report)["steps"].values():
+        assert entry["command"].startswith("deconvnet ")
+        assert 0 < entry["seconds"] < 600
+        assert entry["estimated"] > 0
+        assert re.search(r"\d+ cores", entry["hardware"])
+        assert {"python", "deconvnet", "torch"} <= set(entry["versions"])
+
+
+def test_the_command_on_the_page_makes_the_same_again(report, typed, tmp_path):
+    for key, kept in (("fig-5/zfnet", "invariance.json"), ("sanity/alexnet", "sanity.json")):
+        words = shlex.split(_record(report)["steps"][key]["command"])
+        out = tmp_path / key.replace("/", "-")
+        words[words.index("--out") + 1] = str(out)
+        assert words[0] == "deconvnet"
+        assert typed(*words[1:]) == 0
+        assert json.loads((out / kept).read_text()) == json.loads((report / key / kept).read_text())
+
+
+def test_what_is_done_is_not_run_again_and_what_is_lost_is(report, reproduce, asked, tmp_path):
+    out = tmp_path / "report"
+    shutil.copytree(report, out)
+    words = [str(word) for word in asked]
+    record = json.loads((out / "report.json").read_text().replace(str(report), str(out)))
+    (out / "report.json").write_text(json.dumps(record))
+    before = files(out)
+    shutil.rmtree(out / "fig-7")
+    del record["steps"]["sanity/zfnet"]  # killed after the command had finished, and before that was noted
+    (out / "report.json").write_text(json.dumps(record))
+    assert reproduce(*words, "--out", out) == 0
+    steps, old = _record(out)["steps"], record["steps"]
+    assert set(steps) == {*old, "sanity/zfnet"}
+    assert {key for key in old if steps[key] != old[key]} == {"fig-7/alexnet", "fig-7/zfnet"}
+    assert "seconds" not in steps["sanity/zfnet"]
+    assert set(files(out)) == set(before)
+
+
+def test_a_killed_report_goes_on_with_the_command_that_was_killed(reproduce, asked, tmp_path, monkeypatch):
+    from deconvnet.cli import reproducing
+
+    out, run, ran = tmp_path / "report", reproducing._run, []
+
+    def killed(words):
+        ran.append(words[0])
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        return run(words)
+
+    monkeypatch.setattr(reproducing, "_run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(*asked, "--out", out, "--only", "look,fig-3")
+    assert ran == ["look", "look", "networks"]
+    assert "Not run yet" in (out / "index.html").read_text()
+    assert reproduce(*asked, "--out", out, "--only", "look,fig-3") == 0
+    assert ran == ["look", "look", "networks", "networks", "networks"]
+    page = (out / "index.html").read_text()
+    assert "Not run yet" not in page
+    assert page.count("Not run by --only") > 5
+
+
+def test_a_command_that_fails_is_named_and_the_others_go_on(reproduce, asked, tmp_path, monkeypatch, capsys):
+    from deconvnet.cli import reproducing
+
+    out, run = tmp_path / "report", reproducing._run
+
+    def fails(words):
+        if words[0] == "look":
+            raise DeconvnetError("The photo has <vanished>.")
+        return run(words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reproducing, "_run", fails)
+        assert reproduce(*asked, "--out", out, "--only", "look,fig-3") == 1
+    said = capsys.readouterr()
+    assert "look/alexnet failed: The photo has <vanished>." in said.out
+    assert "2 commands failed; the same command runs these again." in said.err
+    page = (out / "index.html").read_text()
+    assert "The photo has &lt;vanished&gt;." in page
+    assert _record(out)["steps"]["fig-3/zfnet"]["seconds"]
+    assert reproduce(*asked, "--out", out, "--only", "look,fig-3") == 0
+    assert "vanished" not in (out / "index.html").read_text()
+
+
+def test_a_plan_runs_nothing_and_says_what_is_left_out(reproduce, asked, tmp_path, capsys):
+    out = tmp_path / "report"
+    assert reproduce(*asked, "--out", out, "--plan") == 0
+    assert not out.exists()
+    said = capsys.readouterr().err
+    for part in PARTS:
+        assert part.title in said
+    assert "together" in said
+    assert "GB of disk" in said
+    assert "pass `--train paper`" in said.replace("\n", " ")
+
+
+def test_a_report_of_other_things_is_refused(report, reproduce, asked, materials, capsys):
+    before = files(report)
+    other = ["--zfnet" if word == "--alexnet" else "--alexnet" if word == "--zfnet" else word for word in asked]
+    for words, name in ((other, "networks"), ([*asked, "--seed", 1], "seed"), (asked[:-4] + asked[-2:], "landmarks")):
+        assert reproduce(*words, "--out", report) == 2
+        assert f"holds a report of other {name}" in capsys.readouterr().err
+    assert files(report) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "takes DATA, a folder of photos, or --quick"),
+        (["photos", "--quick"], "takes DATA, a folder of photos, or --quick"),
+        (["photos", "--only", "fig-9"], "A report has no part 'fig-9'; there are training, look, fig-2"),
+        (
+            ["photos", "--train", "paper", "--alexnet", "alexnet2012:random"],
+            "leave --quick, --alexnet, --zfnet and --run out",
+        ),
+        (["photos", "--train", "paper"], "There is no folder photos/train"),
+        (["photos", "--run", "faces"], "faces is no training run"),
+        (["photos", "--landmarks", "no.json"], "no.json"),
+        (["nothing"], "There is no folder nothing"),
+        (["photos", "--out", "faces"], "faces exists already"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_leaves_nothing(words, sentence, reproduce, materials, monkeypatch, capsys):
+    monkeypatch.chdir(materials)
+    before = files(materials)
+    assert reproduce(*words) in (1, 2)
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert files(materials) == before
+
+
+def test_networks_that_cannot_be_judged_are_named_with_the_reason(materials, reproduce, tmp_path):
+    out = tmp_path / "report"
+    networks = ["--alexnet", f"{materials / 'networks.py'}:one", "--zfnet", f"{materials / 'networks.py'}:stranger"]
+    networks[3] = networks[3].replace("stranger", "knows_nothing")
+    for name in ("n0", "n1", "n2"):
+        (tmp_path / "photos" / f"x{name}").mkdir(parents=True)
+        for file in (materials / "photos" / "val" / name).iterdir():
+            shutil.copy(file, tmp_path / "photos" / f"x{name}")
+    assert reproduce(tmp_path / "photos", *networks, "--out", out, "--only", "table-2") == 0
+    page = (out / "index.html").read_text()
+    assert "one (random) knows no class xn0, xn1, xn2" in page
+    assert not (out / "table-2").exists()
+
+
+def test_durations_are_said_as_people_say_them():
+    said = [duration(seconds) for seconds in (3.4, 99, 130, 5400, 7200, 86400 * 12)]
+    assert said == ["3 s", "99 s", "2 min", "90 min", "2.0 hours", "12 days"]
