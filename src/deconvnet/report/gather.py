@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deconvnet.demo import write_views
+from deconvnet.demo import demo_photo, write_views
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.landmarks import read_landmarks
 from deconvnet.experiments.snapshots import open_snapshots
@@ -18,7 +18,7 @@ from deconvnet.training.data import open_data
 NETWORKS = {"alexnet": "alexnet2012", "zfnet": "zfnet"}
 
 #: Of scikit-image's photos those that are shown one by one: a cat, a portrait, a cup, a rocket, a man with a camera.
-_QUICK = ("chelsea/1.00-00-01", "astronaut/1.00-00-00", "coffee/1.00-00-01", "rocket/1.00-00-01", "camera/1.00-00-00")
+_QUICK = ("chelsea", "astronaut", "coffee", "rocket", "camera")
 
 
 def gather(
@@ -59,14 +59,16 @@ def gather(
         assert data is not None
         recipe, learnt_from = read_recipe(train), len(open_data(data).train)
     folder = out / "photos" if data is None else data / "val" if (data / "val").is_dir() else data
-    if data is None and not (folder / ".whole").exists():
+    if data is None and not (out / "shown" / f"{_QUICK[-1]}.png").exists():
         write_views(folder)
-        (folder / ".whole").touch()
+        (out / "shown").mkdir(exist_ok=True)
+        for name in _QUICK:
+            demo_photo(name).save(out / "shown" / f"{name}.png")
     photos = find_photos(folder)
     return Materials(
         folder,
         photos,
-        tuple(folder / f"{name}.jpg" for name in _QUICK) if quick else _shown(photos, out / "shown"),
+        tuple(out / "shown" / f"{name}.png" for name in _QUICK) if quick else _shown(photos, out / "shown"),
         dict(networks),
         {role: load(f"{spec}:random" if train else spec).to(device) for role, spec in networks.items()},
         tuple(runs),
