@@ -1,5 +1,7 @@
 """What the commands are registered with."""
 
+from typing import Annotated
+
 import typer
 
 import deconvnet
@@ -11,6 +13,21 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"deconvnet {deconvnet.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What all commands have in common: nothing but this option."""
 
 
 def example(*lines: str) -> str:

@@ -18,7 +18,6 @@ from deconvnet.cli.options import (
     parse_layers,
 )
 from deconvnet.cli.printing import say
-from deconvnet.experiments.correspond import write_correspondence
 
 
 @app.command(
@@ -55,6 +54,8 @@ def correspond(
 
     Δ is the share of a layer's activations whose change differs in sign between two photos: the lower, the more consistent.
     """
+    from deconvnet.experiments.correspond import write_correspondence
+
     net = load_network(network, preprocessing, device)
     result = write_correspondence(
         out,
