@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import DeviceOption, JsonOption, WorkersOption, find_device
 from deconvnet.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from deconvnet.experiments.variants import Size, Variant
 
 #: Columns that the tables are wide where nobody's terminal says how wide it is.
@@ -77,6 +77,8 @@ def _list(sizes: "list[tuple[Variant, Size]]", as_json: bool) -> None:
         found = {variant.label: {"change": variant.change, **asdict(of)} for variant, of in sizes}
         print(json.dumps(found, indent=1))
         return
+    from rich.table import Table
+
     names = [*(f"conv{number}" for number in range(1, 6)), "fc6", "fc7"]
     table = Table("", *names, "params M", "MMAC", box=None)
     for column in table.columns[1:]:
@@ -89,6 +91,8 @@ def _list(sizes: "list[tuple[Variant, Size]]", as_json: bool) -> None:
     console.print("256@13: 256 maps of 13×13. MMAC: millions of multiply-adds for one view.", markup=False)
 
 
-def _console() -> Console:
+def _console() -> "Console":
+    from rich.console import Console
+
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=_WIDTH)

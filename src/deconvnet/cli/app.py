@@ -1,5 +1,7 @@
 """What the commands are registered with."""
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +11,7 @@ import deconvnet
 app = typer.Typer(
     help=deconvnet.__doc__,
     no_args_is_help=True,
+    add_completion=Path(sys.argv[0]).name != "__main__.py",  # shells complete `deconvnet`, and nothing for `python -m`
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},

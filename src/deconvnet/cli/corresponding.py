@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
@@ -54,6 +53,8 @@ def correspond(
 
     Δ is the share of a layer's activations whose change differs in sign between two photos: the lower, the more consistent.
     """
+    from rich.console import Console
+
     from deconvnet.experiments.correspond import write_correspondence
 
     net = load_network(network, preprocessing, device)

@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
@@ -21,7 +19,6 @@ from deconvnet.cli.options import (
     parse_numbers,
 )
 from deconvnet.cli.printing import say
-from deconvnet.files import replacing
 
 
 @app.command(epilog=example("deconvnet networks", "deconvnet networks torchvision:resnet18"))
@@ -32,6 +29,9 @@ def networks(
     as_json: JsonOption = False,
 ) -> None:
     """List what can be looked at: networks, where their weights come from, and their layers."""
+    from rich.console import Console
+    from rich.table import Table
+
     from deconvnet.networks import ARCHITECTURES, describe_network
 
     found = {name: describe_network(name) for name in ([network] if network else ARCHITECTURES)}
@@ -69,6 +69,7 @@ def look(
 ) -> None:
     """Take one photo apart: its classes, and each layer's strongest units with feature map, projection and patch."""
     from deconvnet.experiments.look import look as look_at
+    from deconvnet.files import replacing
 
     with replacing(out, ".png", ".pdf", ".svg") as file:
         result = look_at(load_network(network, preprocessing, device), open_photo(image), image.name, units)
@@ -103,6 +104,7 @@ def project(
     import torch
 
     from deconvnet.atlas.drawing import projection_picture
+    from deconvnet.files import replacing
     from deconvnet.projection import project_each, rule_set, strongest_unit
 
     with replacing(out, ".png", ".npy") as file:

@@ -19,7 +19,7 @@ from deconvnet.cli.printing import say
     )
 )
 def train(
-    network: Annotated[str, typer.Argument(metavar="NETWORK", help="What to train: alexnet2012, zfnet.")],
+    network: Annotated[str, typer.Argument(metavar="NETWORK", help="What to train: alexnet2012, zfnet, zfnet512, zfnet-wide.")],
     data: Annotated[
         Path,
         typer.Argument(
