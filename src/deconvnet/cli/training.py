@@ -19,7 +19,9 @@ from deconvnet.cli.printing import say
     )
 )
 def train(
-    network: Annotated[str, typer.Argument(metavar="NETWORK", help="What to train: alexnet2012, zfnet, zfnet512, zfnet-wide.")],
+    network: Annotated[
+        str, typer.Argument(metavar="NETWORK", help="What to train: alexnet2012, zfnet, zfnet512, zfnet-wide.")
+    ],
     data: Annotated[
         Path,
         typer.Argument(
