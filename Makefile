@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint bench lock clean
+.PHONY: setup demo test lint bench package lock clean
 
 setup: .venv/installed
 
@@ -39,6 +39,10 @@ bench: setup
 	  case $$name in step|loading) network= ;; *) network="$(if $(NETWORK),--network $(NETWORK))" ;; esac; \
 	  $(BIN)/python benchmarks/$$name.py $$network $(if $(IMAGES),--images $(IMAGES)) || exit 1; \
 	done
+
+# The source distribution, and the wheel that is made of it, in dist/.
+package: setup
+	$(BIN)/uv build --no-build-isolation --python $(BIN)/python --out-dir dist
 
 # Names, versions and hashes of everything, for every platform; no addresses.
 lock:

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from deconvnet.images import find_photos, read_image
 from deconvnet.networks import Network, load
-from deconvnet.projection import RULES, Projected, Rules, grey_scale, project_each, to_pixels
+from deconvnet.projection import RULES, Projected, grey_scale, project_each, to_pixels
+from deconvnet.tracing import Rules
 
 RESULTS = Path(__file__).parent / "results"
 _AT_ONCE = 20

@@ -1,8 +1,10 @@
 """Every command as a user types it: results, exit codes, and errors of one sentence."""
 
 import json
+import os
 import shutil
 import socket
+import subprocess
 import sys
 
 import numpy as np
@@ -10,11 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
+import deconvnet
 from deconvnet import cli
 from deconvnet.images import read_image
 from deconvnet.networks import AlexNet2012, AlexNetOptions, Network, Preprocessing, load, save_weights
 from deconvnet.networks.preprocessing import per_channel
-from deconvnet.projection import project
+from deconvnet.projection import RULES, project
+from deconvnet.training import RECIPES, TRAINABLE
 from helpers.killing import files
 
 
@@ -239,11 +243,48 @@ def test_wrong_options_are_wrong_use(run):
 
 
 def test_python_dash_m_runs_it():
-    import subprocess
-
     done = subprocess.run([sys.executable, "-m", "deconvnet", "look", "vgg"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
+    assert "Usage: python -m deconvnet look" in done.stderr
     assert "Missing argument 'IMAGE'" in done.stderr
+
+
+def test_version(run):
+    assert run("--version")[:2] == (0, f"deconvnet {deconvnet.__version__}\n")
+
+
+def test_help_and_completion_wait_for_nothing_large():
+    heavy = "torch", "torchvision", "numpy", "scipy", "PIL", "matplotlib", "rich", "fastapi"
+    code = f"import sys, deconvnet.cli; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("shell", "asked"),
+    [
+        ("bash", {"COMP_WORDS": "deconvnet ev", "COMP_CWORD": "1"}),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "deconvnet ev"}),
+        ("fish", {"_TYPER_COMPLETE_ARGS": "deconvnet ev", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}),
+    ],
+)
+def test_shells_complete_commands(shell, asked):
+    code = "import sys; sys.argv = ['deconvnet']; from deconvnet.cli import main; main()"
+    environment = {**os.environ, "_DECONVNET_COMPLETE": f"complete_{shell}", **asked}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert "evaluate" in done.stdout
+    assert "evolve" in done.stdout
+    assert "explore" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [("project", RULES), ("sanity", RULES), ("train", RECIPES), ("train", TRAINABLE), ("ablate", RECIPES)],
+)
+def test_help_names_what_there_is(run, monkeypatch, command, names):
+    monkeypatch.setenv("COLUMNS", "200")
+    said = run(command, "--help")[1]
+    assert all(name in said for name in names)
 
 
 def test_the_demo_shows_both_networks_that_come_along_and_goes_on_with_what_is_missing(run, tmp_path, monkeypatch):

@@ -3,13 +3,11 @@
 An implementation of Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks" (ECCV 2014), on PyTorch.
 """
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from deconvnet.atlas import Atlas
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.mining import mine
-from deconvnet.networks import Network, Preprocessing, load, per_channel, torchvision_preprocessing
-from deconvnet.projection import picture, project
 
 __version__ = version("deconvnet")
 
@@ -26,3 +24,31 @@ __all__ = [
     "project",
     "torchvision_preprocessing",
 ]
+
+if TYPE_CHECKING:
+    from deconvnet.atlas import Atlas
+    from deconvnet.mining import mine
+    from deconvnet.networks import Network, Preprocessing, load, per_channel, torchvision_preprocessing
+    from deconvnet.projection import picture, project
+else:
+    # The same, but imported when first used: torch takes seconds, which `deconvnet --help` need not wait for.
+    _PACKAGES = {
+        "Atlas": "atlas",
+        "Network": "networks",
+        "Preprocessing": "networks",
+        "load": "networks",
+        "mine": "mining",
+        "per_channel": "networks",
+        "picture": "projection",
+        "project": "projection",
+        "torchvision_preprocessing": "networks",
+    }
+
+    def __getattr__(name: str) -> Any:
+        if name not in _PACKAGES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found = getattr(import_module(f"{__name__}.{_PACKAGES[name]}"), name)
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

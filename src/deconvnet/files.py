@@ -1,8 +1,9 @@
 """Files that are there whole or not at all, and locks that die with the process that holds them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -20,6 +21,16 @@ def replacing(file: Path, *suffixes: str) -> Iterator[Path]:
         raise UsageError(f"{file} should end in {' or '.join(suffixes)}.")
     with _replacing(file, file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix.lower()}")) as beside:
         yield beside
+
+
+def write_encoded(file: Path, encode: Callable[[BytesIO], None]) -> None:
+    """Write what `encode` writes to the buffer that it is given. Raises `OSError` with the system's own reason.
+
+    Pillow's and numpy's own errors while they write to a file hide that the disk is full.
+    """
+    encoded = BytesIO()
+    encode(encoded)
+    file.write_bytes(encoded.getbuffer())
 
 
 def write_whole(file: Path, content: bytes) -> None:

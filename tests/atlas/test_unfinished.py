@@ -21,7 +21,8 @@ from deconvnet.atlas import build, draw_units, project_hits
 from deconvnet.atlas.build import build_atlas, merge_atlas
 from deconvnet.atlas.unfinished import Unfinished
 from deconvnet.images import find_photos
-from deconvnet.mining import Processes, State, mine_part
+from deconvnet.mining import State, mine_part
+from deconvnet.processes import Processes
 from helpers import killing
 from helpers.killing import files
 
@@ -286,10 +287,9 @@ def test_other_machines_keep_no_folder(network, photos, tmp_path, monkeypatch):
 
 def test_too_little_memory_says_what_is_kept(photos, tmp_path, monkeypatch, capsys):
     from deconvnet import cli
-    from deconvnet.cli import options
 
     network = killing.network()
-    monkeypatch.setattr(options, "load", lambda *_, **__: network)
+    monkeypatch.setattr("deconvnet.networks.load", lambda *_, **__: network)
     monkeypatch.setattr(sys, "argv", f"deconvnet atlas any {photos} --out {tmp_path / 'atlas'}".split())
     full = torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to")
     with stopped_at(draw_units, "project_hits", 2, full), pytest.raises(SystemExit) as stop:
@@ -339,10 +339,9 @@ def test_photos_none_of_which_can_be_read_leave_nothing(network, tmp_path):
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_signals_end_it_with_a_sentence(photos, tmp_path, monkeypatch, capsys, name, code):
     from deconvnet import cli
-    from deconvnet.cli import options
 
     network = killing.network()
-    monkeypatch.setattr(options, "load", lambda *_, **__: network)
+    monkeypatch.setattr("deconvnet.networks.load", lambda *_, **__: network)
     monkeypatch.setattr(
         sys, "argv", f"deconvnet atlas any {photos} --out {tmp_path / 'atlas'} --batch-size 8 --workers 1".split()
     )

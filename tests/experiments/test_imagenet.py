@@ -17,7 +17,8 @@ from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.imagenet import Error, Evaluation, Judged, evaluate
 from deconvnet.experiments.judging import mean_probabilities, misses
 from deconvnet.experiments.paper_tables import TABLE_2
-from deconvnet.images import find_photos, imagenet_classes, open_packed, pack, read_image
+from deconvnet.images import find_photos, imagenet_classes, pack, read_image
+from deconvnet.images.packed import open_packed
 from deconvnet.networks import Network, Preprocessing
 from deconvnet.networks.preprocessing import per_channel
 from deconvnet.processes import Processes

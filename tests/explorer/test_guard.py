@@ -1,9 +1,11 @@
 """Who is answered, and what stands in every answer's headers."""
 
 import socket
+from dataclasses import replace
 
 import pytest
 
+from deconvnet.explorer import guard
 from deconvnet.explorer.guard import is_loopback
 from helpers.exploring import OWN, Client, picture_bytes, post_photo
 
@@ -159,7 +161,7 @@ def test_a_long_question_without_a_length(listening):
 
 
 def test_a_slow_question(listening, monkeypatch):
-    monkeypatch.setattr("deconvnet.explorer.guard.MAX_SECONDS", 0.2)
+    monkeypatch.setattr(guard, "QUESTION", replace(guard.QUESTION, seconds=0.2))
     head = (
         f"POST /api/photos/x/y/occluded HTTP/1.1\r\nHost: 127.0.0.1:{listening.port}\r\nContent-Type: application/json\r\n"
     )

@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import zlib
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -90,14 +91,14 @@ def test_an_announced_length_that_is_too_large(listening):
 
 
 def test_too_much_without_a_length(listening, monkeypatch):
-    monkeypatch.setattr(uploads, "MAX_UPLOAD", 100_000)
+    monkeypatch.setattr(uploads, "FILE", replace(uploads.FILE, size=100_000))
     chunk = b"8000\r\n" + bytes(0x8000) + b"\r\n"
     assert listening.raw(head(listening, "Transfer-Encoding: chunked", "Connection: close") + 5 * chunk)[0] == 413
 
 
 def test_never_more_than_the_limit_is_kept(client, monkeypatch):
     largest = []
-    monkeypatch.setattr(uploads, "MAX_UPLOAD", 100_000)
+    monkeypatch.setattr(uploads, "FILE", replace(uploads.FILE, size=100_000))
     monkeypatch.setattr(uploads, "read_image", lambda content: largest.append(len(content)))
 
     async def body():
@@ -122,7 +123,7 @@ def test_lengths_that_lie(listening):
 
 
 def test_a_slow_upload(listening, monkeypatch):
-    monkeypatch.setattr(uploads, "MAX_SECONDS", 0.3)
+    monkeypatch.setattr(uploads, "FILE", replace(uploads.FILE, seconds=0.3))
     status, answer = listening.raw(head(listening, "Content-Length: 1000") + b"a")
     assert status == 408
     assert b"connection: close" in answer.lower()

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from deconvnet import Atlas, cli, mine
-from deconvnet.cli import options
 from deconvnet.images import UnreadableImage, find_photos, read_image
 from deconvnet.names import printable
 from helpers.odd_images import odd_images
@@ -98,7 +97,7 @@ def test_mining_names_what_it_skips_and_finds_in_the_rest_what_it_finds_there_al
 
 def test_the_command_line_makes_an_atlas_of_them(corpus, small_network, tmp_path, monkeypatch, capsys):
     (corpus / "notes\x1b[1m\n.txt").write_text("no photo")
-    monkeypatch.setattr(options, "load", lambda *_, **__: small_network)
+    monkeypatch.setattr("deconvnet.networks.load", lambda *_, **__: small_network)
     words = "atlas", "small", str(corpus), "--out", str(tmp_path / "a"), "--device", "cpu", "--units", "0-1"
     monkeypatch.setattr(sys, "argv", ["deconvnet", *words])
     with pytest.raises(SystemExit) as stop:

@@ -17,7 +17,8 @@ from PIL import Image
 
 from deconvnet import Atlas, cli, mine
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.images import find_photos, find_sets, open_packed, pack
+from deconvnet.images import find_photos, find_sets, pack
+from deconvnet.images.packed import open_packed
 from deconvnet.images.views import square
 from deconvnet.training.data import mean_image, squares
 from helpers.killing import files

@@ -11,7 +11,9 @@ from filelock import FileLock
 
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.images import find_photos
-from deconvnet.mining import Key, Processes, State, Statistics, merge_parts, mine, mine_part, mine_together
+from deconvnet.mining import Key, State, merge_parts, mine, mine_part, mine_together
+from deconvnet.mining.statistics import Statistics
+from deconvnet.processes import Processes
 
 mine_module = sys.modules["deconvnet.mining.mine"]
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save, save_file
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.mining import Key, State, Statistics
+from deconvnet.mining import Key, State
 from deconvnet.mining.state import share
+from deconvnet.mining.statistics import Statistics
 
 
 def key(photos=40, **changes):

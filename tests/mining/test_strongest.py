@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deconvnet.mining import Statistics, Strongest
+from deconvnet.mining.statistics import Statistics
+from deconvnet.mining.strongest import Strongest
 
 
 def by_sorting(values, places, top):

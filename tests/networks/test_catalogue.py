@@ -8,12 +8,12 @@ import torchvision
 from safetensors.torch import save_file
 
 from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.images import imagenet_classes
 from deconvnet.networks import (
     ARCHITECTURES,
     AlexNetOptions,
     ZFNetOptions,
     describe_network,
-    imagenet_classes,
     load,
     save_weights,
     torchvision_preprocessing,

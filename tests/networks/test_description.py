@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.networks import ContrastConstants, ZFNetOptions, imagenet_classes
+from deconvnet.images import imagenet_classes
+from deconvnet.networks import ContrastConstants, ZFNetOptions
 from deconvnet.networks.description import check_options, describe, preprocessing_entries, read_description
 
 SOUND = {"resize": 256, "crop": 224, "channels": "RGB", "scale": 1, "mean": [0.1, 0.2, 0.3]}

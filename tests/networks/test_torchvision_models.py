@@ -11,7 +11,8 @@ from torch import nn
 from torchvision import models
 
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.networks import catalogue, describe_network, imagenet_classes, load, torchvision_models
+from deconvnet.images import imagenet_classes
+from deconvnet.networks import catalogue, describe_network, load, torchvision_models
 from deconvnet.networks.architecture import build_empty
 from deconvnet.networks.description import describe
 from helpers.loading import refusal

@@ -18,7 +18,8 @@ from deconvnet.networks import (
     load,
     torchvision_preprocessing,
 )
-from deconvnet.projection import RULES, Projection, Rules, project, project_each, strongest_unit
+from deconvnet.projection import RULES, Projection, project, project_each, strongest_unit
+from deconvnet.tracing import Rules
 
 
 def small(**options):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from deconvnet.networks import AlexNet2012, AlexNetOptions, ZFNet, ZFNetOptions
-from deconvnet.projection import DECONVNET
+from deconvnet.projection.rules import DECONVNET
 from deconvnet.tracing import CutOut, UnlikeTrace, cone, paste, trace, watch
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # only that it costs a copy

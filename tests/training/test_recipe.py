@@ -10,9 +10,10 @@ from torch import nn
 
 from deconvnet.errors import UsageError
 from deconvnet.networks import AlexNet2012, AlexNetOptions
-from deconvnet.training import RECIPES, Recipe, read_recipe, renormalise, train
+from deconvnet.training import RECIPES, Recipe, read_recipe, train
 from deconvnet.training.annealing import Plateau, learning_rate
 from deconvnet.training.order import crop_numbers, dropout_seed, epoch_order, initial_seed
+from deconvnet.training.renormalise import renormalise
 from helpers.small_training import RECIPE
 
 

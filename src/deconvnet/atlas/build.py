@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,13 @@ from deconvnet.atlas.project_hits import picture_size
 from deconvnet.atlas.tables import write_tables
 from deconvnet.atlas.unfinished import Unfinished, unfinished
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.files import refuse_existing
+from deconvnet.files import refuse_existing, write_encoded
 from deconvnet.images import Photos, find_photos
 from deconvnet.made_with import versions
-from deconvnet.mining import HISTOGRAM_EDGES, MARGIN, Key, Mined, Processes, State, merge_parts, mine_together, mined
+from deconvnet.mining import HISTOGRAM_EDGES, MARGIN, Key, Mined, State, merge_parts, mine_together, mined
 from deconvnet.networks import Network
 from deconvnet.networks.description import preprocessing_entries
+from deconvnet.processes import Processes
 
 FORMAT = 2
 
@@ -118,10 +118,12 @@ def _draw(
         draw_units(network, found, chosen, work, **options)
         description = _describe(network, found, state.key.photos, chosen, work.drawn)
         if network.filters is not None and next(iter(network.layers)) in chosen:
-            _save_array(folder / "filters.npy", network.filters.float().cpu().numpy())
+            filters = network.filters.float().cpu().numpy()
+            write_encoded(folder / "filters.npy", lambda file: np.save(file, filters))
             save_picture(filter_sheet(network.filters, network.full_name), folder / "filters.png")
         if isinstance(description["preprocessing"]["mean"], str):
-            _save_array(folder / description["preprocessing"]["mean"], network.preprocessing.mean.numpy())
+            mean = network.preprocessing.mean.numpy()
+            write_encoded(folder / description["preprocessing"]["mean"], lambda file: np.save(file, mean))
         for name in chosen:
             save_picture(layer_figure(folder, description, name), folder / f"figure-{name}.png")
         (folder / "atlas.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
@@ -129,12 +131,6 @@ def _draw(
         work.finish()
     except OSError as error:
         raise DeconvnetError(f"The atlas cannot be written to {work.out}: {error.strerror or error}.") from error
-
-
-def _save_array(file: Path, array: np.ndarray) -> None:
-    encoded = BytesIO()  # numpy's own errors while it writes to a file hide that the disk is full
-    np.save(encoded, array)
-    file.write_bytes(encoded.getbuffer())
 
 
 def _choose(network: Network, layers: Iterable[str], units: Sequence[int] | None) -> dict[str, list[int]]:

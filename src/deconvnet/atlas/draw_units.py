@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +16,7 @@ from PIL import Image
 from deconvnet.atlas.drawing import UnitLayout, unit_picture, unit_thumbnail
 from deconvnet.atlas.project_hits import UnitPieces, picture_size, project_hits
 from deconvnet.atlas.unfinished import Unfinished
+from deconvnet.files import write_encoded
 from deconvnet.mining import Mined
 from deconvnet.networks import Network
 from deconvnet.progress import bar, say
@@ -100,9 +100,7 @@ def _view_file(folder: Path, image: int) -> Path:
 
 def save_picture(picture: Image.Image, file: Path, **options: Any) -> None:
     """Write a picture in the format of its name. Raises `OSError` with the system's own reason if it cannot be written."""
-    encoded = BytesIO()  # Pillow's own errors while it writes to a file hide that the disk is full
-    picture.save(encoded, format=file.suffix[1:], **options)
-    file.write_bytes(encoded.getbuffer())
+    write_encoded(file, lambda encoded: picture.save(encoded, format=file.suffix[1:], **options))
 
 
 def _save_unit(pieces: UnitPieces, layout: UnitLayout, layer: str, network: str, folder: Path) -> None:

@@ -3,19 +3,18 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import DeviceOption, JsonOption, WorkersOption, find_device
 from deconvnet.errors import UsageError
-from deconvnet.experiments.ablation import ablate as train_variants
-from deconvnet.experiments.ablation import choose
-from deconvnet.experiments.variants import Size, Variant, size
-from deconvnet.training import read_recipe
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from deconvnet.experiments.variants import Size, Variant
 
 #: Columns that the tables are wide where nobody's terminal says how wide it is.
 _WIDTH = 110
@@ -47,6 +46,11 @@ def ablate(
     If it is stopped, or killed, the same command goes on where it was. Several of them, with different --only, may work in
     one --out.
     """
+    from deconvnet.experiments.ablation import ablate as train_variants
+    from deconvnet.experiments.ablation import choose
+    from deconvnet.experiments.variants import size
+    from deconvnet.training import read_recipe
+
     labels = [label.strip() for label in only.split(",")] if only else None
     if only_list:
         if data or out:
@@ -68,11 +72,13 @@ def ablate(
     console.print(f"Wrote {out}: ablation.json, ablation.csv, ablation.png.", markup=False)
 
 
-def _list(sizes: list[tuple[Variant, Size]], as_json: bool) -> None:
+def _list(sizes: "list[tuple[Variant, Size]]", as_json: bool) -> None:
     if as_json:
         found = {variant.label: {"change": variant.change, **asdict(of)} for variant, of in sizes}
         print(json.dumps(found, indent=1))
         return
+    from rich.table import Table
+
     names = [*(f"conv{number}" for number in range(1, 6)), "fc6", "fc7"]
     table = Table("", *names, "params M", "MMAC", box=None)
     for column in table.columns[1:]:
@@ -85,6 +91,8 @@ def _list(sizes: list[tuple[Variant, Size]], as_json: bool) -> None:
     console.print("256@13: 256 maps of 13×13. MMAC: millions of multiply-adds for one view.", markup=False)
 
 
-def _console() -> Console:
+def _console() -> "Console":
+    from rich.console import Console
+
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=_WIDTH)

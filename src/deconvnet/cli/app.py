@@ -1,5 +1,9 @@
 """What the commands are registered with."""
 
+import sys
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 import deconvnet
@@ -7,10 +11,26 @@ import deconvnet
 app = typer.Typer(
     help=deconvnet.__doc__,
     no_args_is_help=True,
+    add_completion=Path(sys.argv[0]).name != "__main__.py",  # shells complete `deconvnet`, and nothing for `python -m`
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"deconvnet {deconvnet.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What all commands have in common: nothing but this option."""
 
 
 def example(*lines: str) -> str:

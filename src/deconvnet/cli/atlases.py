@@ -4,13 +4,10 @@ import os
 import re
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deconvnet.atlas import Atlas
-from deconvnet.atlas.build import build_atlas, merge_atlas
-from deconvnet.atlas.pages import write_pages
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
     NETWORK_HELP,
@@ -31,11 +28,10 @@ from deconvnet.cli.options import (
     parse_ranges,
 )
 from deconvnet.cli.printing import left_out, say
-from deconvnet.demo import write_views
 from deconvnet.errors import UsageError
-from deconvnet.images import find_photos
-from deconvnet.mining import Processes, mine_part
-from deconvnet.networks.bundled import BUNDLED
+
+if TYPE_CHECKING:
+    from deconvnet.atlas import Atlas
 
 
 @app.command(
@@ -65,6 +61,10 @@ def atlas(
 
     If it is stopped, or killed, the same command goes on where it was.
     """
+    from deconvnet.atlas import Atlas
+    from deconvnet.atlas.build import build_atlas
+    from deconvnet.processes import Processes
+
     net, processes = load_network(network, preprocessing, device), Processes.here()
     build_atlas(
         net,
@@ -106,6 +106,10 @@ def mine(
     Each machine may mine a part, with its own copy of the photos. If it is stopped, or killed, the same command goes on
     where it was.
     """
+    from deconvnet.images import find_photos
+    from deconvnet.mining import mine_part
+    from deconvnet.processes import Processes
+
     if out.suffix != ".safetensors":
         raise UsageError(f"{out} should end in .safetensors.")
     number, of = parse_numbers(part, 2, "--part", "/")
@@ -143,6 +147,9 @@ def merge(
 
     If it is stopped, or killed, the same command goes on where it was.
     """
+    from deconvnet.atlas import Atlas
+    from deconvnet.atlas.build import merge_atlas
+
     merge_atlas(
         load_network(network, preprocessing, device),
         images,
@@ -169,6 +176,11 @@ def demo(
     """Make atlases of scikit-image's photos, cut into a few hundred views: a first try that needs no data and no network
     connection.
     """
+    from deconvnet.atlas import Atlas
+    from deconvnet.atlas.pages import write_pages
+    from deconvnet.demo import write_views
+    from deconvnet.networks.bundled import BUNDLED
+
     networks = [load_network(name, None, device) for name in ([network] if network else BUNDLED)]
     chosen = None if units == "all" else parse_ranges(units)
     missing = [net for net in networks if not (out / _folder_name(net.name)).exists()]
@@ -193,15 +205,15 @@ def _folder_name(network: str) -> str:
     return re.sub(r"[^\w.-]+", "-", network).strip(".-") or "network"
 
 
-def _say_atlas(as_json: bool, book: Atlas) -> None:
+def _say_atlas(as_json: bool, book: "Atlas") -> None:
     say(as_json, _atlas_as_json(book), *_about(book))
 
 
-def _atlas_as_json(book: Atlas) -> dict[str, Any]:
+def _atlas_as_json(book: "Atlas") -> dict[str, Any]:
     return {"atlas": str(book.folder), **book.description}
 
 
-def _about(book: Atlas) -> list[str]:
+def _about(book: "Atlas") -> list[str]:
     """What is said of a new atlas, line by line."""
     images = book.description["images"]
     wrote = (

@@ -6,10 +6,16 @@ from typing import Annotated
 import typer
 
 from deconvnet.cli.app import app, example
-from deconvnet.cli.options import BatchSizeOption, DescriptionOption, DeviceOption, JsonOption, NetworkArgument, load_network
+from deconvnet.cli.options import (
+    RULE_NAMES,
+    BatchSizeOption,
+    DescriptionOption,
+    DeviceOption,
+    JsonOption,
+    NetworkArgument,
+    load_network,
+)
 from deconvnet.cli.printing import say
-from deconvnet.experiments.check_sanity import write_sanity
-from deconvnet.projection import RULES
 
 
 @app.command(
@@ -27,9 +33,7 @@ def sanity(
     layer: Annotated[
         str, typer.Option(help="The layer whose strongest activation is projected.  [default: the last convolutional one]")
     ] = "",
-    rules: Annotated[
-        str, typer.Option(help=f"Rule sets: {', '.join(RULES)}.  [default: all]", show_default=False)
-    ] = ",".join(RULES),
+    rules: Annotated[str, typer.Option(help=f"Rule sets: {RULE_NAMES}.  [default: all]")] = "",
     draws: Annotated[int, typer.Option(min=2, help="How often all is made random, each time by other numbers.")] = 3,
     stride: Annotated[
         int, typer.Option(min=1, help="Pixels between positions of the occluder, a square of 50 pixels.")
@@ -45,8 +49,11 @@ def sanity(
     What is still alike when all weights are random does not come from what the network has learnt. Occlusion maps, which
     follow the class that the network says first, are also checked by covering the photo in their order.
     """
+    from deconvnet.experiments.check_sanity import write_sanity
+    from deconvnet.projection import RULES
+
     net = load_network(network, preprocessing, device)
-    names = [name.strip() for name in rules.split(",")]
+    names = [name.strip() for name in rules.split(",")] if rules else list(RULES)
     result = write_sanity(
         out, net, images, layer, rules=names, draws=draws, stride=stride, seed=seed, batch_size=batch_size, progress=True
     )

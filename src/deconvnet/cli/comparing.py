@@ -17,7 +17,6 @@ from deconvnet.cli.options import (
     load_network,
 )
 from deconvnet.cli.printing import say
-from deconvnet.experiments.compare import write_comparison
 
 
 @app.command(
@@ -43,6 +42,8 @@ def compare(
 
     If it is stopped, or killed, the same command goes on where it was.
     """
+    from deconvnet.experiments.compare import write_comparison
+
     first, second = (load_network(name, preprocessing, device) for name in (one, other))
     result = write_comparison(
         out, first, second, images, units, seed=seed, batch_size=batch_size, workers=workers, progress=True

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
@@ -18,7 +17,6 @@ from deconvnet.cli.options import (
     parse_layers,
 )
 from deconvnet.cli.printing import say
-from deconvnet.experiments.correspond import write_correspondence
 
 
 @app.command(
@@ -55,6 +53,10 @@ def correspond(
 
     Δ is the share of a layer's activations whose change differs in sign between two photos: the lower, the more consistent.
     """
+    from rich.console import Console
+
+    from deconvnet.experiments.correspond import write_correspondence
+
     net = load_network(network, preprocessing, device)
     result = write_correspondence(
         out,

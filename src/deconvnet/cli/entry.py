@@ -1,12 +1,10 @@
 """Running a command: what stops it, and how it ends."""
 
+import os
 import signal
 import sys
 import warnings
 from types import FrameType
-
-import torch
-import torch.distributed as dist
 
 # They register the commands.
 from deconvnet.cli import (  # noqa: F401
@@ -28,7 +26,6 @@ from deconvnet.cli import (  # noqa: F401
 from deconvnet.cli.app import app
 from deconvnet.cli.printing import print_line
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.mining import Processes
 
 
 class _Stopped(BaseException):
@@ -42,9 +39,9 @@ class _Stopped(BaseException):
 def main() -> None:
     """Run the command line; exit code 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C, 143 by SIGTERM."""
     before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    if not Processes.here().first:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # while it waits for the first, Python cannot answer signals
     try:
+        if not _first():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # while it waits for the first, Python cannot answer signals
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")  # odd photos are named at the end
             warnings.showwarning = _warn
@@ -55,16 +52,30 @@ def main() -> None:
         _fail(error, 1)
     except _Stopped as stopped:
         _fail(stopped, stopped.code)
-    except torch.cuda.OutOfMemoryError as error:
+    except RuntimeError as error:
+        import torch
+
+        if not isinstance(error, torch.cuda.OutOfMemoryError):
+            raise
         error.args = (
             "The device has too little memory for this: pass --device cpu (or, to atlas, a smaller --batch-size).",
         )
         _fail(error, 1)  # with its notes
     finally:
-        if dist.is_initialized():
+        dist = sys.modules.get("torch.distributed")
+        if dist and dist.is_initialized():
             dist.destroy_process_group()  # its threads, still at work when Python ends, would now and then abort the process
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _first() -> bool:
+    """Whether this process speaks for all those that `torchrun` started."""
+    if "RANK" not in os.environ:
+        return True  # without torch, which takes seconds to import
+    from deconvnet.processes import Processes
+
+    return Processes.here().first
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -76,7 +87,7 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def _fail(message: object, code: int) -> None:
-    if not isinstance(message, _Stopped) or Processes.here().first:  # all processes are stopped together; one says so
+    if not isinstance(message, _Stopped) or _first():  # all processes are stopped together; one says so
         notes = getattr(message, "__notes__", [])  # what an error leaves behind, and what to do with it
         print_line(" ".join(["deconvnet:", str(message), *notes]), sys.stderr)
     sys.exit(code)

@@ -8,7 +8,6 @@ import typer
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import BatchSizeOption, DeviceOption, ImagesArgument, JsonOption, WorkersOption, find_device
 from deconvnet.cli.printing import say
-from deconvnet.experiments.evolve import write_evolution
 
 
 @app.command(epilog=example("deconvnet evolve runs/zfnet imagenette/val --out evolution/"))
@@ -27,6 +26,8 @@ def evolve(
 
     If it is stopped, or killed, the same command goes on where it was.
     """
+    from deconvnet.experiments.evolve import write_evolution
+
     result = write_evolution(
         out,
         run,

@@ -46,7 +46,6 @@ def explore(
 
     Photos stay on this machine, in memory. Ctrl-C ends it.
     """
-    # The web framework takes as long to import as a small network to load.
     from deconvnet.explorer.guard import is_loopback
     from deconvnet.explorer.serve import listen, serve
     from deconvnet.explorer.served import find_served

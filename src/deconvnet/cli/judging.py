@@ -17,10 +17,6 @@ from deconvnet.cli.options import (
     load_network,
 )
 from deconvnet.cli.printing import say
-from deconvnet.experiments.imagenet import evaluate as evaluate_networks
-from deconvnet.experiments.labels import labelled_photos
-from deconvnet.experiments.paper_tables import TABLE_2
-from deconvnet.processes import Processes
 
 
 @app.command(
@@ -51,6 +47,11 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Say how often networks are wrong: top-1 and top-5 error with a 95 % interval; of several, their average's as well."""
+    from deconvnet.experiments.imagenet import evaluate as evaluate_networks
+    from deconvnet.experiments.labels import labelled_photos
+    from deconvnet.experiments.paper_tables import TABLE_2
+    from deconvnet.processes import Processes
+
     processes, photos = Processes.here(), labelled_photos(data)
     result = evaluate_networks(
         [load_network(name, preprocessing, device) for name in networks],

@@ -4,15 +4,11 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-import torch
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from deconvnet.atlas.drawing import projection_picture
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
+    RULE_NAMES,
     DescriptionOption,
     DeviceOption,
     ImageArgument,
@@ -23,10 +19,6 @@ from deconvnet.cli.options import (
     parse_numbers,
 )
 from deconvnet.cli.printing import say
-from deconvnet.experiments.look import look as look_at
-from deconvnet.files import replacing
-from deconvnet.networks import ARCHITECTURES, describe_network
-from deconvnet.projection import RULES, project_each, rule_set, strongest_unit
 
 
 @app.command(epilog=example("deconvnet networks", "deconvnet networks torchvision:resnet18"))
@@ -37,6 +29,11 @@ def networks(
     as_json: JsonOption = False,
 ) -> None:
     """List what can be looked at: networks, where their weights come from, and their layers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from deconvnet.networks import ARCHITECTURES, describe_network
+
     found = {name: describe_network(name) for name in ([network] if network else ARCHITECTURES)}
     if as_json:
         print(json.dumps(found, indent=1))
@@ -71,6 +68,9 @@ def look(
     as_json: JsonOption = False,
 ) -> None:
     """Take one photo apart: its classes, and each layer's strongest units with feature map, projection and patch."""
+    from deconvnet.experiments.look import look as look_at
+    from deconvnet.files import replacing
+
     with replacing(out, ".png", ".pdf", ".svg") as file:
         result = look_at(load_network(network, preprocessing, device), open_photo(image), image.name, units)
         result.figure().savefig(file)
@@ -94,12 +94,19 @@ def project(
         str,
         typer.Option(metavar="ROW,COLUMN", help="Place in its feature map.  [default: its strongest]", show_default=False),
     ] = "",
-    rules: Annotated[str, typer.Option(help=f"What is done on the way down: {', '.join(RULES)}.")] = "deconvnet",
+    rules: Annotated[str, typer.Option(help=f"What is done on the way down: {RULE_NAMES}.")] = "deconvnet",
     preprocessing: DescriptionOption = None,
     device: DeviceOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Project one activation of one photo down to pixel space."""
+    import numpy as np
+    import torch
+
+    from deconvnet.atlas.drawing import projection_picture
+    from deconvnet.files import replacing
+    from deconvnet.projection import project_each, rule_set, strongest_unit
+
     with replacing(out, ".png", ".npy") as file:
         way_down = rule_set(rules)  # before the network is loaded
         net = load_network(network, preprocessing, device)

@@ -17,8 +17,6 @@ from deconvnet.cli.options import (
     parse_numbers,
 )
 from deconvnet.cli.printing import say
-from deconvnet.experiments.occlude import write_occlusion
-from deconvnet.experiments.occluders import Occluder, Shape
 
 
 @app.command(
@@ -61,6 +59,9 @@ def occlude(
     as_json: JsonOption = False,
 ) -> None:
     """Move a square over photos, and follow the strongest unit, the class's probability and the best guess (Fig. 7)."""
+    from deconvnet.experiments.occlude import write_occlusion
+    from deconvnet.experiments.occluders import Occluder, Shape
+
     red, green, blue = parse_numbers(colour, 3, "--colour") if colour else (0, 0, 0)
     occluder = Occluder(size, stride, (red, green, blue) if colour else None, cast(Shape, shape))
     net = load_network(network, preprocessing, device)

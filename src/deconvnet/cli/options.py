@@ -1,17 +1,24 @@
-"""Arguments and options that several commands have, and what becomes of their texts."""
+"""Arguments and options that several commands have, and what becomes of their texts.
+
+Nothing here, or at the head of another module of this package, imports torch, which takes seconds: --help, --version and
+completion in a shell would wait for it. Commands import what they need when they are called.
+"""
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
-from PIL import Image
 
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.images import UnreadableImage, read_image
-from deconvnet.mining import Processes
-from deconvnet.networks import Network, load
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from deconvnet.networks import Network
+
+#: Those of `deconvnet.projection.RULES`, for help texts.
+RULE_NAMES = "deconvnet, overwrite, differentiated-norm, guided, gradient"
 
 NETWORK_HELP = "NAME, NAME:WEIGHTS, torchvision:NAME or FILE.py:FUNCTION, see `deconvnet networks`."
 NetworkArgument = Annotated[str, typer.Argument(metavar="NETWORK", help=NETWORK_HELP)]
@@ -36,13 +43,19 @@ WorkersOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-def load_network(name: str, preprocessing: Path | None, device: str) -> Network:
+def load_network(name: str, preprocessing: Path | None, device: str) -> "Network":
+    from deconvnet.networks import load
+
     device = find_device(device)  # before the network is loaded
     return load(name, preprocessing=preprocessing).to(device)
 
 
 def find_device(device: str) -> str:
     """The device that was asked for, or else the best that there is. Raises `UsageError` if it is not there."""
+    import torch
+
+    from deconvnet.processes import Processes
+
     if not device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and Processes.here().count > 1:  # one for each of the processes on this machine
@@ -54,7 +67,9 @@ def find_device(device: str) -> str:
     return device
 
 
-def open_photo(file: Path) -> Image.Image:
+def open_photo(file: Path) -> "Image.Image":
+    from deconvnet.images import UnreadableImage, read_image
+
     try:
         return read_image(file)
     except UnreadableImage as error:
@@ -71,7 +86,7 @@ def parse_numbers(text: str, count: int, option: str, between: str = ",") -> lis
     return numbers
 
 
-def parse_layers(text: str, network: Network) -> list[str] | None:
+def parse_layers(text: str, network: "Network") -> list[str] | None:
     if text == "all":
         return list(network.layers)
     return [name.strip() for name in text.split(",")] if text else None

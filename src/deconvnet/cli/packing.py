@@ -8,8 +8,6 @@ import typer
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import JsonOption, WorkersOption
 from deconvnet.cli.printing import left_out, say
-from deconvnet.images import find_sets
-from deconvnet.images import pack as pack_sets
 
 
 @app.command(epilog=example("deconvnet pack imagenet/ --out packed/", "deconvnet pack photos/ --out packed/"))
@@ -30,6 +28,9 @@ def pack(
 
     If it is stopped, or killed, the same command goes on where it was.
     """
+    from deconvnet.images import find_sets
+    from deconvnet.images import pack as pack_sets
+
     packed = pack_sets(find_sets(images, progress=True), out, workers=workers, progress=True)
     lines = []
     for photos in packed.values():

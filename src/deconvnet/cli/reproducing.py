@@ -7,23 +7,19 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import DeviceOption, JsonOption, find_device
 from deconvnet.cli.printing import say
 from deconvnet.errors import DeconvnetError
-from deconvnet.report.estimate import Speeds
-from deconvnet.report.gather import NETWORKS, gather
-from deconvnet.report.page import duration
-from deconvnet.report.paper import PARTS
-from deconvnet.report.plan import Planned, plan
-from deconvnet.report.reproduce import check_parts
-from deconvnet.report.reproduce import reproduce as make_report
+from deconvnet.report.paper import NETWORKS, PARTS
+
+if TYPE_CHECKING:
+    from deconvnet.report.estimate import Speeds
+    from deconvnet.report.plan import Planned
 
 _IDS = ", ".join(part.id for part in PARTS)
 
@@ -73,6 +69,12 @@ def reproduce(
 
     If it is stopped, or killed, the same command goes on where it was.
     """
+    from deconvnet.report.estimate import Speeds
+    from deconvnet.report.gather import gather
+    from deconvnet.report.plan import plan
+    from deconvnet.report.reproduce import check_parts
+    from deconvnet.report.reproduce import reproduce as make_report
+
     ids = [name.strip() for name in only.split(",")] if only else []
     check_parts(ids)
     materials = gather(
@@ -114,8 +116,13 @@ def _run(words: Sequence[str]) -> str:
     return printed.getvalue()
 
 
-def _print_estimate(planned: Sequence[Planned], speeds: Speeds, needed: int) -> None:
+def _print_estimate(planned: Sequence["Planned"], speeds: "Speeds", needed: int) -> None:
     """Say what will be run, about how long it takes, and what will be missing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from deconvnet.report.page import duration
+
     table = Table("in the paper", "what", "commands", "about", box=None)
     total = 0.0
     for part in planned:

@@ -8,9 +8,6 @@ import typer
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import DeviceOption, JsonOption, WorkersOption, find_device
 from deconvnet.cli.printing import say
-from deconvnet.mining import Processes
-from deconvnet.training import RECIPES, TRAINABLE, read_log
-from deconvnet.training import train as train_network
 
 
 @app.command(
@@ -22,7 +19,9 @@ from deconvnet.training import train as train_network
     )
 )
 def train(
-    network: Annotated[str, typer.Argument(metavar="NETWORK", help=f"What to train: {', '.join(TRAINABLE)}.")],
+    network: Annotated[
+        str, typer.Argument(metavar="NETWORK", help="What to train: alexnet2012, zfnet, zfnet512, zfnet-wide.")
+    ],
     data: Annotated[
         Path,
         typer.Argument(
@@ -30,7 +29,7 @@ def train(
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="The folder for logs, checkpoints, snapshots and weights.")],
-    recipe: Annotated[str, typer.Option(metavar="|".join([*RECIPES, "FILE"]), help="How; FILE is a TOML file.")] = "paper",
+    recipe: Annotated[str, typer.Option(metavar="paper|fast|FILE", help="How; FILE is a TOML file.")] = "paper",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="What everything random is drawn from.")] = 0,
     device: DeviceOption = "",
     workers: WorkersOption = None,
@@ -40,6 +39,10 @@ def train(
 
     Ctrl-C saves first. If it is stopped, or killed, the same command goes on where it was, and ends in the same weights.
     """
+    from deconvnet.processes import Processes
+    from deconvnet.training import read_log
+    from deconvnet.training import train as train_network
+
     processes = Processes.here()
     weights = train_network(
         network,

@@ -8,7 +8,6 @@ import typer
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import BatchSizeOption, DescriptionOption, DeviceOption, JsonOption, NetworkArgument, load_network
 from deconvnet.cli.printing import say
-from deconvnet.experiments.transform import write_invariance
 
 
 @app.command(
@@ -30,6 +29,8 @@ def invariance(
     as_json: JsonOption = False,
 ) -> None:
     """Move, enlarge and turn photos, and follow features and probabilities (Fig. 5)."""
+    from deconvnet.experiments.transform import write_invariance
+
     net = load_network(network, preprocessing, device)
     result = write_invariance(out, net, images, label, batch_size=batch_size, progress=True)
     say(

@@ -4,14 +4,14 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from io import BytesIO
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from matplotlib.figure import Figure
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.files import locked, refuse_existing
+from deconvnet.files import locked, refuse_existing, write_encoded
 
 
 class Writable(Protocol):
@@ -64,8 +64,6 @@ def _save(result: Writable, folder: Path, name: str) -> None:
         folder.mkdir(exist_ok=True)
         (folder / f"{name}.json").write_text(json.dumps(result.as_json(), indent=1), encoding="utf-8")
         for picture, figure in result.figures().items():
-            drawn = BytesIO()  # Pillow's own errors while it writes to a file hide that the disk is full
-            figure.savefig(drawn, format="png")
-            (folder / f"{picture}.png").write_bytes(drawn.getbuffer())
+            write_encoded(folder / f"{picture}.png", partial(figure.savefig, format="png"))
     except OSError as error:
         raise DeconvnetError(f"{folder} cannot be written: {error.strerror or error}.") from error

@@ -5,7 +5,6 @@ away by its `Origin` and `Sec-Fetch-Site`, and one that had its own name resolve
 send across origins, no address takes.
 """
 
-import asyncio
 import re
 import socket
 from ipaddress import ip_address
@@ -13,14 +12,18 @@ from ipaddress import ip_address
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deconvnet.explorer.answers import Refusal, refused
+from deconvnet.explorer.answers import Gone, Refusal, refused
+from deconvnet.explorer.bodies import Limit
 
 #: Where the one address is that takes something other than JSON.
 UPLOADS = "/api/photos"
 
-#: Bytes of a question in JSON, and seconds for it to arrive.
-MAX_JSON = 64 * 1024
-MAX_SECONDS = 30.0
+#: Of a question in JSON.
+QUESTION = Limit(
+    64 * 1024,
+    too_large="A question has at most 64 kB.",
+    too_slow="This question took longer than 30 seconds to arrive.",
+)
 
 _HOST = re.compile(r"(\[(?P<address>[^\]]*)\]|(?P<name>[^:]*))(:\d{1,5})?")
 
@@ -73,7 +76,7 @@ class Guard:
         except Refusal as refusal:
             await refused(refusal)(scope, receive, send_with_headers)
             return
-        except _Disconnected:
+        except Gone:
             return
         if scope["method"] == "HEAD":  # the server leaves the body out
             scope = {**scope, "method": "GET"}
@@ -115,36 +118,12 @@ def _is_address(name: str) -> bool:
     return True
 
 
-class _Disconnected(Exception):
-    """The client has gone while its question was read."""
-
-
 async def _read_json(headers: Headers, receive: Receive) -> Receive:
     """Read the whole body; returns a `receive` that gives it again, and then what comes after it."""
-    announced = headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > MAX_JSON:
-        raise _too_long()
-    body, more = bytearray(), True
-    try:
-        async with asyncio.timeout(MAX_SECONDS):
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise _Disconnected
-                body += message.get("body", b"")
-                if len(body) > MAX_JSON:
-                    raise _too_long()
-                more = message.get("more_body", False)
-    except TimeoutError:
-        sentence = f"This question took longer than {MAX_SECONDS:g} seconds to arrive."
-        raise Refusal(408, sentence, {"Connection": "close"}) from None
-    read: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+    QUESTION.check(headers)
+    read: list[Message] = [{"type": "http.request", "body": await QUESTION.read(receive), "more_body": False}]
 
     async def again() -> Message:
         return read.pop() if read else await receive()
 
     return again
-
-
-def _too_long() -> Refusal:
-    return Refusal(413, f"A question has at most {MAX_JSON // 1024} kB.")

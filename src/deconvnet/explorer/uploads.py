@@ -4,19 +4,21 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
-from deconvnet.explorer.answers import Busy, Gone, Refusal
+from deconvnet.explorer.answers import Busy, Refusal
+from deconvnet.explorer.bodies import Limit
 from deconvnet.explorer.photos import Photo
 from deconvnet.explorer.served import Ready
 from deconvnet.explorer.work import Worker, client_gone
 from deconvnet.images import UnreadableImage, read_image
 
-#: Bytes of one file.
-MAX_UPLOAD = 32 * 2**20
-
-#: Seconds for one file to arrive.
-MAX_SECONDS = 30.0
+#: Of one file.
+FILE = Limit(
+    32 * 2**20,
+    too_large="This file is larger than 32 MiB: choose a smaller one.",
+    too_slow="This file took longer than 30 seconds to arrive: try again.",
+)
 
 #: Files that are read or decoded at a time …
 AT_ONCE = 3
@@ -39,11 +41,9 @@ class Uploads:
 
         Raises `Refusal` for a file that is too large, too slow or no image, `Busy` if too many come at once, and `Gone`.
         """
-        announced = request.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > MAX_UPLOAD:
-            raise _too_large()
+        FILE.check(request.headers)
         async with self._place():
-            content = await _read(request)
+            content = await FILE.read(request.receive)
             return await self.decoder.run(lambda: self._decode(content), client_gone(request))
 
     @asynccontextmanager
@@ -68,23 +68,3 @@ class Uploads:
             raise Refusal(422, f"This file {error}.") from None
         except MemoryError:
             raise Refusal(503, "This machine has too little memory for this photo: choose a smaller one.") from None
-
-
-async def _read(request: Request) -> bytes:
-    content = bytearray()
-    try:
-        async with asyncio.timeout(MAX_SECONDS):
-            async for chunk in request.stream():
-                if len(content) + len(chunk) > MAX_UPLOAD:
-                    raise _too_large()
-                content += chunk
-    except TimeoutError:
-        sentence = f"This file took longer than {MAX_SECONDS:g} seconds to arrive: try again."
-        raise Refusal(408, sentence, {"Connection": "close"}) from None
-    except ClientDisconnect:
-        raise Gone from None
-    return bytes(content)
-
-
-def _too_large() -> Refusal:
-    return Refusal(413, f"This file is larger than {MAX_UPLOAD // 2**20} MiB: choose a smaller one.")

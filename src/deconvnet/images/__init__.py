@@ -6,7 +6,7 @@ from deconvnet.images.decode import UnreadableImage, read_image
 from deconvnet.images.find import find_photos
 from deconvnet.images.layouts import find_sets
 from deconvnet.images.pack import pack
-from deconvnet.images.packed import PackedPhotos, is_packed, open_packed
+from deconvnet.images.packed import PackedPhotos
 from deconvnet.images.photos import Photos
 
 __all__ = [
@@ -19,9 +19,7 @@ __all__ = [
     "find_sets",
     "grouped",
     "imagenet_classes",
-    "is_packed",
     "named_classes",
-    "open_packed",
     "pack",
     "read_batch",
     "read_image",

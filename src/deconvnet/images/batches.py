@@ -17,7 +17,7 @@ from deconvnet.images.photos import Photos
 
 @dataclass(frozen=True)
 class Batch:
-    """Some photos ready for a network."""
+    """Some photos ready for a network, on the CPU."""
 
     inputs: Tensor
     """(batch size, …): what `preprocess` made of each photo, such as (3, H, W); rows past the photos of the last batch, and
@@ -60,7 +60,7 @@ def read_batch(
 
 
 def grouped(indices: Sequence[int], size: int) -> list[Sequence[int]]:
-    """The indices of each batch."""
+    """`indices` of photos, in batches of `size`; the last may be smaller."""
     return [indices[first : first + size] for first in range(0, len(indices), size)]
 
 

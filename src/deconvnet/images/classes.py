@@ -17,7 +17,7 @@ def imagenet_classes() -> tuple[tuple[str, str], ...]:
 
 
 def named_classes(folders: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """(id, name) of classes that are called like `folders`: WordNet ids of ImageNet 2012 get ImageNet's names."""
+    """(id, name) of classes that are called like `folders`: WordNet ids of ImageNet 2012 get its names, others their own."""
     names = dict(imagenet_classes())
     return tuple((folder, names.get(folder, folder)) for folder in folders)
 

@@ -64,6 +64,7 @@ class PackedPhotos(Photos):
 
 
 def is_packed(folder: Path) -> bool:
+    """Whether `folder` is a packed set, damaged or not."""
     return (folder / MANIFEST).is_file()
 
 

@@ -4,9 +4,7 @@ from deconvnet.mining.hits import Hit, LayerHits, Mined
 from deconvnet.mining.mine import mine, mined
 from deconvnet.mining.shared import merge_parts, mine_part, mine_together
 from deconvnet.mining.state import MARGIN, Key, State
-from deconvnet.mining.statistics import HISTOGRAM_EDGES, Statistics
-from deconvnet.mining.strongest import Strongest
-from deconvnet.processes import Processes
+from deconvnet.mining.statistics import HISTOGRAM_EDGES
 
 __all__ = [
     "HISTOGRAM_EDGES",
@@ -15,10 +13,7 @@ __all__ = [
     "Key",
     "LayerHits",
     "Mined",
-    "Processes",
     "State",
-    "Statistics",
-    "Strongest",
     "merge_parts",
     "mine",
     "mine_part",

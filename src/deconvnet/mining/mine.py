@@ -130,7 +130,7 @@ def mine_into(
 
 
 def mined(state: State, network: Network, photos: Photos, again: State | None = None) -> Mined:
-    """What a finished state says; of a fast search, `again` is the state of its second step.
+    """The hits and statistics of a finished state; of a fast search, `again` is the state of its second step.
 
     Raises `DeconvnetError` if no photo could be read.
     """

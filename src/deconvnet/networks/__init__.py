@@ -1,7 +1,6 @@
 """The convnets: AlexNet, ZFNet, where published weights come from, and what makes a module ready to be looked at."""
 
 from deconvnet.contrast_norm import ContrastConstants
-from deconvnet.images.classes import imagenet_classes
 from deconvnet.networks.alexnet import AlexNet2012, AlexNetOptions
 from deconvnet.networks.catalogue import ARCHITECTURES, describe_network, load
 from deconvnet.networks.each_core import on_each_core
@@ -20,7 +19,6 @@ __all__ = [
     "ZFNet",
     "ZFNetOptions",
     "describe_network",
-    "imagenet_classes",
     "load",
     "on_each_core",
     "per_channel",

@@ -37,7 +37,10 @@ def check_removed(layers: tuple[int, ...]) -> None:
 
 
 class AlexNet2012(nn.Module):
-    """Maps of (N, 3, 227, 227): 55 → pool 27 → pool 13, 13, 13 → pool 6; logits (N, classes), or pool5 for a trunk."""
+    """AlexNet (Krizhevsky et al. 2012), with its two groups in one module.
+
+    Maps of (N, 3, 227, 227): 55 → pool 27 → pool 13, 13, 13 → pool 6; logits (N, classes), or pool5 for a trunk.
+    """
 
     def __init__(self, options: AlexNetOptions | None = None) -> None:
         super().__init__()

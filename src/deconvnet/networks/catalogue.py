@@ -44,6 +44,7 @@ _ZFNET = Architecture(
     "fc8.weight",
 )
 
+#: Networks by name: those that `load` knows beside torchvision's.
 ARCHITECTURES: Mapping[str, Architecture] = {
     "alexnet": Architecture(
         'torchvision\'s AlexNet (Krizhevsky 2014, "one weird trick"): no groups, no normalisation',

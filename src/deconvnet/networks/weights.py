@@ -132,7 +132,11 @@ def file_digest(file: Path, algorithm: str = "sha256") -> str:
 
 
 def save_weights(network: Network, file: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write a network of this project, with all that belongs to its weights, to one safetensors file, atomically."""
+    """Write an `AlexNet2012` or a `ZFNet`, with its options, preprocessing and classes, to one safetensors file.
+
+    The weights become `dtype`; the file is there whole or not at all. Raises `UsageError` for any other module, or if `file`
+    does not end in .safetensors, `DeconvnetError` if it cannot be written.
+    """
     module = network.module
     if not isinstance(module, AlexNet2012 | ZFNet):
         raise UsageError(f"{network.name} is not a network of this project: save it with torch.save or safetensors.")

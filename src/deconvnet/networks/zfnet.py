@@ -41,7 +41,9 @@ class ZFNetOptions:
 
 
 class ZFNet(nn.Module):
-    """Maps of (N, 3, 224, 224): 110 → pool 55, 26 → pool 13, 13, 13, 13 → pool 6; logits (N, classes), or pool5 for a trunk.
+    """The paper's network (section 4.1, Fig. 3).
+
+    Maps of (N, 3, 224, 224): 110 → pool 55, 26 → pool 13, 13, 13, 13 → pool 6; logits (N, classes), or pool5 for a trunk.
 
     The paper states no padding. Padding 1 in conv1, none in conv2 and ceil pooling give the sizes of Fig. 3 exactly.
     """

@@ -2,15 +2,12 @@
 
 from deconvnet.projection.picture import grey_scale, picture, to_pixels
 from deconvnet.projection.project import Projected, Projection, project, project_each, strongest_unit
-from deconvnet.projection.rules import DECONVNET, RULES, rule_set
-from deconvnet.tracing import Rules
+from deconvnet.projection.rules import RULES, rule_set
 
 __all__ = [
-    "DECONVNET",
     "RULES",
     "Projected",
     "Projection",
-    "Rules",
     "grey_scale",
     "picture",
     "project",

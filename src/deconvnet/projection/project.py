@@ -36,7 +36,7 @@ class Projection(Tensor):
 
 @dataclass(frozen=True)
 class Projected:
-    """The projections of N activations."""
+    """The projections of N activations (section 2.1), on the network's device."""
 
     windows: Tensor
     """(N, 3, h, w), in the space of the network's input; signed. All else is zero: the activations do not depend on it."""
@@ -106,7 +106,10 @@ def project(
 
 
 def strongest_unit(network: Network, x: Tensor, layer: str) -> int:
-    """The unit of `layer` with the largest activation for the one input `x` (1, 3, H, W); the first among equals."""
+    """The unit of `layer` with the largest activation for the one input `x` (1, 3, H, W); the first among equals.
+
+    Raises `UsageError` for a layer that the network does not have.
+    """
     units = network.layer(layer).units
     return int(network.activations(x, layer)[0].view(units, -1).amax(dim=1).argmax())
 

@@ -10,12 +10,10 @@ from deconvnet.experiments.snapshots import open_snapshots
 from deconvnet.files import refuse_existing
 from deconvnet.images import PackedPhotos, Photos, UnreadableImage, find_photos
 from deconvnet.networks import load
+from deconvnet.report.paper import NETWORKS
 from deconvnet.report.plan import SHOWN, Materials
 from deconvnet.training import read_recipe
 from deconvnet.training.data import open_data
-
-#: The paper's two networks as they come along.
-NETWORKS = {"alexnet": "alexnet2012", "zfnet": "zfnet"}
 
 #: Of scikit-image's photos those that are shown one by one: a cat, a portrait, a cup, a rocket, a man with a camera.
 _QUICK = ("chelsea", "astronaut", "coffee", "rocket", "camera")

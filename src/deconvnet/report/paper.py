@@ -108,6 +108,9 @@ PARTS = (
     ),
 )
 
+#: The paper's two networks, as they come along.
+NETWORKS = {"alexnet": "alexnet2012", "zfnet": "zfnet"}
+
 #: What no report has, with the reason.
 LEFT_OUT = {
     "Fig. 1": "It is a drawing of the method, not a result.",

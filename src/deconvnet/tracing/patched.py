@@ -65,7 +65,7 @@ class Region:
 
 
 class Unchanged:
-    """What one image makes of every signal of a network, step by step."""
+    """What one image makes of every signal of a network, step by step: what its versions share where nothing has changed."""
 
     def __init__(self, trace: Trace, module: nn.Module, x: Tensor) -> None:
         """`x` is (1, 3, H, W), of the size that was traced."""

@@ -2,8 +2,7 @@
 
 from deconvnet.training.begin import TRAINABLE
 from deconvnet.training.recipe import RECIPES, Recipe, read_recipe
-from deconvnet.training.renormalise import renormalise
-from deconvnet.training.run import SNAPSHOTS, read_log
+from deconvnet.training.run import read_log
 from deconvnet.training.train import train
 
-__all__ = ["RECIPES", "SNAPSHOTS", "TRAINABLE", "Recipe", "read_log", "read_recipe", "renormalise", "train"]
+__all__ = ["RECIPES", "TRAINABLE", "Recipe", "read_log", "read_recipe", "train"]

@@ -1,0 +1,111 @@
+"""What is built: the source distribution, the wheel, and the wheel that is made of the source distribution."""
+
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from email import message_from_bytes
+from pathlib import Path
+
+import pytest
+
+import deconvnet
+from deconvnet.cli.app import app
+from deconvnet.networks.bundled import BUNDLED
+
+ROOT = Path(__file__).parents[1]
+VERSION = deconvnet.__version__
+
+
+def build(source: Path, kind: str, out: Path) -> Path:
+    # `python -m build` or `uv build` do the same, in an environment for which they want a network.
+    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(out)]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    (built,) = out.iterdir()
+    return built
+
+
+def checksums(wheel: zipfile.ZipFile) -> dict[str, int]:
+    return {file.filename: file.CRC for file in wheel.infolist()}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    with zipfile.ZipFile(build(ROOT, "wheel", tmp_path_factory.mktemp("wheel"))) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    """The source distribution, and the folder that it unpacks to."""
+    built, folder = build(ROOT, "sdist", tmp_path_factory.mktemp("sdist")), tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(built) as opened:
+        opened.extractall(folder, filter="data")
+    return built, folder / f"deconvnet-{VERSION}"
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    source = ROOT / "src"
+    there = {
+        file.relative_to(source).as_posix()
+        for file in (source / "deconvnet").rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    for file in (
+        "py.typed",
+        "atlas/web/index.html",
+        "explorer/live/index.html",
+        *(f"networks/bundled/{name}-{weights}/weights.safetensors" for name, weights in BUNDLED.items()),
+    ):
+        assert f"deconvnet/{file}" in there
+    about = {f"deconvnet-{VERSION}.dist-info/{name}" for name in ("METADATA", "WHEEL", "entry_points.txt", "RECORD")}
+    assert set(wheel.namelist()) == there | about | {f"deconvnet-{VERSION}.dist-info/licenses/LICENSE"}
+
+
+def test_the_wheel_of_the_source_distribution_is_the_same(wheel, sdist, tmp_path):
+    with zipfile.ZipFile(build(sdist[1], "wheel", tmp_path)) as other:
+        assert checksums(other) == checksums(wheel)
+
+
+def test_the_source_distribution_is_a_clone_without_what_lies_about(sdist):
+    built, folder = sdist
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    added = {"pyproject.toml", ".gitignore", "PKG-INFO"}
+    assert {file.name for file in folder.iterdir()} == {name.removeprefix("/") for name in named} | added
+    files = {file: file.stat().st_size for file in folder.rglob("*") if file.is_file()}
+    assert not [file for file in files if file.suffix in (".pyc", ".npy", ".png")]
+    assert sum(size for file, size in files.items() if file.suffix != ".safetensors") < 8e6
+    assert built.stat().st_size < 30e6
+
+
+def test_what_a_package_index_is_told(wheel):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    told = message_from_bytes(wheel.read(f"deconvnet-{VERSION}.dist-info/METADATA"))
+    assert (told["Name"], told["Version"], told["Requires-Python"]) == ("deconvnet", VERSION, ">=3.11")
+    assert (told["License-Expression"], told["License-File"]) == ("MIT", "LICENSE")
+    assert told["Summary"] == project["description"]
+    classified = told.get_all("Classifier")
+    assert all(f"Programming Language :: Python :: 3.{minor}" in classified for minor in (11, 12, 13))
+    assert sorted(told.get_all("Requires-Dist")) == project["dependencies"]  # and no extras
+    assert wheel.read(f"deconvnet-{VERSION}.dist-info/entry_points.txt").decode().split("\n", 1) == [
+        "[console_scripts]",
+        "deconvnet = deconvnet.cli:main\n",
+    ]
+    assert told["Description-Content-Type"] == "text/markdown"
+    assert told.get_payload(decode=True) == (ROOT / "DESCRIPTION.md").read_bytes()
+
+
+def test_the_description_stands_alone_and_its_commands_exist():
+    text = (ROOT / "DESCRIPTION.md").read_text()
+    assert "](" not in text  # a link or a picture that would lead nowhere
+    known = {command.callback.__name__ for command in app.registered_commands}
+    assert set(re.findall(r"^deconvnet (\w+)", text, re.MULTILINE)) <= known
+
+
+def test_the_version_is_the_same_everywhere():
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
+    assert f"\nversion: {VERSION}\n" in (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^## \[?([\w.]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == VERSION
