@@ -14,7 +14,7 @@ author = copyright = "The deconvnet developers"
 version = release = deconvnet.__version__
 
 # myst_nb reads Markdown and notebooks. No intersphinx: it would fetch other projects' lists of names.
-extensions = ["myst_nb", "sphinx.ext.autodoc", "command_options", "offline_formulas", "root_pages"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "command_options", "docstrings", "offline_formulas", "root_pages"]
 
 # The pages are read on GitHub as well, which makes an address of every heading by the same rule, so `#the-projection` works.
 myst_heading_anchors = 4
@@ -32,6 +32,8 @@ nb_ipywidgets_js = {}
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
+autoclass_content = "both"  # what __init__ says of its parameters stands under the class
+autodoc_inherit_docstrings = False  # torch.nn.Module's say nothing of ours
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
