@@ -37,7 +37,7 @@ NINE = ("conv4", [9, 13, 25, 31])
 
 def main(atlas: str = "demo/zfnet") -> None:
     """Write the pictures, small enough for a page."""
-    plt.rcParams.update({"font.size": 9.5, "axes.titlesize": 10})
+    plt.rcParams.update({"font.size": 11, "axes.titlesize": 12})
     net = load("zfnet")
     save(drawn(one_activation(net)), "ideas-activation.webp")
     save(drawn(way_down(net)), "ideas-way-down.webp")
@@ -55,20 +55,20 @@ def one_activation(net: Network) -> Figure:
     view = net.preprocessing.pixels(x)[0]
     scale = grey_scale(projection[:, top:bottom, left:right])
     grey = to_pixels(projection, scale)
-    figure, axes = plt.subplots(1, 5, figsize=(WIDTH / DPI, 2.4))
-    figure.subplots_adjust(left=0.006, right=0.994, top=0.92, bottom=0.08, wspace=0.05)
-    named(axes[0], "view", f"{view.shape[1]}×{view.shape[0]} pixels").imshow(view)
+    figure, axes = plt.subplots(1, 5, figsize=(WIDTH / DPI, 2.65))
+    figure.subplots_adjust(left=0.006, right=0.994, top=0.84, bottom=0.08, wspace=0.05)
+    named(axes[0], "view\nof the photo", f"{view.shape[1]}×{view.shape[0]} pixels").imshow(view)
     size = "×".join(map(str, feature_map.shape))
-    named(axes[1], f"feature map: {LAYER}, unit {UNIT}", f"{size}; strongest activation {feature_map.max():.1f}").imshow(
+    named(axes[1], f"feature map\nof {LAYER}, unit {UNIT}", f"{size}; strongest {feature_map.max():.1f}").imshow(
         feature_map, cmap="gray"
     )
     axes[1].add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, color=BOX, lw=2))
-    named(axes[2], "projection of that activation", "224×224; zero is mid-grey").imshow(grey)
+    named(axes[2], "projection\nof the activation", "224×224; zero is mid-grey").imshow(grey)
     for ax in (axes[0], axes[2]):
         ax.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, color=BOX, lw=2))
     side = f"{right - left}×{bottom - top} pixels"
-    named(axes[3], "its receptive field", side).imshow(view[top:bottom, left:right])
-    named(axes[4], "the projection there", side).imshow(grey[top:bottom, left:right])
+    named(axes[3], "receptive field\nin the view", side).imshow(view[top:bottom, left:right])
+    named(axes[4], "receptive field\nin the projection", side).imshow(grey[top:bottom, left:right])
     return figure
 
 
@@ -88,27 +88,25 @@ def way_down(net: Network) -> Figure:
         signal = torch.zeros_like(conv3)
         place = conv3[0, UNIT].argmax()
         signal[0, UNIT].view(-1)[place] = conv3[0, UNIT].view(-1)[place]
-        signals.append(("start: one activation\nof conv3", signal))
+        signals.append(("start with\none of conv3", signal))
         signal = F.conv_transpose2d(F.relu(signal), module.conv3.weight, padding=1)
-        signals.append(("filter\nconv3's, transposed", signal))
+        signals.append(("filter as\nconv3, transposed", signal))
         signal = F.relu(unpool(signal, switches2, conv2))
-        signals.append(("unpool, rectify\nto conv2's switches", signal))
+        signals.append(("unpool to\nconv2, rectify", signal))
         signal = F.conv_transpose2d(signal, module.conv2.weight, stride=2)
-        signals.append(("filter\nconv2's, transposed", signal))
+        signals.append(("filter as\nconv2, transposed", signal))
         signal = F.relu(unpool(signal, switches1, conv1))
-        signals.append(("unpool, rectify\nto conv1's switches", signal))
+        signals.append(("unpool to\nconv1, rectify", signal))
         signal = F.conv_transpose2d(signal, module.conv1.weight, stride=2, padding=1, output_padding=1)
     ours = project(net, x, layer=LAYER, unit=UNIT).as_subclass(Tensor)
     assert torch.allclose(signal, ours, atol=1e-5 * float(ours.abs().max())), "the picture would not show the package's way"
     figure, axes = plt.subplots(1, 6, figsize=(WIDTH / DPI, 2.35))
-    figure.subplots_adjust(left=0.006, right=0.994, top=0.84, bottom=0.1, wspace=0.06)
+    figure.subplots_adjust(left=0.006, right=0.994, top=0.82, bottom=0.12, wspace=0.06)
     for ax, (title, values) in zip(axes, signals, strict=False):
         strength = values[0].abs().sum(dim=0)
         below = f"{values.shape[1]} maps of {values.shape[2]}×{values.shape[3]}"
         named(ax, title, below).imshow(strength.sqrt(), cmap="gray", interpolation="nearest")
-    named(axes[5], "filter\npixels, not rectified", "3 channels of 224×224").imshow(
-        to_pixels(signal[0], grey_scale(signal[signal != 0]))
-    )
+    named(axes[5], "filter as conv1:\npixels", "3 of 224×224").imshow(to_pixels(signal[0], grey_scale(signal[signal != 0])))
     return figure
 
 
@@ -125,9 +123,9 @@ def shared_switch() -> Figure:
     added = unpool(signal, switches, values[None, None].float())[0, 0]
     written = F.max_unpool2d(signal, switches, 3, 2, output_size=(5, 5))[0, 0]
     assert (added[2, 2], written[2, 2]) == (10, 4)
-    figure, axes = plt.subplots(1, 5, figsize=(WIDTH / DPI, 2.6), width_ratios=(5, 2.6, 2.6, 5, 5))
-    figure.subplots_adjust(left=0.01, right=0.99, top=0.9, bottom=0.16, wspace=0.26)
-    numbers(axes[0], values, "1  the map, before pooling", "four windows, 3×3, two apart;\nthe 9 is the maximum of each")
+    figure, axes = plt.subplots(1, 5, figsize=(WIDTH / DPI, 2.75), width_ratios=(5, 2.6, 2.6, 5, 5))
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.9, bottom=0.2, wspace=0.26)
+    numbers(axes[0], values, "1  before pooling", "four windows of 3×3;\n9 is the maximum of each")
     for number, (row, column) in enumerate([(0, 0), (0, 2), (2, 0), (2, 2)]):
         inset = 0.04 + 0.035 * number
         corner = (column - 0.5 + inset, row - 0.5 + inset)
@@ -138,8 +136,8 @@ def shared_switch() -> Figure:
     for number, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
         for ax in axes[1:3]:
             ax.add_patch(Rectangle((column - 0.42, row - 0.42), 0.84, 0.84, fill=False, lw=1.8, color=plt.cm.tab10(number)))
-    numbers(axes[3], added, "4  unpooled: added", "1 + 2 + 3 + 4 = 10\nback-propagation, and deconvnet")
-    numbers(axes[4], written, "or: the last one stays", "4; the 1, 2 and 3 are lost\nMaxUnpool2d")
+    numbers(axes[3], added, "4  unpooled: the sum", "1 + 2 + 3 + 4 = 10:\nback-propagation")
+    numbers(axes[4], written, "or: the last", "1, 2 and 3 are lost:\nMaxUnpool2d")
     for ax, color in ((axes[3], COLD), (axes[4], WARM)):
         ax.add_patch(Rectangle((1.5, 1.5), 1, 1, color=color, alpha=0.25, lw=0))
     return figure
@@ -162,7 +160,7 @@ def numbers(ax: Axes, values: Tensor, title: str, below: str) -> None:
 
 def named(ax: Axes, title: str, below: str) -> Axes:
     ax.set_title(title)
-    ax.set_xlabel(below, fontsize=8.5, color="0.3", labelpad=3)
+    ax.set_xlabel(below, fontsize=10.5, color="0.3", labelpad=3)
     ax.set(xticks=[], yticks=[])
     return ax
 
