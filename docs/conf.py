@@ -6,7 +6,7 @@ from pathlib import Path
 
 import deconvnet
 
-# The directive for the commands' options and the renderer for formulas lie beside this file.
+# The extensions of our own lie beside this file.
 sys.path.insert(0, str(Path(__file__).parent))
 
 project = "deconvnet"
@@ -14,7 +14,7 @@ author = copyright = "The deconvnet developers"
 version = release = deconvnet.__version__
 
 # myst_nb reads Markdown and notebooks. No intersphinx: it would fetch other projects' lists of names.
-extensions = ["myst_nb", "sphinx.ext.autodoc", "command_options", "docstrings", "offline_formulas", "root_pages"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "command_options", "docstrings", "root_pages"]
 
 # The pages are read on GitHub as well, which makes an address of every heading by the same rule, so `#the-projection` works.
 myst_heading_anchors = 4
