@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint bench package lock clean
+.PHONY: setup demo test lint docs bench package lock clean
 
 setup: .venv/installed
 
@@ -31,6 +31,12 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The site, with the notebook run (minutes) so that it shows its pictures; make docs NOTEBOOKS=off leaves that out.
+NOTEBOOKS ?= force
+docs: setup
+	NOTEBOOKS=$(NOTEBOOKS) $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
+	@echo "Open $(CURDIR)/build/docs/index.html"
+
 # Results as tables here and as JSON in benchmarks/results, about an hour of them; pass NETWORK and IMAGES (a folder of JPEGs)
 # to measure on your own. Training and loading are ZFNet's whatever NETWORK is. One alone: make bench BENCHMARKS=mining
 BENCHMARKS ?= mining projection occlusion_speed step loading growth
@@ -50,4 +56,4 @@ lock:
 	  --no-emit-index-url --quiet --output-file requirements.lock
 
 clean:
-	rm -rf .venv
+	rm -rf .venv build

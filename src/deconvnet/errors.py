@@ -6,4 +6,7 @@ class DeconvnetError(Exception):
 
 
 class UsageError(DeconvnetError):
-    """Something was asked for that does not exist or does not fit together, such as a layer that the network lacks."""
+    """Something was asked for that does not exist or does not fit together, such as a layer that the network lacks.
+
+    On the command line the exit code is then 2; for any other `DeconvnetError` it is 1.
+    """

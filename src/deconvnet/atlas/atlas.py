@@ -18,7 +18,10 @@ from deconvnet.networks import Network
 
 
 class Atlas:
-    """A folder with every unit's strongest activations, patches and projections (docs/file-formats.md)."""
+    """A folder with every unit's strongest activations over a set of photos, their patches and projections (Fig. 2).
+
+    What is in it: docs/file-formats.md. Its pages open from its index.html.
+    """
 
     def __init__(self, folder: Path | str) -> None:
         """Open the atlas in `folder`. Raises `DeconvnetError` if there is none."""
@@ -82,12 +85,12 @@ class Atlas:
 
     @cached_property
     def hits(self) -> list[dict[str, str]]:
-        """The rows of hits.csv."""
+        """The rows of hits.csv, by column, as text: layer, unit, rank from 1, image, value, place, box in input pixels."""
         return read_table(self.folder / "hits.csv")
 
     @cached_property
     def units(self) -> list[dict[str, str]]:
-        """The rows of units.csv."""
+        """The rows of units.csv, by column, as text: the share of photos in which the unit is active, selectivity …"""
         return read_table(self.folder / "units.csv")
 
     def picture(self, layer: str, unit: int) -> Image.Image:

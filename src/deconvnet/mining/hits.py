@@ -19,13 +19,19 @@ class Hit:
 
     layer: str
     unit: int
+    """From 0."""
     rank: int
     """From 1, the strongest."""
     image: int
+    """The photo's place in the sorted list of all photos, from 0."""
     path: str
+    """The photo, relative to its folder."""
     value: float
+    """The activation, above 0."""
     row: int
+    """Its place in the feature map, from 0."""
     column: int
+    """Likewise."""
     box: Box
     """Its receptive field in pixels of the network's input, clipped to it."""
 

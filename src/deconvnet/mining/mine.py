@@ -33,12 +33,14 @@ def mine(
     workers: int | None = None,
     progress: bool = False,
 ) -> Mined:
-    """Find the `top` strongest activations of every unit, at most one per photo, and each unit's statistics.
+    """Find the `top` strongest activations of every unit, at most one per photo, and each unit's statistics (section 4).
 
     `images` is a folder (flat, or one level of class folders), a list of files or `Photos`; `layers` are names of the
     network's layers (default: the convolutional ones). Hits are ordered by value, descending, then by relative path. In
-    each photo a unit's strongest activation is taken, the first in row-major order among equals. Memory does not grow with
-    the number of photos, and neither `batch_size` nor `workers` (threads) changes the answer beyond rounding.
+    each photo a unit's strongest activation is taken, the first in row-major order among equals, if it is above 0: a dead
+    unit has no hits. `found["conv5"][12][0]` is the strongest `Hit` of unit 12, with its box in pixels of the network's
+    input. Memory does not grow with the number of photos, and neither `batch_size` nor `workers` (threads) changes the
+    answer beyond rounding.
 
     `fast` searches in bfloat16 and then, in float32, once more the photos that may be a hit of some unit. What is said of a
     hit is exact, but one may be missed; the statistics are those of bfloat16. It pays for many photos: tens of thousands.

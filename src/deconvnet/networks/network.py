@@ -47,7 +47,11 @@ class CannotRun(DeconvnetError):
 class Network:
     """A module with its preprocessing, its named layers, its class names and where its weights came from.
 
-    The module itself is never changed. It must take (N, 3, crop, crop), RGB, normalised by `preprocessing`.
+    The module itself is never changed. It must take (N, 3, crop, crop), RGB, normalised by `preprocessing`. Its layers are
+    what its ReLUs put out, before pooling (as in Fig. 2), found by watching one forward pass when they are first asked for.
+
+    Raises `UsageError` for a module or a preprocessing that is none. `layers`, and what needs them, raises `DeconvnetError`
+    for a module that cannot be run on inputs of its size or has no ReLU, and `UsageError` for layer names that do not fit.
     """
 
     #: What `load` makes this network of, with an absolute path if it is a file; empty if `load` did not make it.
@@ -166,10 +170,12 @@ class Network:
 
     @property
     def device(self) -> torch.device:
+        """Where the module's weights are."""
         return next(self.module.parameters(), torch.empty(0)).device
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the module's weights, and so of activations and projections."""
         return next(self.module.parameters(), torch.empty(0)).dtype
 
     def to(self, device: torch.device | str) -> Self:
@@ -292,14 +298,17 @@ class Network:
         return result
 
     def activations(self, x: Tensor, layer: str) -> Tensor:
-        """The output of a layer for `x` (N, 3, crop, crop): (N, units, rows, columns), or (N, units) if fully connected."""
+        """The output of a layer for `x` (N, 3, crop, crop): (N, units, rows, columns), or (N, units) if fully connected.
+
+        After the ReLU, so never negative. Raises `UsageError` for an unknown layer or inputs of another shape.
+        """
         kept: list[Tensor] = []
         with torch.no_grad():
             self.observe(x, [layer], lambda _, maps: kept.append(maps.clone()))
         return kept[0] if self.layer(layer).convolutional else kept[0][:, :, 0, 0]
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """The softmax of the module's output for `x` (N, 3, crop, crop): (N, classes).
+        """The softmax of the module's output for `x` (N, 3, crop, crop): (N, classes) float32, each row summing to 1.
 
         Raises `DeconvnetError` for a trunk, which has no classifier.
         """

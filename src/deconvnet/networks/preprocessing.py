@@ -23,13 +23,19 @@ INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 
 @dataclass(frozen=True, eq=False)
 class Preprocessing:
-    """The evaluation view (shorter side to `resize`, central `crop` × `crop`), then (pixels · scale/255 − mean) / std.
+    """What a network's weights expect of a photo: the evaluation view (shorter side to `resize`, central `crop` × `crop`),
+    then (pixels · scale/255 − mean) / std, always RGB. (Section 3 has 256, 224, and subtracts a mean image.)
 
-    `per_channel((0.485, 0.456, 0.406))` makes a mean or std of three numbers.
+    `per_channel((0.485, 0.456, 0.406))` makes a mean or std of three numbers. Called with a PIL picture, it gives the input.
+
+    Raises `UsageError` for what cannot be: sizes that are no whole numbers or with `crop` above `resize`, tensors of other
+    shapes, a mean beyond 0 to `scale`, a std that is not above 0, constants that are meant for the other scale.
     """
 
     resize: int
+    """The photo's shorter side, in pixels."""
     crop: int
+    """The side of the central square, in pixels: what the network takes."""
     scale: float
     """The value of white before the mean is subtracted: 255 or 1."""
     mean: Tensor
@@ -40,7 +46,7 @@ class Preprocessing:
     """How the photo is resized; either way smoothed where it shrinks, as Pillow and torchvision's `antialias=True` do."""
 
     def __post_init__(self) -> None:
-        """Raises `UsageError` for what would fail, or be wrong, at the first photo."""
+        """Refuse what would fail, or be wrong, at the first photo."""
         sizes = (self.resize, self.crop)
         if not all(type(size) is int for size in sizes) or not 0 < self.crop <= self.resize:
             raise UsageError(
@@ -101,13 +107,20 @@ class Preprocessing:
 
 
 def per_channel(values: Sequence[float]) -> Tensor:
-    """Three numbers as a (3, 1, 1) tensor on the CPU, where photos are, whatever the default device."""
+    """Three numbers for RGB as a (3, 1, 1) float32 tensor on the CPU, where photos are, whatever the default device.
+
+    Raises `RuntimeError` for more or fewer.
+    """
     return torch.tensor(values, dtype=torch.float32, device="cpu").view(3, 1, 1)
 
 
 def torchvision_preprocessing(
     resize: int = 256, crop: int = 224, interpolation: Interpolation = "bilinear"
 ) -> Preprocessing:
-    """What most networks of PyTorch are trained with: pixels from 0 to 1, normalised by ImageNet's mean and deviation."""
+    """What most networks of PyTorch are trained with: pixels from 0 to 1, normalised by ImageNet's mean and deviation.
+
+    RGB means 0.485, 0.456, 0.406 and deviations 0.229, 0.224, 0.225; the photo's shorter side becomes `resize` pixels, and
+    the central `crop` × `crop` are kept. Raises `UsageError` for sizes or an `interpolation` that cannot be.
+    """
     mean, std = per_channel((0.485, 0.456, 0.406)), per_channel((0.229, 0.224, 0.225))
     return Preprocessing(resize, crop, 1.0, mean, std, interpolation)

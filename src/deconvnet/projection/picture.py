@@ -28,7 +28,11 @@ def to_pixels(projections: Tensor, scale: float) -> np.ndarray:
 
 
 def picture(projection: Tensor) -> Image.Image:
-    """A projection (3, H, W) or (N, 3, H, W) as a PIL picture on mid-grey; several stand in rows, on one scale."""
+    """A projection (3, H, W) or (N, 3, H, W) as a RGB picture of PIL on mid-grey; several stand in rows, on one scale.
+
+    Zero becomes 128. The scale is symmetric about it: the 99.5th percentile of the absolute values that are not zero becomes
+    255 if positive, 0 if negative. So brightness cannot be compared between pictures of different calls.
+    """
     several = projection if projection.dim() == 4 else projection[None]
     # Most of an input lies outside the receptive field and is exactly zero: it says nothing of what is bright.
     tiles = to_pixels(several, grey_scale(several[several != 0]))

@@ -43,13 +43,13 @@ class Projected:
     starts: Tensor
     """(N, 2) the rows and columns where the windows stand in the input; they may reach beyond it."""
     size: tuple[int, int]
-    """Of the input."""
+    """Height and width of the input."""
     values: Tensor
     """(N,) the activations themselves."""
     rows: Tensor
     """(N,) where they stand in their feature maps."""
     columns: Tensor
-    """(N,)"""
+    """(N,) likewise."""
 
     @property
     def pixels(self) -> Tensor:
@@ -57,7 +57,7 @@ class Projected:
         return self.cut(torch.zeros_like(self.starts), self.size)
 
     def cut(self, corners: Tensor, size: tuple[int, int]) -> Tensor:
-        """(N, 3, *size), the part of each projection whose first row and column are `corners` (N, 2)."""
+        """(N, 3, h, w) with (h, w) = `size`: the part of each projection whose first row and column are `corners` (N, 2)."""
         if tuple(self.windows.shape[2:]) == size and torch.equal(self.starts, corners):
             return self.windows
         part = self.windows.new_zeros(*self.windows.shape[:2], *size)
@@ -75,16 +75,21 @@ def project(
     start: Start = "activation",
     rules: str | Rules = "deconvnet",
 ) -> Projection:
-    """Project one activation of each input in `x` (N, 3, H, W) down to pixels: (N, 3, H, W), signed, zero = grey.
+    """Project one activation of each input in `x` (N, 3, H, W) down to pixels (section 2.1): (N, 3, H, W), signed.
 
-    `unit` and `position` (row, column) are one for all inputs or one for each; with several units or positions and one
-    input, that input serves for all. `position` None takes each unit's strongest (the first in row-major order among
-    equals). The signal that goes down is the activation's own value, or 1 with `start="one"`; every other activation of the
-    layer is zero, and an activation of 0 projects to zeros. `rules` are the paper's or, by name, those of another method
-    (see `RULES`).
+    `x` are inputs as `Network.preprocess` makes them, and what comes out is in the same space, on the network's device and
+    of its dtype: exactly zero outside the receptive field, never rectified. `picture` draws it, zero as mid-grey; in a
+    notebook it shows itself.
 
-    Raises `UsageError` for a layer, unit or position that the network does not have, counts that do not match, or rules
-    of no known name.
+    `unit` and `position` (row, column), counted from 0, are one for all inputs or one for each; with several units or
+    positions and one input, that input serves for all. `position` None takes each unit's strongest (the first in row-major
+    order among equals). The signal that goes down is the activation's own value, or 1 with `start="one"`; every other
+    activation of the layer is zero, and an activation of 0 projects to zeros. `rules` are the paper's or, by name, those of
+    another method (see `RULES`).
+
+    Raises `UsageError` for a layer, unit or position that the network does not have, inputs of another shape, counts that
+    do not match, or rules of no known name; `DeconvnetError` if there is no way down, as behind SiLU in place of ReLU or
+    where a module cuts it off.
     """
     network.check_input(x)
     units = [unit] if isinstance(unit, Integral) else [int(number) for number in unit]  # type: ignore[union-attr]
