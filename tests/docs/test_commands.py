@@ -12,17 +12,17 @@ import sys
 import time
 import traceback
 from functools import cache
+from pathlib import Path
 
 import pytest
 import typer
 
-from deconvnet.cli import options
 from deconvnet.cli.app import app
+from deconvnet.networks import ARCHITECTURES, catalogue
 from helpers.readers_folder import copy_folder, make_folder
 from helpers.shown_code import ROOT, Shown, pages, shown_on
+from helpers.thin_networks import THIN, write_thin_weights
 from helpers.typing_commands import DoesNotWork, as_one_process, remove_result, type_command, words_of
-
-TRUNK = "alexnet2012:bvlc_alexnet_trunk.safetensors"
 
 #: What stands in a command or in Python, what is run instead, and why.
 INSTEAD = {
@@ -36,7 +36,7 @@ INSTEAD = {
     ),
     '--label "Pomeranian"': ("--label tench", "likewise"),
     # Files that cannot be shipped.
-    **({} if os.environ.get("DECONVNET_DATA") else {TRUNK: ("alexnet2012", "a file that does not come along")}),
+    "alexnet2012:bvlc_alexnet_trunk.safetensors": ("alexnet2012", "a file that does not come along"),
     # Words in capitals, which a reader replaces.
     "NETWORK PHOTO…": ("zfnet dog.jpg church.jpg", "what to type is described"),
     "NETWORK PHOTOS LANDMARKS": ("zfnet cats/ cats/landmarks.json", "likewise"),
@@ -51,8 +51,11 @@ INSTEAD = {
     # Another machine.
     "--device cuda": ("--device cpu", "a GPU"),
     # Python that says less than would run, and work that takes long.
+    '"photos/", "atlas/")': (
+        '"photos/", "new-atlas/", ["conv5"], range(16))',
+        "fewer units, in a folder that is not there yet",
+    ),
     "module = ...  #": ('module = deconvnet.load("zfnet").module  #', "what a reader has"),
-    'Atlas.build(net, "photos/", "atlas/")': ('Atlas.build(net, "photos/", "atlas/", ["conv5"], range(16))', "fewer units"),
 }
 
 #: Options that make a command short, unless it has them: of every command that makes something.
@@ -101,38 +104,33 @@ def makes(words: list[str]) -> bool:
 
 
 @pytest.fixture(scope="session")
-def original(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("documentation") / "original"
-    make_folder(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def loaded():
-    """`load`, which keeps the networks that come along; no command may change them."""
-    kept, load = {}, options.load
-
-    def kept_or_loaded(name, preprocessing=None):
-        if name not in ("zfnet", "alexnet2012") or preprocessing is not None:
-            return load(name, preprocessing=preprocessing)
-        return kept.setdefault(name, kept.get(name) or load(name))
-
-    yield kept_or_loaded
-    for name, net in kept.items():
-        fresh = load(name).module.state_dict()
-        assert all(value.equal(fresh[part]) for part, value in net.module.state_dict().items()), f"{name} was changed"
+def originals(tmp_path_factory):
+    """The reader's folder, made once, and the weights of the networks in it."""
+    top = tmp_path_factory.mktemp("documentation")
+    weights = write_thin_weights(top)
+    with pytest.MonkeyPatch.context() as patched:
+        use_thin_networks(patched, weights)
+        make_folder(top / "reader", weights)
+    return top / "reader", weights
 
 
 @pytest.fixture
-def folder(original, loaded, tmp_path, monkeypatch):
-    """The reader's folder; `demo` cuts a few views in place of 495."""
-    folder = tmp_path / "reader"
+def folder(originals, tmp_path, monkeypatch):
+    """A folder for one page. The networks that come along have few maps, and `demo` cuts a few views in place of 495."""
+    folder, (original, weights) = tmp_path / "reader", originals
+    use_thin_networks(monkeypatch, weights)
     copy_folder(original, folder)
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(options, "load", loaded)
     views = original / "demo" / "photos"
     monkeypatch.setattr("deconvnet.cli.atlases.write_views", lambda to: shutil.copytree(views, to, dirs_exist_ok=True))
     return folder
+
+
+def use_thin_networks(patched, weights):
+    for name, architecture in THIN.items():
+        patched.setitem(ARCHITECTURES, name, architecture)
+    bundled = catalogue.bundled
+    patched.setattr(catalogue, "bundled", lambda name, keyword: bundled(name, keyword) and weights[name])
 
 
 # Of the servers that are stopped.
@@ -166,7 +164,7 @@ def test_what_is_shown_works(page, folder, monkeypatch, capsys):
 def run_python(text, where, names):
     for line, file in FILES.items():
         if line in text:
-            (ROOT.__class__.cwd() / file).write_text(text)
+            Path(file).write_text(text)
             return
     exec(compile(text, where, "exec"), names)
 

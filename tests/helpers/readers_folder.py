@@ -15,7 +15,6 @@ from deconvnet.demo import demo_photo
 from deconvnet.images import find_photos, find_sets, pack
 from deconvnet.mining import mine_part
 from deconvnet.networks import load
-from deconvnet.networks.bundled import bundled
 from deconvnet.training import train
 from helpers.shown_code import ROOT
 
@@ -47,8 +46,8 @@ def {function}():
 PARTS = {"left_eye": (178, 112), "right_eye": (280, 116), "nose": (234, 172)}
 
 
-def make_folder(folder: Path) -> None:
-    """Everything that pages assume, under the names that they use."""
+def make_folder(folder: Path, weights: dict[str, Path]) -> None:
+    """Everything that pages assume, under the names that they use; `weights` are files for alexnet2012 and zfnet."""
     folder.mkdir()
     _photos(folder)
     _cats(folder / "cats")
@@ -60,12 +59,9 @@ def make_folder(folder: Path) -> None:
         (folder / file).write_text(OWN.format(function=function))
     _runs(folder)
     _atlases(folder)
-    shutil.copy(bundled("alexnet2012", "imagenette"), folder / "weights.safetensors")
+    shutil.copy(weights["alexnet2012"], folder / "weights.safetensors")
     for name in ("src", "docs", "benchmarks"):
         (folder / name).symlink_to(ROOT / name)
-    data = os.environ.get("DECONVNET_DATA")
-    if data:
-        (folder / "bvlc_alexnet_trunk.safetensors").symlink_to(Path(data) / "bvlc_alexnet_trunk.safetensors")
 
 
 def copy_folder(folder: Path, to: Path) -> None:

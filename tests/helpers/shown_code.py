@@ -52,7 +52,7 @@ def _shown(page: str, lines: list[tuple[int, str]]) -> Iterator[Shown]:
     """What stands in `lines`: in fenced blocks, however deep in directives, and in indented ones."""
     at, before = 0, ""
     while at < len(lines):
-        number, line = lines[at]
+        line = lines[at][1]
         opened = _FENCE.match(line)
         if opened:
             end = _end(lines, at, opened["fence"])

@@ -1,4 +1,4 @@
-"""Typing a command that the documentation shows: in this process where that is possible, as a process takes seconds to start.
+"""Typing what the documentation shows: in this process where that is possible, as a process takes long to start.
 
 What installs, measures for an hour or needs several machines is checked as far as it can be without doing it.
 """
