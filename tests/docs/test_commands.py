@@ -2,6 +2,9 @@
 
 A command runs exactly as it is typed, but for what the tables below say, and everything in them has to be needed: what is
 no longer shown anywhere has to go from here as well. What `--help` shows is run too, a page for each command.
+
+Two things are smaller everywhere: the networks that come along have few maps in each layer, and `demo` cuts large views
+only. `torchrun` is one process here, and once two; scripts of benchmarks/ are given their arguments and not run.
 """
 
 import os
@@ -113,19 +116,19 @@ def originals(tmp_path_factory):
     weights = write_thin_weights(top)
     with pytest.MonkeyPatch.context() as patched:
         use_thin_networks(patched, weights)
+        patched.setattr("deconvnet.demo.SCALES", (1.0,))
         make_folder(top / "reader", weights)
     return top / "reader", weights
 
 
 @pytest.fixture
 def folder(originals, tmp_path, monkeypatch):
-    """A folder for one page. The networks that come along have few maps, and `demo` cuts a few views in place of 495."""
+    """A folder for one page."""
     folder, (original, weights) = tmp_path / "reader", originals
     use_thin_networks(monkeypatch, weights)
+    monkeypatch.setattr("deconvnet.demo.SCALES", (1.0,))
     copy_folder(original, folder)
     monkeypatch.chdir(folder)
-    views = original / "demo" / "photos"
-    monkeypatch.setattr("deconvnet.cli.atlases.write_views", lambda to: shutil.copytree(views, to, dirs_exist_ok=True))
     return folder
 
 

@@ -8,10 +8,8 @@ import os
 import shutil
 from pathlib import Path
 
-from PIL import Image
-
 from deconvnet.atlas import Atlas
-from deconvnet.demo import demo_photo
+from deconvnet.demo import demo_photo, write_views
 from deconvnet.images import find_photos, find_sets, pack
 from deconvnet.mining import mine_part
 from deconvnet.networks import load
@@ -106,11 +104,7 @@ def _runs(folder: Path) -> None:
 
 def _atlases(folder: Path) -> None:
     """What `deconvnet demo`, `atlas` and `mine` leave, of a unit for each layer."""
-    for index in range(len(list((folder / "photos").rglob("*.jpg")))):
-        file = sorted((folder / "photos").rglob("*.jpg"))[index]
-        view = {"cat": "chelsea", "dog": "astronaut", "church": "coffee"}[file.parent.name]
-        with Image.open(file) as photo:
-            photo.save(_parent(folder / "demo" / "photos" / view / f"1.00-00-0{file.stem}.jpg"))
+    write_views(folder / "demo" / "photos")
     for name in ("alexnet2012", "zfnet"):
         net = load(name)
         Atlas.build(net, folder / "demo" / "photos", folder / "demo" / name, units=[0], workers=1)

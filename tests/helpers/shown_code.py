@@ -96,6 +96,11 @@ def _block(page: str, language: str, lines: list[tuple[int, str]]) -> Iterator[S
         yield from _commands(page, language, lines)
 
 
+def _is_command(words: list[str]) -> bool:
+    """Whether a line begins as a command does: with a program, and not in a table of them."""
+    return words[0] in PROGRAMS and (len(words) == 1 or not re.match(r"[\d.]+\Z", words[1]))
+
+
 def _commands(page: str, language: str, lines: list[tuple[int, str]]) -> Iterator[Shown]:
     prompts = any(text.startswith("$ ") for _, text in lines)
     at = 0
@@ -106,7 +111,7 @@ def _commands(page: str, language: str, lines: list[tuple[int, str]]) -> Iterato
         words = typed.split()
         if not words or words[0].startswith(("#", ":")):
             continue
-        if prompts or language in _SHELL or words[0] in PROGRAMS or re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+        if prompts or language in _SHELL or _is_command(words):
             while typed.endswith("\\") and at < len(lines):
                 typed = f"{typed[:-1]} {lines[at][1].strip()}"
                 at += 1

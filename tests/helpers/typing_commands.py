@@ -35,7 +35,7 @@ class DoesNotWork(Exception):
 
 def words_of(text: str) -> list[str]:
     """A command's words, without the comment after it and what is set before it."""
-    words = shlex.split(text, comments=True)
+    words = shlex.split(re.sub(r"(^|\s)#.*", "", text))  # to a shell no comment begins within a word
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
         words = words[1:]
     return words
@@ -56,6 +56,8 @@ def type_command(words: list[str], set_arguments: Callable[[list[str]], None]) -
         _serve_a_moment(words, set_arguments) if words[1:2] == ["explore"] else _expect(_main(), 0)
     elif words[0] == "make":
         _finish(["make", "--dry-run", *words[1:]], ROOT)
+    elif words == ["source", ".venv/bin/activate"]:  # which `make setup` makes
+        pass
     elif words[0] == "tensorboard":
         _tensorboard(words[1:])
     elif words[0] == "python" and words[1].endswith(".py") and (ROOT / words[1]).is_file():
