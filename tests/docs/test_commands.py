@@ -50,9 +50,9 @@ INSTEAD = {
     "evolve RUN": ("evolve run/", "likewise"),
     "ablate DATA": ("ablate packed/", "likewise"),
     # Hours of training.
-    "--recipe paper": ("--recipe tiny.toml", "two steps in place of 70 epochs"),
-    "--recipe fast": ("--recipe tiny.toml", "two steps in place of 30 epochs"),
-    "--recipe src/deconvnet/networks/bundled/recipe.toml": ("--recipe tiny.toml", "two steps in place of 25 epochs"),
+    "--recipe paper": ("--recipe quick.toml", "two steps in place of 70 epochs"),
+    "--recipe fast": ("--recipe quick.toml", "two steps in place of 30 epochs"),
+    "--recipe src/deconvnet/networks/bundled/recipe.toml": ("--recipe quick.toml", "two steps in place of 25 epochs"),
     # Another machine.
     "--device cuda": ("--device cpu", "a GPU"),
     # Python that says less than would run, and work that takes long.
@@ -68,8 +68,8 @@ SHORTER = {
     "atlas": ("--units 0", "one unit of each layer in place of all"),
     "merge": ("--units 0", "likewise"),
     "demo": ("--units 0", "likewise"),
-    "train": ("--recipe tiny.toml", "two steps in place of 70 epochs"),
-    "ablate": ("--recipe tiny.toml --only alexnet2012-no34", "one network in place of twelve"),
+    "train": ("--recipe quick.toml", "two steps in place of 70 epochs"),
+    "ablate": ("--recipe quick.toml --only alexnet2012-no34", "one network in place of twelve"),
     "occlude": ("--stride 58", "16 positions in place of 900"),
     "sanity": ("--draws 2 --stride 58 --rules deconvnet,gradient", "fewer draws, positions and rule sets"),
     "correspond": ("--permutations 99", "of 9,999"),
