@@ -13,7 +13,7 @@ from deconvnet.cli.printing import say
 @app.command(
     epilog=example(
         "deconvnet train zfnet packed/ --out run/",
-        "deconvnet train alexnet2012 photos/ --out run/ --recipe fast --seed 1",
+        "deconvnet train alexnet2012 imagenette/ --out run/ --recipe fast --seed 1",
         "torchrun --nproc-per-node 8 -m deconvnet train zfnet packed/ --out run/",
         "tensorboard --logdir run/",
     )
