@@ -47,6 +47,12 @@ def test_what_is_computed_from_a_projection_need_not_be_a_picture():
     assert projection[0, 0]._repr_png_() is None
 
 
+def test_numbers_computed_from_a_projection_can_be_printed():
+    projection = torch.full((1, 3, 8, 8), 0.25).as_subclass(Projection)
+    assert f"{projection.abs().max():.2e}" == "2.50e-01"
+    assert f"{projection[0, 0, 0, 0]}" == "0.25"
+
+
 def test_what_lies_outside_the_receptive_field_does_not_set_the_scale():
     projection = torch.zeros(3, 100, 100)
     projection[:, :10, :10] = torch.linspace(-1, 1, 100).view(10, 10)

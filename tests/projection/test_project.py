@@ -49,6 +49,23 @@ def test_one_input_serves_several_units_and_positions():
         torch.testing.assert_close(together[number], alone[0])
 
 
+def test_a_projection_says_where_its_activation_stands_and_what_it_sees():
+    network, x = small(), torch.randn(1, 3, 32, 32)
+    field = network.layer("conv2").field
+    given = project(network, x, layer="conv2", unit=[0, 3], position=[(0, 0), (2, 5)])
+    assert given.places == [(0, 0), (2, 5)]
+    assert given.boxes == [field.picture_box(0, 0), field.picture_box(2, 5)]
+    unit = strongest_unit(network, x, "conv2")
+    strongest = project(network, x, layer="conv2", unit=unit)
+    maps = network.activations(x, "conv2")[0, unit]
+    assert strongest.places == [divmod(int(maps.argmax()), maps.shape[1])]
+    (box,) = strongest.boxes
+    outside = strongest.clone()
+    outside[:, :, box.top : box.bottom, box.left : box.right] = 0
+    assert strongest.any()
+    assert not outside.any()
+
+
 def test_one_unit_serves_several_inputs():
     network, x = small(), torch.randn(40, 3, 32, 32)  # more than go in one pass
     together = project(network, x, layer="conv1", unit=2)

@@ -13,7 +13,7 @@ from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.networks import Network
 from deconvnet.projection.picture import picture
 from deconvnet.projection.rules import DECONVNET, rule_set
-from deconvnet.tracing import CutOut, Rules, UnlikeTrace, exact_float32, paste
+from deconvnet.tracing import Box, CutOut, Rules, UnlikeTrace, exact_float32, paste
 
 Start = Literal["activation", "one"]
 Position = tuple[int, int]
@@ -26,7 +26,18 @@ PAYS = 0.7
 
 
 class Projection(Tensor):
-    """A tensor (N, 3, H, W) that shows itself as a picture in notebooks."""
+    """What `project` returns, a tensor (N, 3, H, W) that shows itself as a picture in notebooks.
+
+    What is computed from it is a tensor like any other, without `places` and `boxes`.
+    """
+
+    places: list[Position]
+    """Of each projected activation, its row and column in its feature map."""
+    boxes: list[Box]
+    """Of each, its receptive field in pixels of the input, moved inside: what to crop the view and the `picture` to."""
+
+    def __format__(self, format_spec: str) -> str:
+        return format(self.as_subclass(Tensor), format_spec)  # torch formats numbers of its own class only
 
     def _repr_png_(self) -> bytes | None:
         if self.dim() not in (3, 4) or self.shape[-3] != 3:
@@ -79,7 +90,7 @@ def project(
 
     `x` are inputs as `Network.preprocess` makes them, and what comes out is in the same space, on the network's device and
     of its dtype: exactly zero outside the receptive field, never rectified. `picture` draws it, zero as mid-grey; in a
-    notebook it shows itself.
+    notebook it shows itself. Its `places` say where the activations stand, its `boxes` what part of the view they see.
 
     `unit` and `position` (row, column), counted from 0, are one for all inputs or one for each; with several units or
     positions and one input, that input serves for all. `position` None takes each unit's strongest (the first in row-major
@@ -101,13 +112,19 @@ def project(
         )
     x = x.expand(count, -1, -1, -1)
     units, positions = units * (count // len(units)), positions * (count // len(positions))
-    parts = []
+    parts: list[Tensor] = []
+    found: list[Position] = []
     for first in range(0, count, _AT_ONCE):
         part = slice(first, first + _AT_ONCE)
         places = [place for place in positions[part] if place is not None]
         at = torch.tensor(places) if places else None
-        parts.append(project_each(network, x[part], layer, torch.tensor(units[part]), at, start, rules).pixels)
-    return torch.cat(parts).as_subclass(Projection)
+        projected = project_each(network, x[part], layer, torch.tensor(units[part]), at, start, rules)
+        parts.append(projected.pixels)
+        found += zip(projected.rows.tolist(), projected.columns.tolist(), strict=True)
+    projection = torch.cat(parts).as_subclass(Projection)
+    projection.places, field = found, network.layer(layer).field
+    projection.boxes = [field.picture_box(*place) for place in found]
+    return projection
 
 
 def strongest_unit(network: Network, x: Tensor, layer: str) -> int:

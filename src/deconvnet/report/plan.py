@@ -1,5 +1,6 @@
 """Which commands a report runs, in the paper's order, and what it cannot show, with the reason."""
 
+import json
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from deconvnet.experiments.snapshots import open_snapshots
 from deconvnet.experiments.variants import VARIANTS
 from deconvnet.images import Photos
 from deconvnet.networks import ARCHITECTURES, Network
+from deconvnet.networks.bundled import BUNDLED, bundled
 from deconvnet.report.estimate import Work, bytes_of_atlas
 from deconvnet.report.paper import PARTS, Part
 from deconvnet.training import Recipe
@@ -201,7 +203,7 @@ class _Plan:
                     find_outputs(network, labelled_photos(self.materials.photos))
                 judged.append(role)
             except DeconvnetError as error:
-                yield str(error)
+                yield " ".join([str(error), *_known_error(self.specs[role])])
         if judged:
             words = (
                 "evaluate",
@@ -269,6 +271,18 @@ class _Plan:
 
 
 _TRUNK = "its weights end with the convolutional layers"
+
+
+def _known_error(spec: str) -> list[str]:
+    """Of a network that comes along, how it did when it was trained: `errors.json` beside its weights says so."""
+    name, _, keyword = spec.partition(":")
+    weights = bundled(name, keyword or BUNDLED.get(name, ""))
+    if weights is None:
+        return []
+    errors = json.loads(weights.with_name("errors.json").read_text(encoding="utf-8"))["errors"]["10 views"]
+    error, data = errors["networks"][0]["top1"]["error"], errors["data"]
+    on = f"{data['photos']:,} photos of {data['classes']} of ImageNet's classes"
+    return [f"On {on} its top-1 error was {error:.1%} (ten views)."]
 
 
 def _architecture(spec: str) -> str:
