@@ -19,6 +19,7 @@ from deconvnet.explorer.app import Explorer
 from deconvnet.explorer.served import find_served
 from deconvnet.networks import Network, torchvision_preprocessing
 from helpers.exploring import Listening
+from helpers.reporting import type_command, write_materials
 
 #: WordNet ids of a tench, a church and a golf ball.
 CLASSES = ("n01440764", "n03028079", "n03445777")
@@ -108,6 +109,19 @@ def atlases(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     for name, network in NETWORKS.items():
         Atlas.build(network, photos, folder / name)
     return folder
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of a few parts."""
+    materials = tmp_path_factory.mktemp("materials")
+    write_materials(materials)
+    file, out = materials / "networks.py", materials / "report"
+    networks = ("--alexnet", f"{file}:one", "--zfnet", f"{file}:other")
+    assert (
+        type_command("reproduce", materials / "photos", *networks, "--out", out, "--only", "look,fig-3,fig-5,table-3") == 0
+    )
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -64,3 +64,10 @@ def test_the_live_page(page, server, photos, axe, scheme):
     page.get_by_role("button", name="Run").click()
     expect(page.locator("#sweep-status")).to_contain_text("Done")
     check(page, axe)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_report(page, report, axe, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.goto((report / "index.html").as_uri())
+    check(page, axe)

@@ -199,7 +199,7 @@ def _table_3(results: Results) -> list[Table]:
         for name in ("train_top1", "val_top1", "val_top5"):
             row += [f"{100 * getattr(variant.paper, name):.1f}", f"{100 * errors[name]:.1f}" if errors else "–"]
         rows.append(tuple(row))
-    head = ("", "parameters, M", "paper: train top-1", "ours", "paper: val top-1", "ours", "paper: val top-5", "ours")
+    head = ("network", "parameters, M", "paper: train top-1", "ours", "paper: val top-1", "ours", "paper: val top-5", "ours")
     return [Table(head, tuple(rows), "Errors in per cent. The paper's are of ImageNet 2012.")]
 
 
