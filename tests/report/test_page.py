@@ -60,7 +60,7 @@ def test_each_part_has_the_papers_view_command_network_and_state(report):
 
 
 def test_the_two_atlases_of_fig_2_open_side_by_side(report):
-    assert '"alexnet"' in (report / "fig-2" / "zfnet" / "data" / "overview.js").read_text()
+    assert '"alexnet"' in (report / "fig-2" / "zfnet" / "pages" / "atlas.js").read_text()
 
 
 def test_names_of_photos_and_folders_cannot_run_anything(reproduce, asked, materials, tmp_path):

@@ -11,8 +11,13 @@ from deconvnet.errors import DeconvnetError
 from deconvnet.report.page import duration
 from deconvnet.report.paper import PARTS
 from helpers.killing import files
+from helpers.small_training import write_photos
 
 ALL = ["look", "fig-2", "fig-3", "fig-5", "fig-6", "fig-7", "table-1", "table-2", "table-3", "sanity"]
+
+
+class _Killed(BaseException):
+    pass
 
 
 def _record(out):
@@ -42,7 +47,7 @@ def test_every_part_that_the_data_allows_is_made_in_the_papers_order(report):
 def test_the_record_says_command_time_machine_and_versions_of_each(report):
     for entry in _record(report)["steps"].values():
         assert entry["command"].startswith("deconvnet ")
-        assert 0 < entry["seconds"] < 600
+        assert 0 <= entry["seconds"] < 600
         assert entry["estimated"] > 0
         assert re.search(r"\d+ cores", entry["hardware"])
         assert {"python", "deconvnet", "torch"} <= set(entry["versions"])
@@ -84,11 +89,11 @@ def test_a_killed_report_goes_on_with_the_command_that_was_killed(reproduce, ask
     def killed(words):
         ran.append(words[0])
         if len(ran) == 3:
-            raise KeyboardInterrupt
+            raise _Killed
         return run(words)
 
     monkeypatch.setattr(reproducing, "_run", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(_Killed):
         reproduce(*asked, "--out", out, "--only", "look,fig-3")
     assert ran == ["look", "look", "networks"]
     assert "Not run yet" in (out / "index.html").read_text()
@@ -117,7 +122,7 @@ def test_a_command_that_fails_is_named_and_the_others_go_on(reproduce, asked, tm
     assert "2 commands failed; the same command runs these again." in said.err
     page = (out / "index.html").read_text()
     assert "The photo has &lt;vanished&gt;." in page
-    assert _record(out)["steps"]["fig-3/zfnet"]["seconds"]
+    assert "seconds" in _record(out)["steps"]["fig-3/zfnet"]
     assert reproduce(*asked, "--out", out, "--only", "look,fig-3") == 0
     assert "vanished" not in (out / "index.html").read_text()
 
@@ -126,12 +131,12 @@ def test_a_plan_runs_nothing_and_says_what_is_left_out(reproduce, asked, tmp_pat
     out = tmp_path / "report"
     assert reproduce(*asked, "--out", out, "--plan") == 0
     assert not out.exists()
-    said = capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
     for part in PARTS:
-        assert part.title in said
+        assert f"{part.place} {part.title.split()[0]}" in said
     assert "together" in said
     assert "GB of disk" in said
-    assert "pass `--train paper`" in said.replace("\n", " ")
+    assert "pass `--train paper`" in said
 
 
 def test_a_report_of_other_things_is_refused(report, reproduce, asked, materials, capsys):
@@ -187,3 +192,39 @@ def test_networks_that_cannot_be_judged_are_named_with_the_reason(materials, rep
 def test_durations_are_said_as_people_say_them():
     said = [duration(seconds) for seconds in (3.4, 99, 130, 5400, 7200, 86400 * 12)]
     assert said == ["3 s", "99 s", "2 min", "90 min", "2.0 hours", "12 days"]
+
+
+RECIPE = """
+epochs = 1
+batch_size = 11
+learning_rate = 1e-3
+initial = "he"
+deviation = 58.0
+
+[network]
+hidden = 8
+"""
+
+
+def test_networks_can_be_trained_for_the_report(reproduce, tmp_path):
+    write_photos(tmp_path / "photos")
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    out = tmp_path / "report"
+    asked = [tmp_path / "photos", "--out", out, "--train", tmp_path / "recipe.toml", "--device", "cpu"]
+    assert reproduce(*asked, "--only", "training,fig-4,table-2") == 0
+    steps = _record(out)["steps"]
+    assert list(steps) == [
+        "training/alexnet",
+        "training/zfnet",
+        "fig-4/alexnet2012",
+        "fig-4/zfnet",
+        "table-2/evaluation",
+    ]
+    judged = json.loads((out / "table-2" / "evaluation.json").read_text())
+    assert [network["network"].partition(" ")[0] for network in judged["networks"]] == ["alexnet2012", "zfnet"]
+    assert judged["ensemble"]["top1"]["wrong"] <= 9
+    page = (out / "index.html").read_text()
+    assert "alexnet2012, trained for this report" in page
+    assert "settled in zfnet" in page
+    words = shlex.split(_record(out)["steps"]["fig-4/zfnet"]["command"])
+    assert words[:3] == ["deconvnet", "evolve", str(out / "runs" / "zfnet")]

@@ -10,6 +10,7 @@ from deconvnet.experiments.snapshots import open_snapshots
 from deconvnet.files import refuse_existing
 from deconvnet.images import PackedPhotos, Photos, UnreadableImage, find_photos
 from deconvnet.networks import load
+from deconvnet.networks.catalogue import untrained
 from deconvnet.report.paper import NETWORKS
 from deconvnet.report.plan import SHOWN, Materials
 from deconvnet.training import read_recipe
@@ -52,10 +53,11 @@ def gather(
         open_snapshots(run)
     if landmarks is not None:
         read_landmarks(landmarks)
-    recipe, learnt_from = None, 0
+    recipe, learnt_from, options = None, 0, {}
     if train:
         assert data is not None
-        recipe, learnt_from = read_recipe(train), len(open_data(data).train)
+        recipe, sets = read_recipe(train), open_data(data)
+        learnt_from, options = len(sets.train), {**recipe.network, "classes": len(sets.classes)}
     folder = out / "photos" if data is None else data / "val" if (data / "val").is_dir() else data
     if data is None and not (out / "shown" / f"{_QUICK[-1]}.png").exists():
         write_views(folder)
@@ -68,7 +70,7 @@ def gather(
         photos,
         tuple(out / "shown" / f"{name}.png" for name in _QUICK) if quick else _shown(photos, out / "shown"),
         dict(networks),
-        {role: load(f"{spec}:random" if train else spec).to(device) for role, spec in networks.items()},
+        {role: (untrained(spec, options) if train else load(spec)).to(device) for role, spec in networks.items()},
         tuple(runs),
         landmarks,
         data,

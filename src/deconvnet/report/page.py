@@ -38,15 +38,15 @@ class Shown:
     """What the page shows of one command."""
 
     command: str
-    networks: list[str]
-    pictures: list[Picture]
-    findings: list[str]
-    links: list[tuple[str, str]]
+    failed: str = ""
+    networks: Sequence[str] = ()
+    pictures: Sequence[Picture] = ()
+    findings: Sequence[str] = ()
+    links: Sequence[tuple[str, str]] = ()
     """Words and addresses of pages to browse."""
-    failed: str
-    seconds: float | None
-    estimated: float | None
-    made_with: str
+    seconds: float | None = None
+    estimated: float | None = None
+    made_with: str = ""
     """If another machine or other versions than those of most commands."""
 
 
@@ -103,11 +103,14 @@ def _section(out: Path, record: dict[str, Any], planned: Planned, only: Sequence
     shown, results, missing = [], {}, list(planned.missing)
     for step in planned.steps:
         entry = steps.get(step.key)
-        if entry is None:
+        if entry is None or not ("failed" in entry or (out / step.result).exists()):
             asked = not only or part.id in only
             missing.append(f"Not run {'yet' if asked else 'by --only'}: `{step.typed}`.")
             continue
-        result = _result(out, step) if "failed" not in entry else None
+        if "failed" in entry:
+            shown.append(Shown(entry["command"], entry["failed"]))
+            continue
+        result = _result(out, step)
         if result is not None:
             results[step.name] = result
         shown.append(_shown(out, step, entry, result, usual, record["asked"]["networks"]))
@@ -132,15 +135,14 @@ def _shown(
             pictures = [picture for picture in pictures if picture.stem.startswith("figure-")]
     made = _made_with(entry) if "hardware" in entry else usual
     return Shown(
-        entry["command"],
-        full_names(result) or ([networks[step.name]["full_name"]] if pictures and step.name in networks else []),
-        [_picture(out, file, f"{step.part}: {file.stem}, {step.name}") for file in pictures],
-        findings(result),
-        links,
-        entry.get("failed", ""),
-        entry.get("seconds"),
-        entry.get("estimated"),
-        "" if made == usual else made,
+        command=entry["command"],
+        networks=full_names(result) or ([networks[step.name]["full_name"]] if pictures and step.name in networks else []),
+        pictures=[_picture(out, file, f"{step.part}: {file.stem}, {step.name}") for file in pictures],
+        findings=findings(result),
+        links=links,
+        seconds=entry.get("seconds"),
+        estimated=entry.get("estimated"),
+        made_with="" if made == usual else made,
     )
 
 

@@ -17,12 +17,10 @@ from deconvnet.networks.bundled import BUNDLED, bundled
 from deconvnet.report.estimate import Work, bytes_of_atlas
 from deconvnet.report.paper import PARTS, Part
 from deconvnet.training import Recipe
+from deconvnet.training.run import SNAPSHOTS
 
 #: Photos that are shown one by one: to `look`, to `occlude` and `sanity`, to `invariance`.
 SHOWN = 5
-
-#: Snapshots of a training for the paper's 70 epochs, with its end.
-_SNAPSHOTS = 9
 
 #: Units of each layer in a quick report's atlases.
 _QUICK_UNITS = 32
@@ -159,10 +157,11 @@ class _Plan:
                 "It needs the snapshots of a training, which networks that come as one file have not: pass `--run RUN`, a "
                 "folder that `deconvnet train` has made, or `--train RECIPE`."
             )
-        photos = _SNAPSHOTS * (self.count + 2 * COMPARED)
+        photos = self.count + 2 * min(COMPARED, self.count)
         for run in self.runs:
             words = ("evolve", str(run), str(self.materials.folder), *self.seed)
-            yield self._folder("fig-4", run.name, words, "evolution.json", Work(photos, {self._role(run): photos}))
+            work = Work(self._snapshots(run) * photos, {self._role(run): self._snapshots(run) * photos})
+            yield self._folder("fig-4", run.name, words, "evolution.json", work)
 
     def fig_5(self) -> _Made:
         for role, spec in self.specs.items():
@@ -250,7 +249,12 @@ class _Plan:
     def _role(self, run: Path) -> str:
         """Which of the two networks a run is most like, to reckon with."""
         kinds = {spec: role for role, spec in self.materials.specs.items()}
-        return kinds.get(open_snapshots(run).network, "zfnet") if run.exists() else kinds.get(run.name, "zfnet")
+        return kinds.get(run.name if self.materials.train else open_snapshots(run).network, "zfnet")
+
+    def _snapshots(self, run: Path) -> int:
+        if self.materials.recipe is None:
+            return len(open_snapshots(run).epochs)
+        return len({*SNAPSHOTS, self.materials.recipe.epochs} & set(range(self.materials.recipe.epochs + 1)))
 
     def _name(self, role: str) -> str:
         return self.networks[role].full_name

@@ -106,7 +106,7 @@ def _asked(materials: Materials) -> dict[str, Any]:
 def _about(materials: Materials, role: str, network: Network) -> dict[str, Any]:
     spec = materials.specs[role]
     if materials.train:
-        return {"network": spec, "full_name": f"{spec}, trained for this report"}
+        return {"network": spec, "full_name": f"{spec}, trained for this report", "digest": ""}
     return {"network": spec, "full_name": network.full_name, "digest": network.digest}
 
 
