@@ -73,7 +73,7 @@ SHORTER = {
     "train": ("--recipe quick.toml", "two steps in place of 70 epochs"),
     "ablate": ("--recipe quick.toml --only alexnet2012-no34", "one network in place of twelve"),
     "occlude": ("--stride 58", "16 positions in place of 900"),
-    "sanity": ("--draws 2 --stride 58 --rules deconvnet,gradient", "fewer draws, positions and rule sets"),
+    "sanity": ("--draws 2 --stride 58 --rules deconvnet", "fewer draws and positions, one rule set"),
     "correspond": ("--permutations 99", "of 9,999"),
     "evolve": ("--units 2", "of 6"),
     "compare": ("--units 2", "of 15"),
