@@ -12,7 +12,7 @@ PROGRAMS = frozenset("deconvnet torchrun python python3 make tensorboard pip uv 
 
 #: Languages of blocks in which every line is a command, unless some begin with a prompt.
 _SHELL = frozenset(("sh", "bash", "shell", "zsh"))
-_MAYBE = frozenset(("", "text", "console", "shell-session", *_SHELL))
+_MAYBE = frozenset(("", "text", "console", *_SHELL))
 
 _FENCE = re.compile(r"(?P<indent>\s*)(?P<fence>`{3,}|~{3,}|:{3,})\s*(?P<info>.*?)\s*\Z")
 _DIRECTIVE = re.compile(r"\{(?P<name>[\w-]+)\}\s*(?P<argument>.*)")

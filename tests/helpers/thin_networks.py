@@ -13,7 +13,7 @@ from deconvnet.networks.architecture import Architecture
 from deconvnet.networks.initial import initialise
 
 #: Maps of each convolutional layer; the units that pages name are among them.
-MAPS = 48
+MAPS = 32
 
 
 def thin(module: nn.Module) -> None:
