@@ -62,6 +62,7 @@ def test_fig_7_has_the_papers_colour_bars_and_what_our_occluder_does():
         ("car wheel", "the paper's", "–", "0.25", "0.05"),
         ("Afghan hound", "the paper's", "–", "0.70", "0.10"),
     )
+    assert table.paper_rows == 3
     photo, row = occlusion["photos"][0], table.rows[3]
     assert row[0] == f"{photo['path']}: {photo['class']}"
     least = min(value for line in photo["activation"] for value in line)
@@ -98,6 +99,7 @@ def test_table_2_has_the_papers_errors_and_ours_with_their_photos():
     assert ("the paper's replication of Krizhevsky et al., 1 convnet", "ImageNet 2012", "40.5", "18.1") in table.rows
     ours = ("zfnet (Imagenette)", "3,925 photos of 10 classes", "17.9 (16.8 to 19.2)", "1.9 (1.5 to 2.4)")
     assert table.rows[-1] == ours
+    assert table.paper_rows == len(table.rows) - 1
 
 
 @pytest.mark.parametrize("trained", [False, True])

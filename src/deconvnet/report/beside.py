@@ -20,6 +20,8 @@ class Table:
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    paper_rows: int = 0
+    """How many of the first rows are the paper's."""
 
     @property
     def papers(self) -> list[bool]:
@@ -135,7 +137,9 @@ def _fig_7(results: Results) -> list[Table]:
             name = ": ".join(filter(None, [photo["path"], photo["class"]]))
             rows.append((name, _short(occlusion), kept, likely, least))
     head = ("photo", "network", "activation kept, at worst", "probability of the class", "at worst")
-    return [Table(head, tuple(rows), "Of the paper's photos, the ends of its colour bars, read off Fig. 7.")]
+    return [
+        Table(head, tuple(rows), "Of the paper's photos, the ends of its colour bars, read off Fig. 7.", len(FIG_7_BARS))
+    ]
 
 
 def _table_1(results: Results) -> list[Table]:
@@ -174,7 +178,7 @@ def _table_2(results: Results) -> list[Table]:
         "Errors in per cent, in brackets 95 % intervals. Those on other photos than ImageNet 2012's do not compare with the "
         "paper's."
     )
-    return [Table(("network", "judged by", "top-1", "top-5"), tuple(rows), note)]
+    return [Table(("network", "judged by", "top-1", "top-5"), tuple(rows), note, len(rows) - len(judged))]
 
 
 def _percent(error: float | None) -> str:

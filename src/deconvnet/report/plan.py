@@ -164,9 +164,10 @@ class _Plan:
             yield self._folder("fig-4", run.name, words, "evolution.json", work)
 
     def fig_5(self) -> _Made:
+        photos = self.materials.shown[: 3 if self.quick else SHOWN]
         for role, spec in self.specs.items():
-            words = ("invariance", spec, *map(str, self.materials.shown))
-            yield self._folder("fig-5", role, words, "invariance.json", Work(SHOWN, {role: 90 * SHOWN}))
+            words = ("invariance", spec, *map(str, photos))
+            yield self._folder("fig-5", role, words, "invariance.json", Work(SHOWN, {role: 90 * len(photos)}))
 
     def fig_6(self) -> _Made:
         passes = dict.fromkeys(self.specs, 1.2 * self.count + 50 * 20)
@@ -231,7 +232,7 @@ class _Plan:
 
     def sanity(self) -> _Made:
         photos = self.materials.shown[: 2 if self.quick else 3]
-        less = ("--draws", "2", "--stride", "58") if self.quick else ()
+        less = ("--rules", "deconvnet,guided,gradient", "--draws", "2", "--stride", "58") if self.quick else ()
         for role, spec in self.specs.items():
             words = ("sanity", spec, *map(str, photos), *self.seed, *less)
             each = 2 * 6 * 20 if self.quick else 3 * 8 * 140
