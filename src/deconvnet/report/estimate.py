@@ -1,25 +1,27 @@
 """How long a report will take on this machine, and how much disk: measured speeds times what each command does."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 
-from deconvnet.images import Photos, UnreadableImage
+from deconvnet.images import Photos
+from deconvnet.mining import Key, State
+from deconvnet.mining.mine import mine_into
 from deconvnet.networks import Network
 
-#: Photos that are read, and inputs that go through a network at once, to measure how fast.
-_TRIED = 16
+#: Photos that are mined to measure how fast that is.
+_TRIED = 64
 
-#: One photo forward and backward, and its update, take about as long as this many forward alone.
+#: One photo learnt from takes about as long as this many read and passed through the network.
 _TRAINING = 3.5
 
-#: A projection takes about as long as reading its photo and this many passes of it; its picture is drawn and written too.
-_PROJECTING = 1.5
+#: One projection, with its photo read again and its picture drawn and written, takes about as long as this many.
+_PROJECTING = 1.2
 
 #: Seconds that loading a network, drawing and writing take of each command.
-_ASIDE = 3.0
+_ASIDE = 4.0
 
 #: Bytes that a command leaves in pictures and numbers, and an atlas for each projection.
 _RESULT, _PROJECTION = 3_000_000, 6_000
@@ -27,11 +29,10 @@ _RESULT, _PROJECTION = 3_000_000, 6_000
 
 @dataclass(frozen=True)
 class Work:
-    """What a command does, in photos."""
+    """What a command does, by network."""
 
-    reads: int = 0
     passes: Mapping[str, float] = field(default_factory=dict)
-    """By network."""
+    """Photos, or views of them, that go through it."""
     projections: Mapping[str, int] = field(default_factory=dict)
     trained: Mapping[str, float] = field(default_factory=dict)
     """Photos shown in all epochs together."""
@@ -40,55 +41,39 @@ class Work:
 
 @dataclass(frozen=True)
 class Speeds:
-    """Seconds for a photo on this machine."""
+    """How fast this machine is."""
 
-    read: float
-    passes: Mapping[str, float]
-    """By network."""
+    photo: Mapping[str, float]
+    """By network, seconds for a photo that is read and mined."""
 
     @classmethod
     def measure(cls, networks: Mapping[str, Network], photos: Photos) -> "Speeds":
-        """Read a few photos, and run each network on a few of them."""
-        first = next(iter(networks.values()))
-        return cls(
-            _seconds(lambda: [_read(first, photos, index) for index in range(min(_TRIED, len(photos)))], _TRIED),
-            {role: _seconds(lambda network=network: _run(network), _TRIED) for role, network in networks.items()},  # type: ignore[misc]
-        )
+        """Mine a few photos, twice: the first time includes what only the first time takes."""
+        found = {}
+        some = torch.arange(min(_TRIED, len(photos)))
+        for role, network in networks.items():
+            took = []
+            for _ in range(2):
+                state = State(Key.of(network, photos, network.convolutional_layers, 9))
+                start = time.perf_counter()
+                mine_into(state, network, photos, some)
+                took.append(time.perf_counter() - start)
+            found[role] = min(took) / len(some)
+        return cls(found)
 
     def seconds(self, work: Work) -> float:
         """About how long `work` takes."""
-        found = _ASIDE + work.reads * self.read
-        for role, each in self.passes.items():
-            found += each * (work.passes.get(role, 0) + _TRAINING * work.trained.get(role, 0))
-            found += work.projections.get(role, 0) * (self.read + _PROJECTING * each)
-        return found
+        return _ASIDE + sum(
+            each
+            * (
+                work.passes.get(role, 0)
+                + _TRAINING * work.trained.get(role, 0)
+                + _PROJECTING * work.projections.get(role, 0)
+            )
+            for role, each in self.photo.items()
+        )
 
 
 def bytes_of_atlas(projections: int) -> int:
     """About how much an atlas takes."""
     return _RESULT + projections * _PROJECTION
-
-
-def _seconds(act: Callable[[], object], count: int) -> float:
-    took = []
-    for _ in range(3):  # the first includes what only the first time takes; others may be disturbed
-        start = time.perf_counter()
-        act()
-        took.append(time.perf_counter() - start)
-    return min(took) / count
-
-
-def _read(network: Network, photos: Photos, index: int) -> object:
-    try:
-        return network.preprocess(photos.read(index))
-    except UnreadableImage:
-        return None
-
-
-def _run(network: Network) -> None:
-    size = network.preprocessing.crop
-    inputs = torch.zeros(_TRIED, 3, size, size)
-    with torch.inference_mode():
-        network.observe(inputs, list(network.layers), lambda name, maps: None)
-    if network.device.type == "cuda":
-        torch.cuda.synchronize()

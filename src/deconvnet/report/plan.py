@@ -136,7 +136,7 @@ class _Plan:
     def look(self) -> _Made:
         for role, spec in self.specs.items():
             file = Path("look") / f"{role}.png"
-            yield self._step("look", role, ("look", spec, str(self.materials.shown[0])), file, file, Work(1, {role: 10}))
+            yield self._step("look", role, ("look", spec, str(self.materials.shown[0])), file, file, Work({role: 60}))
 
     def fig_2(self) -> _Made:
         units = ("--units", f"0-{_QUICK_UNITS - 1}") if self.quick else ()
@@ -144,7 +144,7 @@ class _Plan:
             network = self.networks[role]
             sizes = [network.layer(name).units for name in network.convolutional_layers]
             projections = 9 * sum(min(size, _QUICK_UNITS) if self.quick else size for size in sizes)
-            work = Work(self.count, {role: self.count}, {role: projections}, bytes=bytes_of_atlas(projections))
+            work = Work({role: self.count}, {role: projections}, bytes=bytes_of_atlas(projections))
             yield self._folder("fig-2", role, ("atlas", spec, str(self.materials.folder), *units), "atlas.json", work)
 
     def fig_3(self) -> _Made:
@@ -160,18 +160,18 @@ class _Plan:
         photos = self.count + 2 * min(COMPARED, self.count)
         for run in self.runs:
             words = ("evolve", str(run), str(self.materials.folder), *self.seed)
-            work = Work(self._snapshots(run) * photos, {self._role(run): self._snapshots(run) * photos})
+            work = Work({self._role(run): self._snapshots(run) * photos})
             yield self._folder("fig-4", run.name, words, "evolution.json", work)
 
     def fig_5(self) -> _Made:
         photos = self.materials.shown[: 3 if self.quick else SHOWN]
         for role, spec in self.specs.items():
             words = ("invariance", spec, *map(str, photos))
-            yield self._folder("fig-5", role, words, "invariance.json", Work(SHOWN, {role: 90 * len(photos)}))
+            yield self._folder("fig-5", role, words, "invariance.json", Work({role: 2 * 90 * len(photos)}))
 
     def fig_6(self) -> _Made:
         passes = dict.fromkeys(self.specs, 1.2 * self.count + 50 * 20)
-        work = Work(2 * self.count + 100, passes, dict.fromkeys(self.specs, 9 * 15))
+        work = Work(passes, dict.fromkeys(self.specs, 9 * 15))
         words = ("compare", *self.specs.values(), str(self.materials.folder), *self.seed)
         yield self._folder("fig-6", "both", words, "comparison.json", work)
 
@@ -179,7 +179,7 @@ class _Plan:
         photos = self.materials.shown[:3]
         for role, spec in self.specs.items():
             words = ("occlude", spec, *map(str, photos), "--others", str(self.materials.folder))
-            work = Work(self.count, {role: self.count + 0.6 * 900 * len(photos)})
+            work = Work({role: self.count + 0.5 * 900 * len(photos)})
             yield self._folder("fig-7", role, words, "occlusion.json", work)
             if not self.networks[role].classifies:
                 yield f"Of {self._name(role)} there is no probability of a class (columns d and e): {_TRUNK}."
@@ -191,7 +191,7 @@ class _Plan:
             return
         for role, spec in self.specs.items():
             words = ("correspond", spec, str(landmarks.parent), str(landmarks), *self.seed)
-            yield self._folder("table-1", role, words, "correspondence.json", Work(30, {role: 30 * 25}))
+            yield self._folder("table-1", role, words, "correspondence.json", Work({role: 30 * 25}))
             if not self.networks[role].classifies:
                 yield f"Of {self._name(role)} there is no layer 7: {_TRUNK}."
 
@@ -214,7 +214,7 @@ class _Plan:
                 *self.device,
             )
             passes = dict.fromkeys(judged, 10 * self.count)
-            yield self._printed("table-2", "evaluation", words, Work(len(judged) * self.count, passes, bytes=10_000))
+            yield self._printed("table-2", "evaluation", words, Work(passes, bytes=10_000))
 
     def table_3(self) -> _Made:
         if not self.materials.train:
@@ -236,7 +236,7 @@ class _Plan:
         for role, spec in self.specs.items():
             words = ("sanity", spec, *map(str, photos), *self.seed, *less)
             each = 2 * 6 * 20 if self.quick else 3 * 8 * 140
-            yield self._folder("sanity", role, words, "sanity.json", Work(SHOWN, {role: each * len(photos)}))
+            yield self._folder("sanity", role, words, "sanity.json", Work({role: each * len(photos)}))
 
     def _recipe(self) -> tuple[str, str]:
         return "--recipe", self.materials.train
