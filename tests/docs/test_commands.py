@@ -52,6 +52,7 @@ INSTEAD = {
     # Hours of training.
     "--recipe paper": ("--recipe quick.toml", "two steps in place of 70 epochs"),
     "--recipe fast": ("--recipe quick.toml", "two steps in place of 30 epochs"),
+    "--train paper": ("--train quick.toml", "likewise"),
     "--recipe src/deconvnet/networks/bundled/recipe.toml": ("--recipe quick.toml", "two steps in place of 25 epochs"),
     # Pictures of fewer units.
     "--units 0-15": ("--units 0-1", "fewer units"),
@@ -77,6 +78,7 @@ SHORTER = {
     "correspond": ("--permutations 99", "of 9,999"),
     "evolve": ("--units 2", "of 6"),
     "compare": ("--units 2", "of 15"),
+    "reproduce": ("--only fig-3", "one part, which takes no time; tests/report makes all of them"),
 }
 
 #: Python that is put into a file by a reader, by a line of it.
