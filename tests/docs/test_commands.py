@@ -21,10 +21,9 @@ import pytest
 import typer
 
 from deconvnet.cli.app import app
-from deconvnet.networks import ARCHITECTURES, catalogue
 from helpers.readers_folder import copy_folder, make_folder
 from helpers.shown_code import ROOT, Shown, pages, shown_on
-from helpers.thin_networks import THIN, write_thin_weights
+from helpers.thin_networks import use_thin_networks, write_thin_weights
 from helpers.typing_commands import DoesNotWork, as_one_process, remove_result, type_command, words_of
 
 TRUNK = "alexnet2012:bvlc_alexnet_trunk.safetensors"
@@ -134,13 +133,6 @@ def folder(originals, tmp_path, monkeypatch):
     copy_folder(original, folder)
     monkeypatch.chdir(folder)
     return folder
-
-
-def use_thin_networks(patched, weights):
-    for name in weights:
-        patched.setitem(ARCHITECTURES, name, THIN[name])
-    bundled = catalogue.bundled
-    patched.setattr(catalogue, "bundled", lambda name, keyword: (file := bundled(name, keyword)) and weights.get(name, file))
 
 
 # Of the servers that are stopped.

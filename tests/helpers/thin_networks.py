@@ -5,10 +5,21 @@ the work.
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
-from deconvnet.networks import ARCHITECTURES, AlexNet2012, AlexNetOptions, Network, ZFNet, ZFNetOptions, load, save_weights
+from deconvnet.networks import (
+    ARCHITECTURES,
+    AlexNet2012,
+    AlexNetOptions,
+    Network,
+    ZFNet,
+    ZFNetOptions,
+    catalogue,
+    load,
+    save_weights,
+)
 from deconvnet.networks.architecture import Architecture
 from deconvnet.networks.initial import initialise
 
@@ -69,3 +80,11 @@ def write_thin_weights(folder: Path) -> dict[str, Path]:
         files[name] = folder / f"{name}-thin.safetensors"
         save_weights(network, files[name], torch.float16)
     return files
+
+
+def use_thin_networks(patched: pytest.MonkeyPatch, weights: dict[str, Path]) -> None:
+    """Let `weights`, as `write_thin_weights` has written them, stand in for the networks of their names."""
+    for name in weights:
+        patched.setitem(ARCHITECTURES, name, THIN[name])
+    bundled = catalogue.bundled
+    patched.setattr(catalogue, "bundled", lambda name, keyword: (file := bundled(name, keyword)) and weights.get(name, file))

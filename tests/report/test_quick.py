@@ -1,0 +1,42 @@
+"""`reproduce --quick`, whole, but with fewer views of fewer maps: what it makes, what it says is missing, and why."""
+
+import json
+import re
+
+from deconvnet.report.paper import PARTS
+from helpers.thin_networks import use_thin_networks, write_thin_weights
+
+MADE = {"look", "fig-2", "fig-3", "fig-5", "fig-6", "fig-7", "table-3", "sanity"}
+
+
+def test_a_quick_report_needs_nothing(reproduce, tmp_path, monkeypatch, capsys):
+    weights = write_thin_weights(tmp_path)
+    use_thin_networks(monkeypatch, weights)
+    monkeypatch.setattr("deconvnet.demo.SCALES", (1.0,))
+    monkeypatch.chdir(tmp_path)
+    assert reproduce("--quick", "--device", "cpu") == 0
+    assert capsys.readouterr().out == "Wrote report/index.html.\n"
+    record = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert {key.partition("/")[0] for key in record["steps"]} == MADE
+    page = (tmp_path / "report" / "index.html").read_text()
+    states = dict(re.findall(r'<a href="#([\w-]+)">.*?</a></td><td class="([\w-]+)">', page))
+    assert {part.id: states[part.id] for part in PARTS} == {
+        **dict.fromkeys(MADE, "done"),
+        "table-3": "in-part",
+        **dict.fromkeys({part.id for part in PARTS} - MADE, "not-run"),
+    }
+    for reason in (
+        "trained before",
+        "needs the snapshots of a training",
+        "needs photos in which parts are marked",
+        "knows no class astronaut",
+        "its top-1 error was 17.9% (ten views)",
+        "there are sizes and no errors",
+    ):
+        assert reason in page
+    assert "A quick report: " in page
+    for name in ("chelsea", "astronaut", "coffee"):
+        assert f"report/shown/{name}.png" in page
+    steps = record["steps"]
+    assert reproduce("--quick", "--device", "cpu") == 0
+    assert json.loads((tmp_path / "report" / "report.json").read_text())["steps"] == steps
