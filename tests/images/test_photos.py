@@ -183,6 +183,12 @@ def test_photos_too_deep_say_which_folder_to_pass(folder):
     assert find_photos(root / "imagenet/val").paths == ("cat/a.jpg",)
 
 
+def test_of_two_sets_the_one_to_look_at_is_named_and_atlases_hold_no_photos(folder):
+    root = folder("demo/alexnet/atlas.json", "demo/alexnet/conv1/0001.webp", "sets/train/cat/a.jpg", "sets/val/cat/b.jpg")
+    assert f"photos lie deeper, so pass {root / 'sets/val'})" in refusal(root)
+    assert "photos lie deeper" not in refusal(root / "demo")
+
+
 def test_a_list_of_files_is_ordered_by_path_below_their_common_folder(folder):
     root = folder("dog/2.jpg", "cat/9.jpg", "c.jpg", "unused.jpg")
     photos = find_photos([root / "dog/2.jpg", str(root / "c.jpg"), root / "cat/9.jpg", root / "c.jpg"])

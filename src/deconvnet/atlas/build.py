@@ -76,8 +76,8 @@ def build_atlas(
 def merge_atlas(
     network: Network,
     images: Path | str | Iterable[Path | str] | Photos,
-    parts: Sequence[Path],
-    out: Path,
+    parts: Sequence[Path | str],
+    out: Path | str,
     units: Sequence[int] | None = None,
     *,
     batch_size: int = 32,

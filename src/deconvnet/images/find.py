@@ -90,9 +90,13 @@ def _hint(root: Path, ignored: Sequence[str]) -> str:
     if sets := [root / name for name in ignored if name.endswith("/") and is_packed(root / name)]:
         return f"it holds packed sets, so pass {sets[-1]}"  # val rather than train
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if Path(folder) != root and any(is_photo(name) and not name.startswith(".") for name in names):
-            return f"photos lie deeper, so pass {Path(folder).parent}"
+        in_atlas = "atlas.json" in names
+        folders[:] = [] if in_atlas else sorted(name for name in folders if not name.startswith("."))
+        if not in_atlas and Path(folder) != root and any(is_photo(name) and not name.startswith(".") for name in names):
+            deeper = Path(folder).parent
+            if deeper.name == "train" and deeper.with_name("val").is_dir():
+                deeper = deeper.with_name("val")  # as with packed sets
+            return f"photos lie deeper, so pass {deeper}"
     if packed := [name for name in ignored if _suffix(name) in _ARCHIVES]:
         return f"unpack {_first(packed)} and pass the folder that comes out"
     if others := [name for name in ignored if _suffix(name) in _OTHER_CAMERA_FILES]:

@@ -149,7 +149,7 @@ def mine_part(
         return run()
 
 
-def merge_parts(network: Network, photos: Photos, files: Sequence[Path]) -> State:
+def merge_parts(network: Network, photos: Photos, files: Sequence[Path | str]) -> State:
     """The whole state, of parts of the photos that were mined apart.
 
     Raises `DeconvnetError`, which names the part or the photos, if a part is of another network, of other photos or
@@ -157,7 +157,7 @@ def merge_parts(network: Network, photos: Photos, files: Sequence[Path]) -> Stat
     """
     whole: State | None = None
     before: list[tuple[Path, Tensor]] = []
-    for file in files:
+    for file in map(Path, files):
         state = State.load(file)
         known = [name for name in state.key.layers if name in network.layers]
         if different := Key.of(network, photos, known, state.key.top).differences(state.key):

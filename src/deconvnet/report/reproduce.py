@@ -20,6 +20,9 @@ from deconvnet.report.plan import Materials, Planned, Step, plan
 
 FORMAT = 1
 
+#: Parts that say what networks are like before they are trained.
+_UNTRAINED = frozenset(("training", "fig-3"))
+
 
 def reproduce(
     materials: Materials,
@@ -46,6 +49,8 @@ def reproduce(
     device = str(next(iter(materials.networks.values())).device)
     with locked(out / ".lock", f"Another process is making {out}: wait for it, or choose another --out."):
         record = _open(out, materials, command)
+        if only and materials.train and set(only) - _UNTRAINED:
+            only = ["training", *only]
         steps = [step for part in parts for step in part.steps if not only or part.part.id in only]
         for number, step in enumerate(steps, 1):
             if not _finished(out, record, step):

@@ -16,13 +16,18 @@ from deconvnet.training.recipe import Recipe
 TRAINABLE = tuple(name for name, known in ARCHITECTURES.items() if known.build in (AlexNet2012, ZFNet))
 
 
+def check_trainable(name: str) -> None:
+    """Raise `UsageError` for a network that is not trained here."""
+    if name not in TRAINABLE:
+        raise UsageError(f"{name!r} is no network that can be trained from scratch: there are {', '.join(TRAINABLE)}.")
+
+
 def untrained_network(name: str, classes: int, recipe: Recipe, named: str, seed: int) -> Network:
     """A network for so many classes with first weights drawn from `seed`, on the CPU. `named` is what the recipe is called.
 
     Raises `UsageError` for a network that is not trained here, and for options in the recipe that it does not have.
     """
-    if name not in TRAINABLE:
-        raise UsageError(f"{name!r} is no network that can be trained from scratch: there are {', '.join(TRAINABLE)}.")
+    check_trainable(name)
     if "classes" in recipe.network:
         raise UsageError(f"{named} says how many classes there are, which the photos say: leave it out of [network].")
     with torch.random.fork_rng(devices=[]):

@@ -9,7 +9,7 @@ import torch
 from deconvnet.errors import UsageError
 from deconvnet.memory import keep_freed_memory
 from deconvnet.processes import Processes
-from deconvnet.training.begin import prepared, untrained_network
+from deconvnet.training.begin import check_trainable, prepared, untrained_network
 from deconvnet.training.data import first_look, open_data
 from deconvnet.training.loop import fit
 from deconvnet.training.recipe import Recipe, read_recipe
@@ -37,6 +37,7 @@ def train(
     Raises `UsageError` for a network or recipe that does not exist or fit, `DeconvnetError` for data that cannot be used,
     for a run of another kind in `out`, for a disk that is full, and if the loss is NaN or stays at chance.
     """
+    check_trainable(network)
     recipe, named = (recipe, "The recipe") if isinstance(recipe, Recipe) else (read_recipe(recipe), f"The recipe {recipe}")
     processes = Processes.here()
     if recipe.batch_size % processes.count:
