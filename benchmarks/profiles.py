@@ -32,8 +32,13 @@ from deconvnet.training.data import Examples
 #: Kinds of operations, by what their names begin with; the first that fits counts.
 KINDS = {
     "reading photos": ("reading",),
-    "convolutions, forward": ("aten::mkldnn_convolution",),
-    "convolutions, back": ("aten::convolution_backward", "aten::mkldnn_convolution_backward"),
+    # Slow ones are bfloat16's on a processor that has no instructions for it.
+    "convolutions, forward": ("aten::mkldnn_convolution", "aten::_slow_conv2d_forward", "aten::thnn_conv2d"),
+    "convolutions, back": (
+        "aten::convolution_backward",
+        "aten::mkldnn_convolution_backward",
+        "aten::_slow_conv2d_backward",
+    ),
     "matrix products": ("aten::addmm", "aten::mm", "aten::bmm", "aten::mkldnn_linear"),
     "pooling": ("aten::max_pool2d", "aten::_adaptive_avg_pool2d", "aten::adaptive"),
     "copying and filling": ("aten::copy_", "aten::fill_", "aten::cat", "aten::masked_fill", "aten::zero_", "aten::clone"),

@@ -103,8 +103,8 @@ def test_ctrl_c_ends_it_quickly_and_quietly_even_while_something_streams():
             assert '"done"' in next(lines)
             start = time.monotonic()
             process.send_signal(signal.SIGINT)
-            assert process.wait(10) == 130
-            assert time.monotonic() - start < 3
+            assert process.wait(30) == 130
+            assert time.monotonic() - start < 15  # a second or two, unless the machine is busy; the map would take minutes
         assert process.stderr.read() == "deconvnet: Stopped.\n"
         assert process.stdout.read() == ""
 

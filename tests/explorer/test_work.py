@@ -16,6 +16,7 @@ import pytest
 
 from deconvnet.explorer import uploads, work
 from deconvnet.explorer.answers import Busy, Gone
+from deconvnet.explorer.bodies import Limit
 from deconvnet.explorer.covering import Sweep
 from deconvnet.explorer.work import Worker
 from helpers.exploring import picture_bytes, read_answer
@@ -258,13 +259,13 @@ def test_fifty_uploads_at_once(client, monkeypatch):
 
 
 def test_uploads_that_wait_are_not_read(listening, client, monkeypatch):
-    read, reading = [], uploads._read
+    read, reading = [], Limit.read
 
-    async def count(request):
+    async def count(limit, receive):
         read.append(1)
-        return await reading(request)
+        return await reading(limit, receive)
 
-    monkeypatch.setattr(uploads, "_read", count)
+    monkeypatch.setattr(Limit, "read", count)
     head = f"POST /api/photos HTTP/1.1\r\nHost: 127.0.0.1:{listening.port}\r\nContent-Type: application/octet-stream\r\n"
     slow = [listening.connect() for _ in range(uploads.AT_ONCE + uploads.MOST_WAITING)]
     for connection in slow:

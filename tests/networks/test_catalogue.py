@@ -128,7 +128,7 @@ def test_a_torchvision_checkpoint_loads_as_torchvision_computes_it(tmp_path, des
     found = load("alexnet", tmp_path / "a.pth", described)
     x = torchvision_preprocessing()(photo)[None]
     with torch.no_grad():
-        assert torch.allclose(found.activations(x, "conv2"), theirs.features[:5](x), rtol=1e-5, atol=1e-6)
+        assert torch.allclose(found.activations(x, "conv2"), theirs.features[:5](x), rtol=1e-4, atol=1e-5)
         assert torch.equal(found.module(x), theirs(x))
     assert not found.classifies
 
