@@ -23,8 +23,9 @@ demo: setup
 	$(BIN)/deconvnet demo $(if $(NETWORK),--network $(NETWORK)) $(if $(OUT),--out $(OUT))
 
 # Tests marked `data` skip unless DECONVNET_DATA names the folder of real photos and weights (docs/architecture.md).
+# Two processes with a thread each: most tests are too small for a second thread to help.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

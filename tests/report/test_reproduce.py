@@ -12,6 +12,7 @@ from deconvnet.report.page import duration
 from deconvnet.report.paper import PARTS
 from helpers.killing import files
 from helpers.small_training import write_photos
+from helpers.thin_networks import use_thin_networks, write_thin_weights
 
 ALL = ["look", "fig-2", "fig-3", "fig-5", "fig-6", "fig-7", "table-1", "table-2", "table-3", "sanity"]
 
@@ -206,7 +207,8 @@ hidden = 8
 """
 
 
-def test_networks_can_be_trained_for_the_report(reproduce, tmp_path):
+def test_networks_can_be_trained_for_the_report(reproduce, tmp_path, monkeypatch):
+    use_thin_networks(monkeypatch, write_thin_weights(tmp_path))
     write_photos(tmp_path / "photos")
     (tmp_path / "recipe.toml").write_text(RECIPE)
     out = tmp_path / "report"
