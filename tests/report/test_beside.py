@@ -27,11 +27,34 @@ def test_fig_2_has_the_patches_that_the_paper_measures():
     assert table.rows[1] == ("conv2", "27", "51", "27")
 
 
+def test_fig_3_has_the_networks_that_are_shown():
+    layers = {
+        "alexnet2012": {"conv1": [96, 55, 55]},
+        "zfnet": {"conv1": [96, 110, 110], "fc6": [192]},
+        "mine": {"a#1": [4, 2, 2]},
+    }
+    (table,) = tables("fig-3", {}, layers)
+    assert table.head == ("layer", "paper: ZFNet", "alexnet2012", "zfnet", "mine")
+    assert table.rows[0] == ("conv1", "96 × 110 × 110", "96 × 55 × 55", "96 × 110 × 110", "–")
+    assert next(row for row in table.rows if row[0] == "fc6")[1:] == ("4,096", "–", "192", "–")
+    assert table.rows[-1] == ("a#1", "–", "–", "–", "4 × 2 × 2")
+
+
+def test_networks_of_one_name_are_told_apart():
+    def atlas(name):
+        return {"network": {"full_name": name}, "layers": [{"name": "conv1", "picture": {"width": 7}}]}
+
+    (table,) = tables("fig-2", {"alexnet": atlas("n (seed 0)"), "zfnet": atlas("n (seed 1)")})
+    assert table.head[2:] == ("n (seed 0)", "n (seed 1)")
+    (table,) = tables("fig-2", {"alexnet": atlas("n (seed 0)"), "zfnet": atlas("n (seed 0)")})
+    assert table.head[2:] == ("n (seed 0) [alexnet]", "n (seed 0) [zfnet]")
+
+
 def test_fig_4_says_when_layers_settled():
     (table,) = tables("fig-4", {"zfnet": _figure("fig4-zfnet")})
     assert table.head[2:] == ("settled in zfnet", "likeness to the end at epochs 1, 2, 5, 10, 20")
     assert [row[2] for row in table.rows] == ["epoch 10", *["epoch 20"] * 4]
-    assert table.rows[4][1] == "after 40 to 50 epochs"
+    assert table.rows[4][1] == "upper: after 40 to 50 epochs"
     assert table.rows[0][3].split(", ")[2] == "0.89"
 
 
@@ -58,13 +81,13 @@ def test_fig_7_has_the_papers_colour_bars_and_what_our_occluder_does():
     occlusion = _figure("fig7-zfnet")
     (table,) = tables("fig-7", {"zfnet": occlusion})
     assert table.rows[:3] == (
-        ("Pomeranian", "the paper's", "–", "0.90", "0.10"),
+        ("Pomeranian", "the paper's", "–", "0.9", "0.1"),
         ("car wheel", "the paper's", "–", "0.25", "0.05"),
-        ("Afghan hound", "the paper's", "–", "0.70", "0.10"),
+        ("Afghan hound", "the paper's", "–", "0.7", "0.1"),
     )
     assert table.paper_rows == 3
     photo, row = occlusion["photos"][0], table.rows[3]
-    assert row[0] == f"{photo['path']}: {photo['class']}"
+    assert row[0] == f"{photo['path']}: {photo['class']} (its own guess)"
     least = min(value for line in photo["activation"] for value in line)
     assert row[2] == f"{least / photo['whole_activation']:.0%}"
     assert row[4] == f"{min(value for line in photo['probability'] for value in line):.2f}"

@@ -11,6 +11,7 @@ from deconvnet.errors import DeconvnetError
 from deconvnet.report.page import duration
 from deconvnet.report.paper import PARTS
 from helpers.killing import files
+from helpers.reporting import write_materials
 from helpers.small_training import write_photos
 from helpers.thin_networks import use_thin_networks, write_thin_weights
 
@@ -48,7 +49,7 @@ def test_every_part_that_the_data_allows_is_made_in_the_papers_order(report):
 def test_the_record_says_command_time_machine_and_versions_of_each(report):
     for entry in _record(report)["steps"].values():
         assert entry["command"].startswith("deconvnet ")
-        assert 0 <= entry["seconds"] < 600
+        assert entry["seconds"] >= 0
         assert entry["estimated"] > 0
         assert re.search(r"\d+ cores", entry["hardware"])
         assert {"python", "deconvnet", "torch"} <= set(entry["versions"])
@@ -68,15 +69,13 @@ def test_what_is_done_is_not_run_again_and_what_is_lost_is(report, reproduce, as
     out = tmp_path / "report"
     shutil.copytree(report, out)
     words = [str(word) for word in asked]
-    record = json.loads((out / "report.json").read_text().replace(str(report), str(out)))
-    (out / "report.json").write_text(json.dumps(record))
+    record = _record(out)
     before = files(out)
     shutil.rmtree(out / "fig-7")
-    del record["steps"]["sanity/zfnet"]  # killed after the command had finished, and before that was noted
+    del record["steps"]["sanity/zfnet"]["seconds"]  # killed after the command had finished, and before that was noted
     (out / "report.json").write_text(json.dumps(record))
     assert reproduce(*words, "--out", out) == 0
     steps, old = _record(out)["steps"], record["steps"]
-    assert set(steps) == {*old, "sanity/zfnet"}
     assert {key for key in old if steps[key] != old[key]} == {"fig-7/alexnet", "fig-7/zfnet"}
     assert "seconds" not in steps["sanity/zfnet"]
     assert set(files(out)) == set(before)
@@ -89,17 +88,18 @@ def test_a_killed_report_goes_on_with_the_command_that_was_killed(reproduce, ask
 
     def killed(words):
         ran.append(words[0])
-        if len(ran) == 3:
+        if len(ran) in (1, 4):  # in the very first, and in a later one
             raise _Killed
         return run(words)
 
     monkeypatch.setattr(reproducing, "_run", killed)
-    with pytest.raises(_Killed):
-        reproduce(*asked, "--out", out, "--only", "look,fig-3")
-    assert ran == ["look", "look", "networks"]
-    assert "Not run yet" in (out / "index.html").read_text()
+    for _ in range(2):
+        with pytest.raises(_Killed):
+            reproduce(*asked, "--out", out, "--only", "look,fig-3")
+        assert "Not run yet" in (out / "index.html").read_text()
+    assert ran == ["look", "look", "look", "networks"]
     assert reproduce(*asked, "--out", out, "--only", "look,fig-3") == 0
-    assert ran == ["look", "look", "networks", "networks", "networks"]
+    assert ran == ["look", "look", "look", "networks", "networks", "networks"]
     page = (out / "index.html").read_text()
     assert "Not run yet" not in page
     assert page.count("Not run by --only") > 5
@@ -120,7 +120,7 @@ def test_a_command_that_fails_is_named_and_the_others_go_on(reproduce, asked, tm
         assert reproduce(*asked, "--out", out, "--only", "look,fig-3") == 1
     said = capsys.readouterr()
     assert "look/alexnet failed: The photo has <vanished>." in said.out
-    assert "2 commands failed; the same command runs these again." in said.err
+    assert "2 commands failed; the same command runs what failed again." in said.err
     page = (out / "index.html").read_text()
     assert "The photo has &lt;vanished&gt;." in page
     assert "seconds" in _record(out)["steps"]["fig-3/zfnet"]
@@ -136,14 +136,75 @@ def test_a_plan_runs_nothing_and_says_what_is_left_out(reproduce, asked, tmp_pat
     for part in PARTS:
         assert f"{part.place} {part.title.split()[0]}" in said
     assert "together" in said
-    assert "GB of disk" in said
+    assert "MB of disk" in said
     assert "pass `--train paper`" in said
+
+
+def test_a_plan_says_itself_as_json_and_counts_what_is_left(report, reproduce, asked, capsys):
+    assert reproduce(*asked, "--out", report, "--plan", "--json") == 0
+    parts = {part["part"]: part for part in json.loads(capsys.readouterr().out)}
+    assert list(parts) == [part.id for part in PARTS]
+    assert all(part["commands"] == [] and part["bytes"] == part["seconds"] == 0 for part in parts.values())
+    assert "needs the snapshots" in parts["fig-4"]["missing"][0]
+
+
+def test_a_folder_of_ones_own_is_left_alone(reproduce, asked, tmp_path, capsys):
+    (tmp_path / "mine" / "photos").mkdir(parents=True)
+    (tmp_path / "mine" / "index.html").write_text("my page")
+    before = files(tmp_path)
+    for words in (["--quick"], asked):
+        assert reproduce(*words, "--out", tmp_path / "mine", "--only", "fig-3") == 2
+        assert "exists already" in capsys.readouterr().err
+    assert files(tmp_path) == before
+
+
+def test_bad_networks_and_full_disks_leave_nothing(reproduce, asked, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "report"
+    assert reproduce("--quick", "--alexnet", "nonsense", "--out", out) == 2
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
+    assert reproduce(*asked, "--out", out) == 1
+    assert "MB left: choose another --out" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_other_landmarks_and_classes_under_the_same_names_are_other_materials(reproduce, tmp_path, capsys):
+    write_materials(tmp_path)
+    networks, parts = tmp_path / "networks.py", tmp_path / "faces" / "parts.json"
+    asked = [tmp_path / "photos", "--alexnet", f"{networks}:one", "--zfnet", f"{networks}:other", "--landmarks", parts]
+    asked += ["--out", tmp_path / "report", "--only", "fig-3"]
+    assert reproduce(*asked) == 0
+    for file, before, after, name in ((parts, "36", "37", "landmarks"), (networks, "bee", "wasp", "networks")):
+        text = file.read_text()
+        file.write_text(text.replace(before, after))
+        assert reproduce(*asked) == 2
+        assert f"a report of other {name}" in capsys.readouterr().err
+        file.write_text(text)
+    assert reproduce(*asked) == 0
+
+
+def test_photos_that_cannot_be_read_are_not_shown(reproduce, asked, materials, tmp_path):
+    shutil.copytree(materials / "photos" / "val", tmp_path / "photos")
+    for file in sorted((tmp_path / "photos" / "n0").iterdir()):
+        file.write_bytes(b"no photo")
+    out = tmp_path / "report"
+    assert reproduce(tmp_path / "photos", *asked[1:5], "--out", out, "--only", "fig-5") == 0
+    paths = json.loads((out / "fig-5" / "alexnet" / "invariance.json").read_text())["images"]["paths"]
+    assert len(paths) == 5
+    assert not any(path.startswith("n0/") for path in paths)
+
+
+def test_what_is_damaged_is_named(reproduce, asked, tmp_path):
+    out = tmp_path / "report"
+    assert reproduce(*asked, "--out", out, "--only", "fig-3") == 0
+    (out / "fig-3" / "zfnet.json").write_text("{")
+    assert reproduce(*asked, "--out", out, "--only", "fig-3") == 0
+    assert "fig-3/zfnet.json is damaged" in (out / "index.html").read_text()
 
 
 def test_a_report_of_other_things_is_refused(report, reproduce, asked, materials, capsys):
     before = files(report)
     other = ["--zfnet" if word == "--alexnet" else "--alexnet" if word == "--zfnet" else word for word in asked]
-    for words, name in ((other, "networks"), ([*asked, "--seed", 1], "seed"), (asked[:-4] + asked[-2:], "landmarks")):
+    for words, name in ((other, "networks"), ([*asked, "--seed", 1], "seeds"), (asked[:-4] + asked[-2:], "landmarks")):
         assert reproduce(*words, "--out", report) == 2
         assert f"holds a report of other {name}" in capsys.readouterr().err
     assert files(report) == before
@@ -164,6 +225,7 @@ def test_a_report_of_other_things_is_refused(report, reproduce, asked, materials
         (["photos", "--landmarks", "no.json"], "no.json"),
         (["nothing"], "There is no folder nothing"),
         (["photos", "--out", "faces"], "faces exists already"),
+        (["--quick", "--alexnet", "nonsense", "--plan"], "nonsense"),
     ],
 )
 def test_wrong_use_is_one_sentence_and_leaves_nothing(words, sentence, reproduce, materials, monkeypatch, capsys):
@@ -178,8 +240,7 @@ def test_wrong_use_is_one_sentence_and_leaves_nothing(words, sentence, reproduce
 
 def test_networks_that_cannot_be_judged_are_named_with_the_reason(materials, reproduce, tmp_path):
     out = tmp_path / "report"
-    networks = ["--alexnet", f"{materials / 'networks.py'}:one", "--zfnet", f"{materials / 'networks.py'}:stranger"]
-    networks[3] = networks[3].replace("stranger", "knows_nothing")
+    networks = ["--alexnet", f"{materials / 'networks.py'}:one", "--zfnet", f"{materials / 'networks.py'}:knows_nothing"]
     for name in ("n0", "n1", "n2"):
         (tmp_path / "photos" / f"x{name}").mkdir(parents=True)
         for file in (materials / "photos" / "val" / name).iterdir():
@@ -187,6 +248,7 @@ def test_networks_that_cannot_be_judged_are_named_with_the_reason(materials, rep
     assert reproduce(tmp_path / "photos", *networks, "--out", out, "--only", "table-2") == 0
     page = (out / "index.html").read_text()
     assert "one (random) knows no class xn0, xn1, xn2" in page
+    assert "stranger (random) knows no class xn0, xn1, xn2" in page
     assert not (out / "table-2").exists()
 
 
@@ -216,7 +278,7 @@ def test_networks_can_be_trained_for_the_report(reproduce, tmp_path, monkeypatch
     assert reproduce(*asked, "--only", "fig-4,table-2") == 0
     steps = _record(out)["steps"]
     assert list(steps) == [
-        "training/alexnet",
+        "training/alexnet2012",
         "training/zfnet",
         "fig-4/alexnet2012",
         "fig-4/zfnet",

@@ -1,13 +1,16 @@
 """The command that makes one report of everything."""
 
 import io
+import json
 import shlex
 import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,7 +22,7 @@ from deconvnet.report.paper import NETWORKS, PARTS
 
 if TYPE_CHECKING:
     from deconvnet.report.estimate import Speeds
-    from deconvnet.report.plan import Planned
+    from deconvnet.report.plan import Materials
 
 _IDS = ", ".join(part.id for part in PARTS)
 
@@ -69,35 +72,32 @@ def reproduce(
 
     If it is stopped, or killed, the same command goes on where it was.
     """
-    from deconvnet.report.estimate import Speeds
-    from deconvnet.report.gather import gather
-    from deconvnet.report.plan import plan
-    from deconvnet.report.reproduce import check_parts
-    from deconvnet.report.reproduce import reproduce as make_report
+    from deconvnet.report.gather import check_use, gather
+    from deconvnet.report.reproduce import check_parts, claimed
 
+    networks, trainings = {"alexnet": alexnet, "zfnet": zfnet}, runs or []
     ids = [name.strip() for name in only.split(",")] if only else []
     check_parts(ids)
-    materials = gather(
+    check_use(data, networks, trainings, train, quick)
+    collect = partial(
+        gather,
         data,
-        out,
-        {"alexnet": alexnet, "zfnet": zfnet},
-        runs=runs or (),
+        networks=networks,
+        runs=trainings,
         landmarks=landmarks,
         train=train,
         seed=seed,
-        quick=quick,
         device=find_device(device),
         typed_device=device,
     )
-    speeds = Speeds.measure(materials.networks, materials.photos)
-    planned = [part for part in plan(materials, out) if not ids or part.part.id in ids]
-    needed = sum(step.work.bytes for part in planned for step in part.steps)
-    _print_estimate(planned, speeds, needed)
     if only_plan:
+        with TemporaryDirectory() as scratch:
+            parts, _ = _plan(collect(folder=Path(scratch)), out, ids)
+        if as_json:
+            print(json.dumps(parts, indent=1))
         return
-    _check_disk(out, needed)
-    command = shlex.join(["deconvnet", *sys.argv[1:]])
-    record = make_report(materials, out, _run, speeds, command=command, only=ids, progress=True)
+    with claimed(out):
+        record = _make(collect(folder=out), out, ids)
     failed = {key: step["failed"] for key, step in record["steps"].items() if "failed" in step}
     say(
         as_json,
@@ -106,7 +106,17 @@ def reproduce(
         f"Wrote {out / 'index.html'}.",
     )
     if failed:
-        raise DeconvnetError(f"{len(failed)} commands failed; the same command runs these again.")
+        count = "1 command" if len(failed) == 1 else f"{len(failed)} commands"
+        raise DeconvnetError(f"{count} failed; the same command runs what failed again.")
+
+
+def _make(materials: "Materials", out: Path, ids: list[str]) -> dict[str, Any]:
+    from deconvnet.report.reproduce import reproduce as make_report
+
+    parts, speeds = _plan(materials, out, ids)
+    _check_disk(out, sum(part["bytes"] for part in parts))
+    command = shlex.join(["deconvnet", *sys.argv[1:]])
+    return make_report(materials, out, _run, speeds, command=command, only=ids, progress=True)
 
 
 def _run(words: Sequence[str]) -> str:
@@ -116,32 +126,51 @@ def _run(words: Sequence[str]) -> str:
     return printed.getvalue()
 
 
-def _print_estimate(planned: Sequence["Planned"], speeds: "Speeds", needed: int) -> None:
-    """Say what will be run, about how long it takes, and what will be missing."""
+def _plan(materials: "Materials", out: Path, ids: list[str]) -> tuple[list[dict[str, Any]], "Speeds"]:
+    """Say what is still to be run, about how long it takes, and what will be missing; returns the same as plain values."""
     from rich.console import Console
     from rich.table import Table
 
+    from deconvnet.report.estimate import Speeds
     from deconvnet.report.page import duration
+    from deconvnet.report.plan import plan
+    from deconvnet.report.reproduce import finished, open_record, with_training
 
+    record, wanted = open_record(out, materials), with_training(ids, materials)
+    speeds = Speeds.measure(materials.networks, materials.photos)
     table = Table("in the paper", "what", "commands", "about", box=None)
-    total = 0.0
-    for part in planned:
-        seconds = sum(speeds.seconds(step.work) for step in part.steps)
-        total += seconds
-        about = duration(seconds) if part.steps else "–"
-        table.add_row(part.part.place, part.part.title, str(len(part.steps)), about)
-    table.add_row("", "together", "", f"{duration(total)}, {needed / 1e9:.1f} GB of disk")
+    parts: list[dict[str, Any]] = []
+    for planned in plan(materials, out):
+        if wanted and planned.part.id not in wanted:
+            continue
+        steps = [step for step in planned.steps if not finished(out, record, step)]
+        seconds = sum(speeds.seconds(step.work) for step in steps)
+        about = duration(seconds) if steps else "–"
+        table.add_row(planned.part.place, planned.part.title, str(len(steps)), about)
+        parts.append(
+            {
+                "part": planned.part.id,
+                "commands": [step.typed for step in steps],
+                "seconds": seconds,
+                "bytes": sum(step.work.bytes for step in steps),
+                "missing": list(planned.missing),
+            }
+        )
+    disk = sum(part["bytes"] for part in parts) / 1e6
+    together = duration(sum(part["seconds"] for part in parts))
+    table.add_row("", "together", "", f"{together}, {disk:,.0f} MB of disk")
     console = Console(stderr=True, highlight=False)
     console.print(table)
-    for part in planned:
-        for reason in part.missing:
-            console.print(f"{part.part.place}: {reason}", markup=False)
+    for part in parts:
+        for reason in part["missing"]:
+            console.print(f"{part['part']}: {reason}", markup=False)
+    return parts, speeds
 
 
 def _check_disk(out: Path, needed: int) -> None:
     there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if (free := shutil.disk_usage(there).free) < needed:
         raise DeconvnetError(
-            f"{out} needs about {needed / 1e9:.1f} GB, and its disk has {free / 1e9:.1f} GB left: choose another --out, or "
-            "--only some parts."
+            f"{out} needs about {needed / 1e6:,.0f} MB, and its disk has {free / 1e6:,.0f} MB left: choose another --out, "
+            "or --only some parts."
         )

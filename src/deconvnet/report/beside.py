@@ -1,6 +1,6 @@
 """The paper's numbers beside ours: a table or more for each part, from what its commands wrote."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,9 @@ from deconvnet.report.paper import FIG_2_PATCHES, FIG_3_LAYERS, FIG_4_SETTLED, F
 
 Results = Mapping[str, Any]
 """By step, what its command wrote as JSON."""
+
+Layers = Mapping[str, Mapping[str, list[int]]]
+"""By network and layer: units, rows, columns; of a fully connected layer units."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,10 @@ class Table:
         return ["paper" in name for name in self.head]
 
 
-def tables(part: str, results: Results) -> list[Table]:
-    """The tables of a part, as far as its commands have finished."""
+def tables(part: str, results: Results, layers: Layers | None = None) -> list[Table]:
+    """The tables of a part, as far as its commands have finished; `layers` are those of the networks."""
+    if part == "fig-3":
+        return [_fig_3(layers)] if layers else []
     make = _MAKERS.get(part)
     return [table for table in make(results) if table.rows] if make and results else []
 
@@ -53,22 +58,39 @@ def _fig_2(results: Results) -> list[Table]:
     names = dict.fromkeys(name for found in layers for name in found)
     rows = [(name, *(str(of.get(name, "–")) for of in (FIG_2_PATCHES, *layers))) for name in names]
     note = "Pixels across a patch, which are those that an activation sees. The paper's are ZFNet's."
-    return [Table(("layer", "paper", *map(_short, results.values())), tuple(rows), note)]
+    return [Table(("layer", "paper", *_names(results).values()), tuple(rows), note)]
 
 
-def _fig_3(results: Results) -> list[Table]:
-    described = results.get("zfnet")
-    if described is None:
-        return []
-    (network,) = described.values()
-    ours = {layer["name"]: (layer["units"], layer["map"][0]) for layer in network["layers"]}
-    rows = tuple((name, _size(*size), _size(*ours[name]) if name in ours else "–") for name, size in FIG_3_LAYERS.items())
-    note = "Feature maps × rows × columns, before pooling; as built for 1,000 classes."
-    return [Table(("layer", "paper", network["name"]), rows, note)]
+def _training(results: Results) -> list[Table]:
+    """Of each network that was trained, its row of the ablation."""
+    rows = []
+    for name, ablation in results.items():
+        row = next(row for row in ablation["rows"] if row["label"] == name)
+        errors = (
+            [f"{100 * row['ours'][kind]:.1f}" for kind in ("train_top1", "val_top1", "val_top5")]
+            if row["ours"]
+            else ["–"] * 3
+        )
+        rows.append((name, f"{ablation['recipe']['epochs']}", str(ablation["photos"]["train"][0]), *errors))
+    head = ("network", "epochs", "photos", "error in %: train top-1", "val top-1", "val top-5")
+    return [
+        Table(
+            head,
+            tuple(rows),
+            "The paper's 70 epochs are of 1.3 million photos; its errors are in Table 3. Ten views for val.",
+        )
+    ]
 
 
-def _size(units: int, side: int) -> str:
-    return f"{units:,} × {side} × {side}" if side > 1 else f"{units:,}"
+def _fig_3(layers: Layers) -> Table:
+    names = dict.fromkeys([*FIG_3_LAYERS, *(name for found in layers.values() for name in found)])
+    rows = [(name, _size(FIG_3_LAYERS.get(name)), *(_size(found.get(name)) for found in layers.values())) for name in names]
+    note = "Feature maps × rows × columns, before pooling. Of the networks here, as they are shown."
+    return Table(("layer", "paper: ZFNet", *layers), tuple(rows), note)
+
+
+def _size(size: Sequence[int] | None) -> str:
+    return "–" if size is None else " × ".join(f"{number:,}" for number in size)
 
 
 def _fig_4(results: Results) -> list[Table]:
@@ -93,7 +115,7 @@ def _fig_4(results: Results) -> list[Table]:
 def _fig_5(results: Results) -> list[Table]:
     rows = []
     for name in ("translation", "scale", "rotation"):
-        for invariance in results.values():
+        for step, invariance in results.items():
             curves = invariance["curves"].get(name)
             if curves is None:
                 continue
@@ -102,9 +124,12 @@ def _fig_5(results: Results) -> list[Table]:
             if curves["probability"] is not None:
                 mean = _mean(curves["probability"])
                 found[2:] = [f"{max(mean):.0%}", f"{min(mean):.0%}"]
-            rows.append((name, _short(invariance), *found))
+            rows.append((name, _names(results)[step], *found))
     head = ("transformation", "network", "largest distance, first layer", "last layer", "probability, at best", "at worst")
-    note = "Means over the photos. The paper prints curves, and does not describe its distance; here it is 0 to √2."
+    note = (
+        "Means over the photos. The paper prints curves, and does not describe its distance; here it is 0 to √2. The class "
+        "is the network's own guess, the paper's the true one."
+    )
     return [Table(head, tuple(rows), note)]
 
 
@@ -126,8 +151,8 @@ def _who(has: list[bool] | None, names: list[str]) -> str:
 
 
 def _fig_7(results: Results) -> list[Table]:
-    rows = [(name, "the paper's", "–", f"{most:.2f}", f"{least:.2f}") for name, (least, most) in FIG_7_BARS.items()]
-    for occlusion in results.values():
+    rows = [(name, "the paper's", "–", most, least) for name, (least, most) in FIG_7_BARS.items()]
+    for step, occlusion in results.items():
         for photo in occlusion["photos"]:
             whole = photo["whole_activation"]
             kept = f"{min(map(min, photo['activation'])) / whole:.0%}" if whole else "–"
@@ -135,18 +160,24 @@ def _fig_7(results: Results) -> list[Table]:
             if photo["probability"] is not None:
                 likely, least = f"{photo['whole_probability']:.2f}", f"{min(map(min, photo['probability'])):.2f}"
             name = ": ".join(filter(None, [photo["path"], photo["class"]]))
-            rows.append((name, _short(occlusion), kept, likely, least))
+            guess = " (its own guess)" if photo["class_by"] == "prediction" else ""
+            rows.append((f"{name}{guess}", _names(results)[step], kept, likely, least))
     head = ("photo", "network", "activation kept, at worst", "probability of the class", "at worst")
     return [
-        Table(head, tuple(rows), "Of the paper's photos, the ends of its colour bars, read off Fig. 7.", len(FIG_7_BARS))
+        Table(
+            head,
+            tuple(rows),
+            "Of the paper's photos, about the ends of the colour bars in Fig. 7; their classes are the true ones.",
+            len(FIG_7_BARS),
+        )
     ]
 
 
 def _table_1(results: Results) -> list[Table]:
     head, found = ["masked", "paper, layer 5", "paper, layer 7"], []
-    for correspondence in results.values():
+    for step, correspondence in results.items():
         for layer, scores in correspondence["scores"].items():
-            head.append(f"{_short(correspondence)}, {layer}")
+            head.append(f"{_names(results)[step]}, {layer}")
             found.append({**scores, "random": correspondence["random"][layer]})
     parts = dict.fromkeys(name for one in (TABLE_1, *found) for name in one if name != "random")
     rows = tuple(
@@ -175,8 +206,8 @@ def _table_2(results: Results) -> list[Table]:
     judged = [*evaluation["networks"], *filter(None, [evaluation["ensemble"]])]
     rows += [(network["network"], on, _error(network["top1"]), _error(network["top5"])) for network in judged]
     note = (
-        "Errors in per cent, in brackets 95 % intervals. Those on other photos than ImageNet 2012's do not compare with the "
-        "paper's."
+        "Validation errors in per cent, in brackets 95 % intervals. Those on other photos than ImageNet 2012's do not "
+        "compare with the paper's. * trained on ImageNet 2011 and 2012."
     )
     return [Table(("network", "judged by", "top-1", "top-5"), tuple(rows), note, len(rows) - len(judged))]
 
@@ -207,14 +238,18 @@ def _table_3(results: Results) -> list[Table]:
     return [Table(head, tuple(rows), "Errors in per cent. The paper's are of ImageNet 2012.")]
 
 
-def _short(result: dict[str, Any]) -> str:
-    """A network's name without its weights."""
-    return full_names(result)[0].partition(" (")[0]
+def _names(results: Results) -> dict[str, str]:
+    """By step, its network's name: without its weights, where that tells them apart."""
+    full = {step: full_names(result)[0] for step, result in results.items()}
+    short = {step: name.partition(" (")[0] for step, name in full.items()}
+    if len(set(short.values())) == len(short):
+        return short
+    return full if len(set(full.values())) == len(full) else {step: f"{name} [{step}]" for step, name in full.items()}
 
 
 _MAKERS: dict[str, Callable[[Results], list[Table]]] = {
+    "training": _training,
     "fig-2": _fig_2,
-    "fig-3": _fig_3,
     "fig-4": _fig_4,
     "fig-5": _fig_5,
     "fig-6": _fig_6,

@@ -1,13 +1,16 @@
 """Find what a report is made of: photos, networks, and a few photos that are shown one by one."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from PIL import Image
 
 from deconvnet.demo import demo_photo, write_views
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.landmarks import read_landmarks
 from deconvnet.experiments.snapshots import open_snapshots
-from deconvnet.files import refuse_existing
+from deconvnet.files import replacing
 from deconvnet.images import PackedPhotos, Photos, UnreadableImage, find_photos
 from deconvnet.networks import load
 from deconvnet.networks.catalogue import untrained
@@ -20,96 +23,114 @@ from deconvnet.training.data import open_data
 _QUICK = ("chelsea", "astronaut", "coffee", "rocket", "camera")
 
 
+def check_use(data: Path | None, networks: Mapping[str, str], runs: Sequence[Path], train: str, quick: bool) -> None:
+    """Raise `UsageError` for what does not go together; see `gather`."""
+    if quick == (data is not None):
+        raise UsageError("reproduce takes DATA, a folder of photos, or --quick, which takes scikit-image's.")
+    if train and (quick or networks != NETWORKS or runs):
+        raise UsageError("--train trains both networks on DATA: leave --quick, --alexnet, --zfnet and --run out.")
+
+
 def gather(
     data: Path | None,
-    out: Path,
+    folder: Path,
     networks: Mapping[str, str] = NETWORKS,
     *,
     runs: Sequence[Path] = (),
     landmarks: Path | None = None,
     train: str = "",
     seed: int = 0,
-    quick: bool = False,
     device: str = "cpu",
     typed_device: str = "",
 ) -> Materials:
-    """What `reproduce` makes a report in `out` of.
+    """What a report is made of.
 
-    `data` is a folder of photos, or one with sets `train` and `val`, packed or not, of which `val` is shown; `quick` takes
-    scikit-image's photos instead, written to `out`. `networks` are what is shown in the place of `alexnet` and of `zfnet`;
-    `train` is a recipe to train both by instead, on `data`. `runs` are trainings whose course is shown, `landmarks`
-    a file that says where parts are in the photos beside it.
+    `data` is a folder of photos, or one with sets `train` and `val`, packed or not, of which `val` is shown; None takes
+    scikit-image's photos, written to `folder`, as are the few photos of a packed set that are shown one by one. `networks`
+    are what is shown in the place of `alexnet` and of `zfnet`; `train` is a recipe to train both by instead, on `data`.
+    `runs` are trainings whose course is shown, `landmarks` a file that says where parts are in the photos beside it. The
+    networks are put on `device`; commands are told `typed_device`, if it is not empty.
 
-    Raises `UsageError` for what does not go together and for an `out` that holds anything but a report, `DeconvnetError` for
-    data, networks, trainings and landmarks that cannot be used.
+    Raises `UsageError` and `DeconvnetError` for data, networks, trainings and landmarks that cannot be used, and if `folder`
+    cannot be written.
     """
-    if quick == (data is not None):
-        raise UsageError("reproduce takes DATA, a folder of photos, or --quick, which takes scikit-image's.")
-    if train and (quick or networks != NETWORKS or runs):
-        raise UsageError("--train trains both networks on DATA: leave --quick, --alexnet, --zfnet and --run out.")
-    if not (out / "report.json").exists() and not (out / "photos").is_dir():
-        refuse_existing(out.resolve())
     for run in runs:
         open_snapshots(run)
     if landmarks is not None:
         read_landmarks(landmarks)
     recipe, learnt_from, options = None, 0, {}
-    if train:
-        assert data is not None
+    if train and data is not None:
         recipe, sets = read_recipe(train), open_data(data)
         learnt_from, options = len(sets.train), {**recipe.network, "classes": len(sets.classes)}
-    folder = out / "photos" if data is None else data / "val" if (data / "val").is_dir() else data
-    if data is None and not (out / "shown" / f"{_QUICK[-1]}.png").exists():
-        write_views(folder)
-        (out / "shown").mkdir(exist_ok=True)
-        for name in _QUICK:
-            demo_photo(name).save(out / "shown" / f"{name}.png")
-    photos = find_photos(folder)
+    loaded = {role: (untrained(spec, options) if train else load(spec)).to(device) for role, spec in networks.items()}
+    try:
+        if data is None:
+            place, shown = folder / "photos", _write_quick(folder)
+            photos = find_photos(place)
+        else:
+            place = data / "val" if (data / "val").is_dir() else data
+            photos = find_photos(place)
+            shown = _shown(photos, folder / "shown")
+    except OSError as error:
+        raise DeconvnetError(f"{folder} cannot be written: {error.strerror or error}.") from error
     return Materials(
-        folder,
-        photos,
-        tuple(out / "shown" / f"{name}.png" for name in _QUICK) if quick else _shown(photos, out / "shown"),
-        dict(networks),
-        {role: (untrained(spec, options) if train else load(spec)).to(device) for role, spec in networks.items()},
-        tuple(runs),
-        landmarks,
-        data,
-        train,
-        recipe,
-        learnt_from,
-        seed,
-        quick,
-        typed_device,
+        folder=place,
+        photos=photos,
+        shown=shown,
+        specs=dict(networks),
+        networks=loaded,
+        runs=tuple(runs),
+        landmarks=landmarks,
+        data=data,
+        train=train,
+        recipe=recipe,
+        learnt_from=learnt_from,
+        seed=seed,
+        quick=data is None,
+        device=typed_device,
     )
 
 
-def _shown(photos: Photos, folder: Path) -> tuple[Path, ...]:
-    """A few photos as files: the first readable ones of classes that are evenly spaced, or without classes of all photos.
-
-    Those of a packed set are written to `folder`.
-    """
-    starts = [photos.labels.index(name) for name in photos.classes] or list(range(len(photos)))
-    count = min(SHOWN, len(starts))
-    chosen = [starts[number * len(starts) // count] for number in range(count)]
-    return tuple(_file(photos, index, folder) for index in chosen)
+def _write_quick(folder: Path) -> tuple[Path, ...]:
+    """Write scikit-image's views to `photos` and five photos to `shown`, whose files are returned."""
+    photos = folder / "photos"
+    if not photos.exists():
+        write_views(folder / "photos.partial")
+        os.replace(folder / "photos.partial", photos)
+    return tuple(_save(demo_photo(name), folder / "shown" / f"{name}.png") for name in _QUICK)
 
 
-def _file(photos: Photos, index: int, folder: Path) -> Path:
-    label = photos.labels[index] if photos.classes else None
-    while True:
-        try:
-            picture = photos.read(index)
-            break
-        except UnreadableImage as error:
-            index += 1
-            if index == len(photos) or (label is not None and photos.labels[index] != label):
-                raise DeconvnetError(
-                    f"No photo of {label or photos.root} can be read, so none can be shown: {error}."
-                ) from None
-    if not isinstance(photos, PackedPhotos):
-        return photos.file(index)
-    file = (folder / photos.paths[index]).with_suffix(".png")
+def _save(picture: Image.Image, file: Path) -> Path:
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(file)
+        with replacing(file) as beside:
+            picture.save(beside)
     return file
+
+
+def _shown(photos: Photos, folder: Path) -> tuple[Path, ...]:
+    """A few photos as files: the first of classes that are evenly spaced or, of few classes or none, of all photos.
+
+    Photos that cannot be read are passed over; those of a packed set are written to `folder`.
+    """
+    starts = [photos.labels.index(name) for name in photos.classes]
+    if len(starts) < SHOWN:
+        starts = list(range(len(photos)))
+    count = min(SHOWN, len(starts))
+    spaced = [starts[number * len(starts) // count] for number in range(count)]
+    found: dict[int, Path] = {}
+    for index in [*spaced, *range(len(photos))]:  # the others stand in for what cannot be read
+        if len(found) == count:
+            break
+        if index not in found and (file := _file(photos, index, folder)):
+            found[index] = file
+    if not found:
+        raise DeconvnetError(f"None of the {len(photos):,} photos in {photos.root} can be read.")
+    return tuple(found[index] for index in sorted(found))
+
+
+def _file(photos: Photos, index: int, folder: Path) -> Path | None:
+    try:
+        picture = photos.read(index)
+    except UnreadableImage:
+        return None
+    return _save(picture, folder / f"{photos.paths[index]}.png") if isinstance(photos, PackedPhotos) else photos.file(index)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from deconvnet.files import write_whole
 from deconvnet.report.beside import Table, findings, full_names, tables
-from deconvnet.report.paper import LEFT_OUT, Part
+from deconvnet.report.paper import LEFT_OUT, PARTS, Part
 from deconvnet.report.plan import Planned, Step
 
 #: Pictures of a command, in the order of the figure that they belong to; others follow by name.
@@ -60,12 +60,16 @@ class Section:
     shown: list[Shown]
     tables: list[Table]
     missing: list[str]
+    waiting: list[str]
+    """Commands that were not run."""
+    why: str
+    """And why not, if they are not to be."""
     seconds: float
 
 
 def write_page(out: Path, record: dict[str, Any], parts: Sequence[Planned], only: Sequence[str] = ()) -> None:
     """Write `index.html` for the report in `out`, of which `record` says what has been run."""
-    usual = _most([_made_with(entry) for entry in record["steps"].values() if "hardware" in entry])
+    usual = _most([_made_with(entry) for entry in record["steps"].values()])
     sections = [_section(out, record, planned, only, usual) for planned in parts]
     folder = files("deconvnet.report") / "web"
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -73,7 +77,7 @@ def write_page(out: Path, record: dict[str, Any], parts: Sequence[Planned], only
     page = environment.from_string((folder / "report.html").read_text(encoding="utf-8")).render(
         sections=sections,
         record=record,
-        asked=record["asked"],
+        about=record["about"],
         usual=usual,
         seconds=sum(section.seconds for section in sections),
         left_out=LEFT_OUT,
@@ -99,26 +103,33 @@ def _with_code(text: str) -> Markup:
 
 
 def _section(out: Path, record: dict[str, Any], planned: Planned, only: Sequence[str], usual: str) -> Section:
-    part, steps = planned.part, record["steps"]
-    shown, results, missing = [], {}, list(planned.missing)
+    part, networks = planned.part, record["about"]["networks"]
+    shown, waiting, results = [], [], {}
     for step in planned.steps:
-        entry = steps.get(step.key)
-        if entry is None or not ("failed" in entry or (out / step.result).exists()):
-            asked = not only or part.id in only
-            missing.append(f"Not run {'yet' if asked else 'by --only'}: `{step.typed}`.")
-            continue
+        entry = record["steps"].get(step.key, {})
         if "failed" in entry:
             shown.append(Shown(entry["command"], entry["failed"]))
             continue
-        result = _result(out, step)
+        if not entry or not (out / step.result).exists():
+            waiting.append(step.typed)
+            continue
+        try:
+            result = _result(out, step)
+            shown.append(_shown(out, step, entry, result, usual, networks))
+        except (OSError, ValueError, KeyError) as error:
+            shown.append(
+                Shown(entry["command"], f"{step.result} is damaged ({error}): remove it, and run the same command again.")
+            )
+            continue
         if result is not None:
             results[step.name] = result
-        shown.append(_shown(out, step, entry, result, usual, record["asked"]["networks"]))
-    failed = any(one.failed for one in shown)
-    states = {(True, False): "done", (True, True): "in part", (False, True): "not run", (False, False): "not run"}
-    state = "failed" if failed else states[bool(shown), bool(missing)]
+    incomplete = bool(waiting or planned.missing)
+    state = "failed" if any(one.failed for one in shown) else "not run" if not shown else "in part" if incomplete else "done"
     seconds = sum(one.seconds or 0 for one in shown)
-    return Section(part, state, shown, tables(part.id, results), missing, seconds)
+    layers = {network["full_name"].partition(" (")[0]: network["layers"] for network in networks.values()}
+    why = "" if not only or part.id in only else " by --only"
+    found = tables(part.id, results, layers if shown else None)
+    return Section(part, state, shown, found, list(planned.missing), waiting, why, seconds)
 
 
 def _shown(
@@ -128,16 +139,20 @@ def _shown(
     pictures, links = [], []
     if step.result.suffix == ".png":
         pictures = [out / step.result]
-    elif not step.to and result is not None:
+    elif not step.to and step.part != "training" and result is not None:
         pictures = sorted(folder.glob("*.png"), key=_place)
         if (folder / "index.html").exists():
             links.append((f"Browse all units of {step.name}", f"{step.result.parent.as_posix()}/index.html"))
             pictures = [picture for picture in pictures if picture.stem.startswith("figure-")]
-    made = _made_with(entry) if "hardware" in entry else usual
+    made = _made_with(entry)
+    names = full_names(result) or ([networks[step.name]["full_name"]] if pictures and step.name in networks else [])
+    place = next(part.place for part in PARTS if part.id == step.part)
     return Shown(
         command=entry["command"],
-        networks=full_names(result) or ([networks[step.name]["full_name"]] if pictures and step.name in networks else []),
-        pictures=[_picture(out, file, f"{step.part}: {file.stem}, {step.name}") for file in pictures],
+        networks=names,
+        pictures=[
+            _picture(out, file, f"{place}: {file.stem.replace('figure-', '')}, {' · '.join(names)}") for file in pictures
+        ],
         findings=findings(result),
         links=links,
         seconds=entry.get("seconds"),
@@ -157,7 +172,7 @@ def _picture(out: Path, file: Path, alt: str) -> Picture:
 
 def _result(out: Path, step: Step) -> Any:
     """What a command wrote as JSON; None if that is a picture."""
-    file = out / step.result
+    file = out / "runs" / "ablation.json" if step.part == "training" else out / step.result
     return json.loads(file.read_text(encoding="utf-8")) if file.suffix == ".json" else None
 
 

@@ -131,7 +131,7 @@ class _Plan:
             # Table 3's first and eighth network; its own command finds them there.
             words = ("ablate", str(self.materials.data), *self._recipe(), "--only", kind, *self.seed)
             result = Path("runs") / kind / "weights.safetensors"
-            yield self._step("training", role, words, result, Path("runs"), self._trained(role, 1.0))
+            yield self._step("training", kind, words, result, Path("runs"), self._trained(role, 1.0))
 
     def look(self) -> _Made:
         for role, spec in self.specs.items():
@@ -139,8 +139,9 @@ class _Plan:
             yield self._step("look", role, ("look", spec, str(self.materials.shown[0])), file, file, Work({role: 60}))
 
     def fig_2(self) -> _Made:
+        yield from self._without_maps()
         units = ("--units", f"0-{_QUICK_UNITS - 1}") if self.quick else ()
-        for role, spec in self.specs.items():
+        for role, spec in self._with_maps():
             network = self.networks[role]
             sizes = [network.layer(name).units for name in network.convolutional_layers]
             projections = 9 * sum(min(size, _QUICK_UNITS) if self.quick else size for size in sizes)
@@ -158,10 +159,10 @@ class _Plan:
                 "folder that `deconvnet train` has made, or `--train RECIPE`."
             )
         photos = self.count + 2 * min(COMPARED, self.count)
-        for run in self.runs:
+        for name, run in self._names_of_runs():
             words = ("evolve", str(run), str(self.materials.folder), *self.seed)
             work = Work({self._role(run): self._snapshots(run) * photos})
-            yield self._folder("fig-4", run.name, words, "evolution.json", work)
+            yield self._folder("fig-4", name, words, "evolution.json", work)
 
     def fig_5(self) -> _Made:
         photos = self.materials.shown[: 3 if self.quick else SHOWN]
@@ -170,14 +171,18 @@ class _Plan:
             yield self._folder("fig-5", role, words, "invariance.json", Work({role: 2 * 90 * len(photos)}))
 
     def fig_6(self) -> _Made:
+        if len(list(self._with_maps())) < len(self.specs):
+            yield from self._without_maps()
+            return
         passes = dict.fromkeys(self.specs, 1.2 * self.count + 50 * 20)
         work = Work(passes, dict.fromkeys(self.specs, 9 * 15))
         words = ("compare", *self.specs.values(), str(self.materials.folder), *self.seed)
         yield self._folder("fig-6", "both", words, "comparison.json", work)
 
     def fig_7(self) -> _Made:
+        yield from self._without_maps()
         photos = self.materials.shown[:3]
-        for role, spec in self.specs.items():
+        for role, spec in self._with_maps():
             words = ("occlude", spec, *map(str, photos), "--others", str(self.materials.folder))
             work = Work({role: self.count + 0.5 * 900 * len(photos)})
             yield self._folder("fig-7", role, words, "occlusion.json", work)
@@ -237,6 +242,21 @@ class _Plan:
             words = ("sanity", spec, *map(str, photos), *self.seed, *less)
             each = 2 * 6 * 20 if self.quick else 3 * 8 * 140
             yield self._folder("sanity", role, words, "sanity.json", Work({role: each * len(photos)}))
+
+    def _with_maps(self) -> Iterator[tuple[str, str]]:
+        return ((role, spec) for role, spec in self.specs.items() if self.networks[role].convolutional_layers)
+
+    def _without_maps(self) -> Iterator[str]:
+        for role, network in self.networks.items():
+            if not network.convolutional_layers:
+                yield f"{self._name(role)} has no convolutional layer."
+
+    def _names_of_runs(self) -> Iterator[tuple[str, Path]]:
+        names: list[str] = []
+        for run in self.runs:
+            name = run.absolute().resolve().name or "run"
+            names.append(name)
+            yield (name if names.count(name) == 1 else f"{name}-{names.count(name)}"), run
 
     def _recipe(self) -> tuple[str, str]:
         return "--recipe", self.materials.train
