@@ -17,8 +17,8 @@ _TRIED = 64
 #: One photo learnt from takes about as long as this many read and passed through the network.
 _TRAINING = 3.5
 
-#: One projection, with its photo read again and its picture drawn and written, takes about as long as this many.
-_PROJECTING = 1.2
+#: One projection, with its photo read again and its picture drawn and written, takes about as long as this share of one.
+_PROJECTING = 0.5
 
 #: Seconds that loading a network, drawing and writing take of each command.
 _ASIDE = 4.0

@@ -240,7 +240,7 @@ class _Plan:
         less = ("--rules", "deconvnet,guided,gradient", "--draws", "2", "--stride", "58") if self.quick else ()
         for role, spec in self.specs.items():
             words = ("sanity", spec, *map(str, photos), *self.seed, *less)
-            each = 2 * 6 * 20 if self.quick else 3 * 8 * 140
+            each = 240 if self.quick else 900
             yield self._folder("sanity", role, words, "sanity.json", Work({role: each * len(photos)}))
 
     def _with_maps(self) -> Iterator[tuple[str, str]]:
