@@ -102,7 +102,7 @@ def test_table_1_has_the_papers_parts_and_ours():
     score = {"mean": 0.0711, "deviation": 0.0104}
     found = {
         "network": "zfnet (weights)",
-        "scores": {"conv5": {"left eye": score, "mouth": {"mean": 0.2, "deviation": None}}, "fc7": {"left eye": score}},
+        "scores": {"conv5": {"left eye": score, "mouth": {"mean": 0.2, "deviation": None}}, "fc7": {"left_eye": score}},
         "random": {"conv5": {"mean": 0.077, "deviation": 0.011}, "fc7": {"mean": 0.5, "deviation": 0.1}},
     }
     (table,) = tables("table-1", {"zfnet": found})

@@ -175,7 +175,9 @@ class Correspondence:
         lines = [line for each in self.findings for line in textwrap.wrap(each, int(width * 14.5), subsequent_indent="   ")]
         size = width, _ABOVE + step * len(shown) + 0.2 * len(lines) + 0.6
         figure = Figure(figsize=size, dpi=_DPI, facecolor="white")
-        write_at(figure, _LEFT, 0.35, f"Correspondence: {self.network}", fontsize=11, fontweight="bold")
+        title = f"Correspondence: {self.network}"
+        fits = (width - 2 * _LEFT) * 72 / (0.69 * len(title))  # points; a bold letter is about 0.69 of its size wide
+        write_at(figure, _LEFT, 0.35, title, fontsize=min(11, fits), fontweight="bold")
         write_at(
             figure,
             _LEFT,

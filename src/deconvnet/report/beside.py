@@ -178,6 +178,7 @@ def _table_1(results: Results) -> list[Table]:
     for step, correspondence in results.items():
         for layer, scores in correspondence["scores"].items():
             head.append(f"{_names(results)[step]}, {layer}")
+            scores = {part.replace("_", " "): score for part, score in scores.items()}  # as the paper calls them
             found.append({**scores, "random": correspondence["random"][layer]})
     parts = dict.fromkeys(name for one in (TABLE_1, *found) for name in one if name != "random")
     rows = tuple(
