@@ -176,8 +176,8 @@ class Correspondence:
         size = width, _ABOVE + step * len(shown) + 0.2 * len(lines) + 0.6
         figure = Figure(figsize=size, dpi=_DPI, facecolor="white")
         title = f"Correspondence: {self.network}"
-        fits = (width - 2 * _LEFT) * 72 / (0.69 * len(title))  # points; a bold letter is about 0.69 of its size wide
-        write_at(figure, _LEFT, 0.35, title, fontsize=min(11, fits), fontweight="bold")
+        points = (width - 2 * _LEFT) * 72 / (0.69 * len(title))  # points; a bold letter is about 0.69 of its size wide
+        write_at(figure, _LEFT, 0.35, title, fontsize=min(11, points), fontweight="bold")
         write_at(
             figure,
             _LEFT,
