@@ -55,6 +55,7 @@ def test_addresses_that_load_gives(weights, tmp_path, monkeypatch):
 
 def test_what_may_be_loaded_unasked(weights, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub._hub_dir", None)  # another test may have set it
     monkeypatch.chdir(tmp_path)
     (tmp_path / "evil.py").write_text("raise SystemExit")
     for address in ("zfnet:imagenette", "zfnet:random", f"alexnet2012:{weights}"):
@@ -142,6 +143,7 @@ def test_an_atlas_of_a_stranger(folder, address, said, tmp_path, monkeypatch):
         raise AssertionError("it ran a program or used the network connection")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub._hub_dir", None)  # another test may have set it
     monkeypatch.setattr(catalogue, "load_function", never)
     monkeypatch.setattr(catalogue, "download", never)
     (folder / "evil.py").write_text("raise SystemExit")

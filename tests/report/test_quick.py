@@ -26,7 +26,7 @@ def test_a_quick_report_needs_nothing(reproduce, tmp_path, monkeypatch, capsys):
         **dict.fromkeys({part.id for part in PARTS} - MADE, "not-run"),
     }
     for reason in (
-        "trained before",
+        "The networks were trained before",
         "needs the snapshots of a training",
         "needs photos in which parts are marked",
         "knows no class astronaut",

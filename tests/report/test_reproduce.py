@@ -102,7 +102,7 @@ def test_a_killed_report_goes_on_with_the_command_that_was_killed(reproduce, ask
     assert ran == ["look", "look", "look", "networks", "networks", "networks"]
     page = (out / "index.html").read_text()
     assert "Not run yet" not in page
-    assert page.count("Not run by --only") > 5
+    assert page.count("Left out by --only") > 5
 
 
 def test_a_command_that_fails_is_named_and_the_others_go_on(reproduce, asked, tmp_path, monkeypatch, capsys):

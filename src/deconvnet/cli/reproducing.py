@@ -138,7 +138,7 @@ def _plan(materials: "Materials", out: Path, ids: list[str]) -> tuple[list[dict[
 
     record, wanted = open_record(out, materials), with_training(ids, materials)
     speeds = Speeds.measure(materials.networks, materials.photos)
-    table = Table("in the paper", "what", "commands", "about", box=None)
+    table = Table("part", "in the paper", "what", "commands", "about", box=None)
     parts: list[dict[str, Any]] = []
     for planned in plan(materials, out):
         if wanted and planned.part.id not in wanted:
@@ -146,7 +146,7 @@ def _plan(materials: "Materials", out: Path, ids: list[str]) -> tuple[list[dict[
         steps = [step for step in planned.steps if not finished(out, record, step)]
         seconds = sum(speeds.seconds(step.work) for step in steps)
         about = duration(seconds) if steps else "–"
-        table.add_row(planned.part.place, planned.part.title, str(len(steps)), about)
+        table.add_row(planned.part.id, planned.part.place, planned.part.title, str(len(steps)), about)
         parts.append(
             {
                 "part": planned.part.id,
@@ -158,7 +158,7 @@ def _plan(materials: "Materials", out: Path, ids: list[str]) -> tuple[list[dict[
         )
     disk = sum(part["bytes"] for part in parts) / 1e6
     together = duration(sum(part["seconds"] for part in parts))
-    table.add_row("", "together", "", f"{together}, {disk:,.0f} MB of disk")
+    table.add_row("", "", "together", "", f"{together}, {disk:,.0f} MB of disk")
     console = Console(stderr=True, highlight=False)
     console.print(table)
     for part in parts:

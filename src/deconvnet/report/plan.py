@@ -125,7 +125,7 @@ class _Plan:
 
     def training(self) -> _Made:
         if not self.materials.train:
-            yield "The networks are given, and were trained before: `--train paper` trains both, on DATA's train/ and val/."
+            yield "The networks were trained before; to train both here, on DATA's train/ and val/, pass `--train paper`."
             return
         for role, kind in self.materials.specs.items():
             # Table 3's first and eighth network; its own command finds them there.
