@@ -222,8 +222,21 @@ def test_views_that_there_are_not(photos, tmp_path):
 
 @pytest.mark.parametrize("others", [FOLDERS, tuple(reversed(TWELVE)), (*TWELVE[:-1], "other")])
 def test_networks_of_different_classes_are_not_averaged(photos, others):
-    with pytest.raises(UsageError, match="tell different classes apart, or number them differently"):
-        evaluate([network_of(TWELVE), network_of(others)], photos)
+    pair = [network_of(TWELVE, 1), network_of(others, 2)]
+    together = evaluate(pair, photos)
+    assert together.ensemble is None
+    assert together.judged == tuple(evaluate([network], photos).networks[0] for network in pair)
+    assert "No average: the networks tell different classes apart, or number them differently." in together.lines()
+    assert "No average: the networks tell different classes apart, or number them differently." in together.table_2()
+
+
+def test_five_classes_have_no_top_5_error(photos):
+    lines = evaluate([network_of(FOLDERS)], photos).lines()
+    assert lines[2].split()[-1] == "–"
+    assert "– top-5 says nothing of five classes or fewer." in lines
+
+
+def test_no_networks_are_refused(photos):
     with pytest.raises(UsageError, match="0 networks"):
         evaluate([], photos)
 
@@ -326,7 +339,7 @@ def test_the_papers_table_as_json(run, photos, own_file):
 
 def test_imagenet_itself_is_known_by_size_and_classes():
     ids = tuple(id for id, _ in imagenet_classes())
-    judged = Judged("net", Error(1, 50_000), Error(0, 50_000))
+    judged = Judged("net", Error(1, 50_000), Error(0, 50_000), 1000)
     for count, classes, same in ((50_000, ids, True), (49_999, ids, False), (50_000, ids[:10], False)):
         text = "\n".join(Evaluation("val", "", classes, 10, count, {}, (judged,), None).table_2())
         assert ("do not compare" in text) is not same
@@ -335,7 +348,7 @@ def test_imagenet_itself_is_known_by_size_and_classes():
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["zfnet:random"], 2, "Missing argument"),
+        (["zfnet:random"], 2, "Two things are needed: a network, or more, and last the photos"),
         (["zfnet:random", "nowhere"], 1, "There is no folder nowhere"),
         (["zfnet:random", "FOLDER"], 1, "knows no class ant, bee, cat"),
         (["FILE:one", "FOLDER", "--views", "2"], 2, "There are no 2 views: pass 1 or 10"),

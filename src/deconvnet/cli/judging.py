@@ -17,6 +17,7 @@ from deconvnet.cli.options import (
     load_network,
 )
 from deconvnet.cli.printing import say
+from deconvnet.errors import UsageError
 
 
 @app.command(
@@ -27,15 +28,15 @@ from deconvnet.cli.printing import say
     )
 )
 def evaluate(
-    networks: Annotated[list[str], typer.Argument(metavar="NETWORK", help=f"One or more: {NETWORK_HELP}")],
+    networks: Annotated[list[str] | None, typer.Argument(metavar="NETWORK", help=f"One or more: {NETWORK_HELP}")] = None,
     data: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="DATA",
             help="A folder with one folder of photos per class, called by its WordNet id; a packed set; or a folder with "
             "such a val/ in it.",
         ),
-    ],
+    ] = None,
     views: Annotated[
         int, typer.Option(metavar="1|10", help="Of each photo: 1, the central one, or 10, with corners and mirrored.")
     ] = 10,
@@ -47,6 +48,8 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Say how often networks are wrong: top-1 and top-5 error with a 95 % interval; of several, their average's as well."""
+    if not networks or data is None:  # of one argument typer would say that NETWORK is missing, whichever it is
+        raise UsageError("Two things are needed: a network, or more, and last the photos to judge by: NETWORK… DATA.")
     from deconvnet.experiments.imagenet import evaluate as evaluate_networks
     from deconvnet.experiments.labels import labelled_photos
     from deconvnet.experiments.paper_tables import TABLE_2

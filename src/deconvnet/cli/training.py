@@ -58,10 +58,11 @@ def train(
         return
     last = read_log(weights.parent)[-1]
     top1, top5, learnt = (last[name] for name in ("val_error_top1", "val_error_top5", "train_error"))
+    besides = f"top-5 {top5:.1%}; " if top5 else ""  # always 0 of five classes or fewer
     say(
         as_json,
         {"weights": str(weights), "network": network, "seed": seed, **last},
-        f"Wrote {weights}: after {last['epoch']:.0f} epochs {top1:.1%} of the photos in val are classified wrongly (top-5 "
-        f"{top5:.1%}; one central view), and {learnt:.1%} of those learnt from (random crops, with dropout).",
-        f"`deconvnet evaluate {network}:{weights} {data} --views 10` judges it as the paper does.",
+        f"Wrote {out / weights.name}: after {last['epoch']:.0f} epochs {top1:.1%} of the photos in val are classified wrongly ("
+        f"{besides}one central view), and {learnt:.1%} of those learnt from (random crops, with dropout).",
+        f"`deconvnet evaluate {network}:{out / weights.name} {data} --views 10` judges it as the paper does.",
     )

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.experiments.judging import check_average, check_views, count_wrong
+from deconvnet.experiments.judging import check_views, count_wrong, have_average
 from deconvnet.experiments.labels import find_outputs, labelled_photos
 from deconvnet.experiments.paper_tables import TABLE_2, Table2Row
 from deconvnet.images import Photos, imagenet_classes
@@ -55,11 +55,19 @@ class Judged:
     name: str
     top1: Error
     top5: Error
+    classes: int
+    """How many it tells apart."""
     about: dict[str, Any] = field(default_factory=dict)
-    """Of a network: the digest of its weights, its number of classes, and how they were matched with the folders."""
+    """Of a network: the digest of its weights, and how its classes were matched with the folders."""
+
+    @property
+    def cells(self) -> tuple[str, str, str]:
+        """Its name and its errors; no top-5 error where there are five classes at most, so that it cannot be but 0."""
+        return self.name, str(self.top1), str(self.top5) if self.classes > 5 else "–"
 
     def as_json(self) -> dict[str, Any]:
-        return {"network": self.name, **self.about, "top1": self.top1.as_json(), "top5": self.top5.as_json()}
+        errors = {"top1": self.top1.as_json(), "top5": self.top5.as_json()}
+        return {"network": self.name, "classes": self.classes, **self.about, **errors}
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class Evaluation:
     """Photos that could not be read, with the reason; they count neither as right nor as wrong."""
     networks: tuple[Judged, ...]
     ensemble: Judged | None
-    """Of several networks, the average of their probabilities."""
+    """Of several networks that tell the same classes apart, the average of their probabilities."""
 
     @property
     def judged(self) -> tuple[Judged, ...]:
@@ -99,12 +107,13 @@ class Evaluation:
 
     def lines(self) -> list[str]:
         """A table of the errors in per cent, with their intervals."""
-        rows = [(judged.name, str(judged.top1), str(judged.top5)) for judged in self.judged]
-        return [f"{self._measured()}. Errors in %:", *_aligned([("", "top-1", "top-5"), *rows]), *self._skipped()]
+        rows = [judged.cells for judged in self.judged]
+        table = _aligned([("", "top-1", "top-5"), *rows])
+        return [f"{self._measured()}. Errors in %:", *table, *self._remarks(), *self._skipped()]
 
     def table_2(self) -> list[str]:
         """The paper's Table 2, then rows of ours, each with the data that it was measured on."""
-        ours = [(judged.name, str(judged.top1), str(judged.top5), "–", f"{self.data} †") for judged in self.judged]
+        ours = [(*judged.cells, "–", f"{self.data} †") for judged in self.judged]
         rows = [("errors in %", "val top-1", "val top-5", "test top-5", "measured on"), *map(_cells, TABLE_2), *ours]
         theirs = "the paper's are of ImageNet 2012: 50,000 photos to validate, 100,000 to test, 1,000 classes"
         if self.imagenet_size:
@@ -112,11 +121,20 @@ class Evaluation:
         else:
             told = f"{theirs}. These are other photos, so the errors do not compare with the paper's."
         stars = "* trained on ImageNet 2011 and 2012"
-        return [*_aligned(rows), stars, f"† {self._measured()}; {told}", *self._skipped()]
+        return [*_aligned(rows), stars, f"† {self._measured()}; {told}", *self._remarks(), *self._skipped()]
 
     def _measured(self) -> str:
         views = {1: "one central view", 10: "ten views"}[self.views]
         return f"{self.data}: {self.photos:,} photos of {len(self.classes):,} classes, {views} of each"
+
+    def _remarks(self) -> list[str]:
+        """What a reader of the rows may miss in them."""
+        remarks = []
+        if len(self.networks) > 1 and not self.ensemble:
+            remarks.append("No average: the networks tell different classes apart, or number them differently.")
+        if any(judged.classes <= 5 for judged in self.judged):
+            remarks.append("– top-5 says nothing of five classes or fewer.")
+        return remarks
 
     def _skipped(self) -> list[str]:
         if not self.skipped:
@@ -142,12 +160,13 @@ def evaluate(
     each mirrored, and its probabilities are averaged. The square is `resize` pixels wide (the paper's 256, for all networks
     of the paper); a mean image, which is as wide as a view, is subtracted from each of the ten, as in cuda-convnet.
 
-    Of several networks the average of their probabilities is judged as well. A prediction is one of all the network's
-    classes, however few the photos have; among equal probabilities the first counts as the higher. Each of the `processes`,
-    all of which must call this, judges a share; the result does not depend on their number.
+    Of several networks the average of their probabilities is judged as well, if all number the same classes alike. A
+    prediction is one of all the network's classes, however few the photos have; among equal probabilities the first counts
+    as the higher. Each of the `processes`, all of which must call this, judges a share; the result does not depend on their
+    number.
 
-    Raises `UsageError` for another number of views or networks that cannot be averaged; `DeconvnetError` for photos without
-    labels or that none can be read of, and for networks that cannot be judged by them.
+    Raises `UsageError` for another number of views; `DeconvnetError` for photos without labels or that none can be read of,
+    and for networks that cannot be judged by them.
     """
     if views not in (1, 10):
         raise UsageError(f"There are no {views} views: pass 1 or 10.")
@@ -160,14 +179,13 @@ def evaluate(
     for network in networks:
         check_views(network, photos, views)
     outputs = [find_outputs(network, photos) for network in networks]
-    check_average(networks, outputs)
     digests = [network.digest for network in networks]
     if all(network.device.type == "cpu" for network in networks):
         keep_freed_memory()
     _check_alike([photos.digest, digests, views, batch_size], processes)
     counts = count_wrong(
         networks,
-        outputs[0],
+        outputs,
         photos,
         views,
         share(torch.arange(len(photos)), processes.rank, processes.count, batch_size).tolist(),
@@ -179,13 +197,10 @@ def evaluate(
         path, reason = next(iter(counts.skipped.items()))
         raise DeconvnetError(f"None of the {len(photos)} photos in {photos.root} can be read: {path} {reason}.")
     names = [*(network.full_name for network in networks), f"{len(networks)} networks averaged"]
-    abouts = [
-        {"sha256": digest, "classes": len(found.ids), "matched_by": found.by}
-        for digest, found in zip(digests, outputs, strict=True)
-    ]
+    abouts = [{"sha256": digest, "matched_by": found.by} for digest, found in zip(digests, outputs, strict=True)]
     judged = tuple(
-        Judged(name, Error(top1, counts.photos), Error(top5, counts.photos), about)
-        for name, (top1, top5), about in zip(names, counts.wrong, [*abouts, {}], strict=False)
+        Judged(name, Error(top1, counts.photos), Error(top5, counts.photos), len(found.ids), about)
+        for name, (top1, top5), found, about in zip(names, counts.wrong, [*outputs, outputs[0]], [*abouts, {}], strict=False)
     )
     return Evaluation(
         str(photos.root),
@@ -195,7 +210,7 @@ def evaluate(
         counts.photos,
         dict(sorted(counts.skipped.items())),
         judged[: len(networks)],
-        judged[len(networks)] if len(networks) > 1 else None,
+        judged[len(networks)] if have_average(outputs) else None,
     )
 
 

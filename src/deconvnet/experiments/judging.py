@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.errors import DeconvnetError
 from deconvnet.experiments.labels import Outputs
 from deconvnet.images import PackedPhotos, Photos, batches
 from deconvnet.images.views import SQUARE, central_view, ten_views
@@ -25,14 +25,10 @@ class Counts:
     """What has been counted so far; counts of disjoint photos add up."""
 
     wrong: list[tuple[int, int]]
-    """Photos whose class was not the first, and not among the first five: of each network, then of several's average."""
+    """Photos whose class was not the first, and not among the first five: of each network, then of their average."""
     photos: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
     """Paths of photos that could not be read, with the reason."""
-
-    @classmethod
-    def none(cls, networks: int) -> Self:
-        return cls([(0, 0)] * (networks + (networks > 1)))
 
     def add(self, other: Self) -> None:
         pairs = zip(self.wrong, other.wrong, strict=True)
@@ -87,7 +83,7 @@ def check_views(network: Network, photos: Photos, views: int) -> None:
 
 def count_wrong(
     networks: Sequence[Network],
-    outputs: Outputs,
+    outputs: Sequence[Outputs],
     photos: Photos,
     views: int,
     own: Sequence[int],
@@ -96,14 +92,15 @@ def count_wrong(
     workers: int | None,
     progress: bool,
 ) -> Counts:
-    """What `networks`, all with the same `outputs`, get wrong of the photos `own`. A photo is read once for all of them; of
-    one view at a time, `batch_size` photos go through a network.
+    """What `networks` with their `outputs` get wrong of the photos `own`; and their average, where `have_average`.
+
+    A photo is read once for all of them; of one view at a time, `batch_size` photos go through a network.
     """
     frames = [_Frame.of(network.preprocessing, views) for network in networks]
     different = list(dict.fromkeys(frames))
-    answers = dict(zip(photos.classes, outputs.numbers, strict=True))
-    targets = torch.tensor([answers[label] for label in photos.labels])
-    counts = Counts.none(len(networks))
+    targets = [_targets(photos, found) for found in outputs]
+    averaged = have_average(outputs)
+    counts = Counts([(0, 0)] * (len(networks) + averaged))
 
     def cut(photo: Image.Image) -> Tensor:
         return torch.cat([frame.cut(photo) for frame in different])
@@ -120,9 +117,9 @@ def count_wrong(
                     mean_probabilities(network, squares[frame], views)[batch.rows]
                     for network, frame in zip(networks, frames, strict=True)
                 ]
-                if len(networks) > 1:
-                    all_found.append(torch.stack(all_found).mean(dim=0))
-                wrong = [misses(found, targets[batch.images]) for found in all_found]
+                wrong = [misses(found, classes[batch.images]) for found, classes in zip(all_found, targets, strict=True)]
+                if averaged:
+                    wrong.append(misses(torch.stack(all_found).mean(dim=0), targets[0][batch.images]))
                 counts.add(Counts(wrong, len(batch.rows)))
             counts.skipped |= {photos.paths[index]: reason for index, reason in batch.skipped.items()}
             advance(len(batch.rows) + len(batch.skipped))
@@ -155,11 +152,12 @@ def mean_probabilities(network: Network, squares: np.ndarray, views: int) -> Ten
     return found
 
 
-def check_average(networks: Sequence[Network], outputs: Sequence[Outputs]) -> None:
-    """Raise `UsageError` if the networks' outputs do not stand for the same classes in the same order."""
-    for network, found in zip(networks[1:], outputs[1:], strict=True):
-        if found != outputs[0]:
-            raise UsageError(
-                f"{networks[0].full_name} and {network.full_name} tell different classes apart, or number them "
-                "differently, so their average means nothing: judge each by itself."
-            )
+def have_average(outputs: Sequence[Outputs]) -> bool:
+    """Whether there are several networks, and all of them number the same classes alike."""
+    return len(outputs) > 1 and all(found == outputs[0] for found in outputs)
+
+
+def _targets(photos: Photos, outputs: Outputs) -> Tensor:
+    """(photos,) int64, the output that stands for each photo's class."""
+    answers = dict(zip(photos.classes, outputs.numbers, strict=True))
+    return torch.tensor([answers[label] for label in photos.labels])

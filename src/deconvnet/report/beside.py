@@ -205,7 +205,10 @@ def _table_2(results: Results) -> list[Table]:
     data = evaluation["data"]
     on = f"{data['photos']:,} photos of {data['classes']:,} classes"
     judged = [*evaluation["networks"], *filter(None, [evaluation["ensemble"]])]
-    rows += [(network["network"], on, _error(network["top1"]), _error(network["top5"])) for network in judged]
+    rows += [
+        (network["network"], on, _error(network["top1"]), _error(network["top5"]) if network["classes"] > 5 else "–")
+        for network in judged
+    ]
     note = (
         "Validation errors in per cent, in brackets 95 % intervals. Those on other photos than ImageNet 2012's do not "
         "compare with the paper's. * trained on ImageNet 2011 and 2012."
