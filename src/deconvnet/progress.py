@@ -30,6 +30,17 @@ class _Rate(TextColumn):
         return Text(f"{speed:.0f}/s" if speed and speed >= 10 else f"{speed:.1f}/s" if speed else "–/s")
 
 
+def duration(seconds: float) -> str:
+    """A time in words: 40 s, 12 min, 3.5 hours, 74 days."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 100 * 3600:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 86400:.0f} days"
+
+
 @contextmanager
 def bar(description: str, total: int, show: bool, done: int = 0) -> Iterator[Advance]:
     """A progress bar for `total` steps, `done` of which were made in an earlier run.

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.report.page import duration
+from deconvnet.progress import duration
 from deconvnet.report.paper import PARTS
 from helpers.killing import files
 from helpers.reporting import write_materials

@@ -131,8 +131,8 @@ def _plan(materials: "Materials", out: Path, ids: list[str]) -> tuple[list[dict[
     from rich.console import Console
     from rich.table import Table
 
+    from deconvnet.progress import duration
     from deconvnet.report.estimate import Speeds
-    from deconvnet.report.page import duration
     from deconvnet.report.plan import plan
     from deconvnet.report.reproduce import finished, open_record, with_training
 

@@ -62,7 +62,7 @@ def train(
     say(
         as_json,
         {"weights": str(weights), "network": network, "seed": seed, **last},
-        f"Wrote {out / weights.name}: after {last['epoch']:.0f} epochs {top1:.1%} of the photos in val are classified wrongly ("
-        f"{besides}one central view), and {learnt:.1%} of those learnt from (random crops, with dropout).",
+        f"Wrote {out / weights.name}: after {last['epoch']:.0f} epochs {top1:.1%} of the photos in val are classified "
+        f"wrongly ({besides}one central view), and {learnt:.1%} of those learnt from (random crops, with dropout).",
         f"`deconvnet evaluate {network}:{out / weights.name} {data} --views 10` judges it as the paper does.",
     )

@@ -28,21 +28,18 @@ PAYS = 0.7
 class Projection(Tensor):
     """What `project` returns, a tensor (N, 3, H, W) that shows itself as a picture in notebooks.
 
-    What is computed from it is a tensor like any other, without `places` and `boxes`.
+    What is computed from it, or cut out of it, is a plain tensor.
     """
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     places: list[Position]
     """Of each projected activation, its row and column in its feature map."""
     boxes: list[Box]
     """Of each, its receptive field in pixels of the input, moved inside: what to crop the view and the `picture` to."""
 
-    def __format__(self, format_spec: str) -> str:
-        return format(self.as_subclass(Tensor), format_spec)  # torch formats numbers of its own class only
-
     def _repr_png_(self) -> bytes | None:
-        if self.dim() not in (3, 4) or self.shape[-3] != 3:
-            return None  # something computed from a projection, which is no picture any more
-        return picture(self.as_subclass(Tensor))._repr_png_()
+        return picture(self)._repr_png_()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from deconvnet.files import write_whole
+from deconvnet.progress import duration
 from deconvnet.report.beside import Table, findings, full_names, tables
 from deconvnet.report.paper import LEFT_OUT, PARTS, Part
 from deconvnet.report.plan import Planned, Step
@@ -84,17 +85,6 @@ def write_page(out: Path, record: dict[str, Any], parts: Sequence[Planned], only
         style=(folder / "report.css").read_text(encoding="utf-8"),
     )
     write_whole(out / "index.html", page.encode(errors="replace"))
-
-
-def duration(seconds: float) -> str:
-    """A time in words: 40 s, 12 min, 3.5 hours, 74 days."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 100 * 3600:
-        return f"{seconds / 3600:.1f} hours"
-    return f"{seconds / 86400:.0f} days"
 
 
 def _with_code(text: str) -> Markup:

@@ -41,7 +41,7 @@ from deconvnet.tracing.places import (
 from deconvnet.tracing.receptive_field import Axis, ReceptiveField
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Layer:
     """One place in a network whose output can be observed."""
 
@@ -54,6 +54,10 @@ class Layer:
     """Rows and columns of its feature maps; (1, 1) for a fully connected layer."""
     convolutional: bool
     field: ReceptiveField
+
+    def __repr__(self) -> str:
+        maps, field = ("×".join(map(str, size)) for size in (self.map_size, self.field.size))
+        return f"<Layer {self.name}: {self.units} units, feature map {maps}, receptive field {field}>"
 
 
 @dataclass(frozen=True)

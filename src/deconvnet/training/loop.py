@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from deconvnet.networks import Network
 from deconvnet.networks.weights import save_weights
 from deconvnet.processes import Processes
-from deconvnet.progress import bar, say
+from deconvnet.progress import bar, duration, say
 from deconvnet.tracing import exact_float32
 from deconvnet.training.annealing import learning_rate
 from deconvnet.training.checkpoint import Checkpoints
@@ -122,7 +122,7 @@ def fit(
         if processes.first:
             net.weights = _trained(data, f"{recipe.epochs} epochs", seed)
             save_weights(net, run.weights)
-    say(f"Trained {net.name} for {at.seconds / 3600:.2f} hours in all.", show)
+    say(f"Trained {net.name} for {duration(at.seconds)} in all.", show)
 
 
 def _momentum(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
