@@ -67,8 +67,20 @@ def test_a_network_is_described_without_its_weights():
 
 
 @pytest.mark.parametrize("name", ["alexnet:imagenet1k", "torchvision:alexnet:IMAGENET1K_V1"])
-def test_weights_after_a_name_do_not_change_what_is_described(name):
+def test_weights_to_download_are_described_as_published(name):
     assert describe_network(name) == describe_network(name.rpartition(":")[0])
+
+
+def test_weights_that_are_here_are_described_as_they_are(tmp_path, described):
+    assert describe_network("zfnet:imagenette")["layers"][-1]["units"] == 192
+    theirs = torchvision.models.alexnet(num_classes=3)
+    theirs.classifier = torch.nn.Identity()
+    torch.save(theirs.state_dict(), tmp_path / "trunk.pth")
+    found = describe_network(f"alexnet:{tmp_path / 'trunk.pth'}", described)
+    assert [layer["name"] for layer in found["layers"]] == ["conv1", "conv2", "conv3", "conv4", "conv5"]
+    assert found["name"] == f"alexnet:{tmp_path / 'trunk.pth'}"
+    with pytest.raises(DeconvnetError, match="there is no file of that name"):
+        describe_network("zfnet:nothing")
 
 
 def test_contrast_constants_that_divide_by_zero_are_refused(trunk, described, tmp_path):

@@ -21,27 +21,38 @@ from deconvnet.cli.options import (
 from deconvnet.cli.printing import say
 
 
-@app.command(epilog=example("deconvnet networks", "deconvnet networks torchvision:resnet18"))
+@app.command(
+    epilog=example(
+        "deconvnet networks", "deconvnet networks zfnet:imagenette", "deconvnet networks torchvision:resnet18"
+    )
+)
 def networks(
     network: Annotated[
-        str, typer.Argument(metavar="[NETWORK]", help="Only this one: NAME, torchvision:NAME or FILE.py:FUNCTION.")
+        str,
+        typer.Argument(
+            metavar="[NETWORK]",
+            help="Only this one: NAME, as published; NAME:WEIGHTS, as it is with these weights; torchvision:NAME or "
+            "FILE.py:FUNCTION.",
+        ),
     ] = "",
+    preprocessing: DescriptionOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List what can be looked at: networks, where their weights come from, and their layers."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from deconvnet.networks import ARCHITECTURES, describe_network
 
-    found = {name: describe_network(name) for name in ([network] if network else ARCHITECTURES)}
+    found = {name: describe_network(name, preprocessing) for name in ([network] if network else ARCHITECTURES)}
     if as_json:
         print(json.dumps(found, indent=1))
         return
     console = Console(highlight=False)
     for described in found.values():
         name = described["name"]
-        console.print(f"\n[bold]{name}[/bold]: {described['summary']}")
+        console.print(f"\n[bold]{escape(name)}[/bold]: {escape(described['summary'])}")
         if described["weights"]:
             console.print(f"weights: {', '.join(f'{name}:{weights}' for weights in described['weights'])}")
         table = Table("layer", "units", "feature map", "receptive field", box=None)

@@ -157,26 +157,31 @@ def check_harmless(address: str) -> None:
         raise DeconvnetError(f"Its weights, {chosen or address}, are not on this machine.")
 
 
-def describe_network(name: str) -> dict[str, Any]:
-    """What `load` can make of a name (weights after it do not matter) or of `FILE.py:function`: a summary, the weights it
-    takes, and its layers (without allocating any).
+def describe_network(network: str, preprocessing: str | Path | None = None) -> dict[str, Any]:
+    """What `load` can make of a name: a summary, the weights that it takes, and its layers.
+
+    Of NAME:FILE, NAME:imagenette and `FILE.py:function` the layers are those of the network that is loaded; of a NAME alone,
+    and of weights that are to be downloaded, those of the architecture as published. Raises what `load` raises.
     """
-    own = _own_file(name)
+    own = _own_file(network)
     if own:
-        network, summary, weights = load_function(*own), f"a network of {own[0]}", []
+        name, found, summary, weights = network, load_function(*own), f"a network of {own[0]}", []
     else:
-        name = _split(name)[0]
+        name, chosen = _split(network)
         architecture = _architecture(name)
-        network, summary = _empty(name, architecture), architecture.summary
-        weights = [*_keywords(name), "PATH", "random"]
+        summary, weights = architecture.summary, [*_keywords(name), "PATH", "random"]
+        if chosen in ("", "random", *_downloads(name)):
+            found = _empty(name, architecture)
+        else:
+            found, name, weights = load(network, preprocessing=preprocessing), network, []
     return {
         "name": name,
         "summary": summary,
         "weights": weights,
-        "input": network.preprocessing.crop,
+        "input": found.preprocessing.crop,
         "layers": [
             {"name": layer.name, "units": layer.units, "map": list(layer.map_size), "field": list(layer.field.size)}
-            for layer in network.layers.values()
+            for layer in found.layers.values()
         ],
     }
 
