@@ -86,7 +86,7 @@ def test_a_function_makes_a_network(mine):
     path = list(sys.path)
     network = load(f"{mine}:tiny")
     assert sys.path == path
-    assert network.full_name == "tiny"
+    assert network.full_name == "mine.py:tiny"
     assert network.activations(torch.ones(1, 3, 32, 32), "1").shape == (1, 5, 15, 15)
     assert load(f"{mine}:named").full_name == "my own"
     assert describe_network(f"{mine}:tiny")["layers"] == [{"name": "1", "units": 5, "map": [15, 15], "field": [3, 3]}]
@@ -94,7 +94,7 @@ def test_a_function_makes_a_network(mine):
 
 def test_a_relative_path_will_do(mine, monkeypatch):
     monkeypatch.chdir(mine.parent)
-    assert load("mine.py:tiny").name == "tiny"
+    assert load("mine.py:tiny").name == "mine.py:tiny"
 
 
 def test_a_file_changed_since_is_read_again(mine):
@@ -105,7 +105,7 @@ def test_a_file_changed_since_is_read_again(mine):
 
 def test_a_file_called_as_a_known_module_does_not_take_its_place(mine):
     file = mine.rename(mine.with_name("torch.py"))
-    assert load(f"{file}:tiny").name == "tiny"
+    assert load(f"{file}:tiny").name == f"{file.name}:tiny"
     assert sys.modules["torch"] is torch
 
 

@@ -2,13 +2,27 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import deconvnet
 
+#: The commands as `--help` lists them: in the order in which one meets them, as in the documentation.
+ORDER = (
+    *("demo", "networks", "look", "project", "atlas", "mine", "merge", "explore", "pack", "train", "evaluate"),
+    *("evolve", "invariance", "compare", "occlude", "correspond", "ablate", "sanity", "reproduce"),
+)
+
+
+class _InOrder(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
 app = typer.Typer(
+    cls=_InOrder,
     help=deconvnet.__doc__,
     no_args_is_help=True,
     add_completion=Path(sys.argv[0]).name != "__main__.py",  # shells complete `deconvnet`, and nothing for `python -m`

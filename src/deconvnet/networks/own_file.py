@@ -28,7 +28,7 @@ def load_function(file: Path, function: str) -> Network:
     """Import `file`, call its `function` and return the `Network` that it makes.
 
     The file is run as any Python program is: name only files that you trust. Its folder is on `sys.path` while it is
-    imported and while the function runs. A network that was not named is called as the function is.
+    imported and while the function runs. A network that was not named is called `FILE.py:function`, without the folder.
 
     Raises `UsageError` if there is no such function or it needs arguments; `DeconvnetError` if there is no such file, or if
     it raises, or returns something else.
@@ -46,7 +46,7 @@ def load_function(file: Path, function: str) -> Network:
             f"{function} of {file} returned {_kind(network)}: let it return deconvnet.Network(module, preprocessing)."
         )
     if network.name == "network":
-        network.name = function
+        network.name = f"{file.name}:{function}"
     return network
 
 
