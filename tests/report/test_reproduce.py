@@ -223,7 +223,7 @@ def test_a_report_of_other_things_is_refused(report, reproduce, asked, materials
         (["photos", "--train", "paper"], "There is no folder photos/train"),
         (["photos", "--run", "faces"], "faces is no training run"),
         (["photos", "--landmarks", "no.json"], "no.json"),
-        (["nothing"], "There is no folder nothing"),
+        (["nothing"], "There is no file or folder nothing"),
         (["photos", "--out", "faces"], "faces exists already"),
         (["--quick", "--alexnet", "nonsense", "--plan"], "nonsense"),
     ],

@@ -26,6 +26,7 @@ from deconvnet.cli.options import (
     parse_layers,
     parse_numbers,
     parse_ranges,
+    there,
 )
 from deconvnet.cli.printing import left_out, say
 from deconvnet.errors import UsageError
@@ -134,7 +135,9 @@ def mine(
 def merge(
     network: NetworkArgument,
     images: ImagesArgument,
-    parts: Annotated[list[Path], typer.Argument(metavar="PART…", help="What `deconvnet mine` wrote: all parts.")],
+    parts: Annotated[
+        list[Path], typer.Argument(metavar="PART…", help="What `deconvnet mine` wrote: all parts.", callback=there)
+    ],
     out: OutOption,
     units: UnitsOption = "",
     batch_size: BatchSizeOption = 32,

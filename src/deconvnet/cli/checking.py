@@ -14,6 +14,7 @@ from deconvnet.cli.options import (
     JsonOption,
     NetworkArgument,
     load_network,
+    there,
 )
 from deconvnet.cli.printing import say
 
@@ -27,7 +28,8 @@ from deconvnet.cli.printing import say
 def sanity(
     network: NetworkArgument,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE…", help="Photos; pictures are drawn of the first by its path.")
+        list[Path],
+        typer.Argument(metavar="IMAGE…", help="Photos; pictures are drawn of the first by its path.", callback=there),
     ],
     out: Annotated[Path, typer.Option(help="The new folder for sanity.png and sanity.json.")],
     layer: Annotated[

@@ -15,6 +15,7 @@ from deconvnet.cli.options import (
     NetworkArgument,
     load_network,
     parse_layers,
+    there,
 )
 from deconvnet.cli.printing import say
 
@@ -33,6 +34,7 @@ def correspond(
         typer.Argument(
             metavar="LANDMARKS",
             help='Where parts are in the photos: JSON, {"cat.jpg": {"nose": [x, y], …}, …}, or CSV, image,part,x,y.',
+            callback=there,
         ),
     ],
     out: Annotated[Path, typer.Option(help="The new folder for correspondence.png and correspondence.json.")],

@@ -6,13 +6,21 @@ from typing import Annotated
 import typer
 
 from deconvnet.cli.app import app, example
-from deconvnet.cli.options import BatchSizeOption, DeviceOption, ImagesArgument, JsonOption, WorkersOption, find_device
+from deconvnet.cli.options import (
+    BatchSizeOption,
+    DeviceOption,
+    ImagesArgument,
+    JsonOption,
+    WorkersOption,
+    find_device,
+    there,
+)
 from deconvnet.cli.printing import say
 
 
 @app.command(epilog=example("deconvnet evolve runs/zfnet imagenette/val --out evolution/"))
 def evolve(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `deconvnet train` has made.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `deconvnet train` has made.", callback=there)],
     images: ImagesArgument,
     out: Annotated[Path, typer.Option(help="The new folder for evolution.png and evolution.json.")],
     units: Annotated[int, typer.Option(min=1, help="Units shown of each layer.")] = 6,

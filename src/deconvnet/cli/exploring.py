@@ -1,13 +1,14 @@
 """The command that serves atlases and the live page."""
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from deconvnet.cli.app import app, example
-from deconvnet.cli.options import NETWORK_HELP, DescriptionOption, DeviceOption, find_device, load_network
+from deconvnet.cli.options import NETWORK_HELP, DescriptionOption, DeviceOption, find_device, load_network, there
 from deconvnet.cli.printing import print_line
 from deconvnet.errors import UsageError
 
@@ -21,7 +22,8 @@ from deconvnet.errors import UsageError
 )
 def explore(
     atlases: Annotated[
-        list[Path] | None, typer.Argument(metavar="ATLAS", help="Folders that deconvnet atlas or demo wrote.")
+        list[Path] | None,
+        typer.Argument(metavar="ATLAS", help="Folders that deconvnet atlas or demo wrote.", callback=there),
     ] = None,
     network: Annotated[
         list[str] | None,
@@ -46,24 +48,28 @@ def explore(
 
     Photos stay on this machine, in memory. Ctrl-C ends it.
     """
-    from deconvnet.explorer.guard import is_loopback
-    from deconvnet.explorer.serve import listen, serve
-    from deconvnet.explorer.served import find_served
+    from rich.console import Console
 
     if not atlases and not network:
         raise UsageError("There is nothing to explore: pass the folder of an atlas, or --network NETWORK.")
     if preprocessing is not None and len(network or []) != 1:
         raise UsageError("--preprocessing describes the weights of one network: pass one --network with it.")
-    device = find_device(device)
-    with listen(host, port) as listener:  # before the networks are loaded, which takes longer than to say that it is taken
+    with ExitStack() as stack:
+        with Console(stderr=True).status("Loading the networks …"):  # on a terminal only
+            from deconvnet.explorer.guard import is_loopback
+            from deconvnet.explorer.serve import listen, serve
+            from deconvnet.explorer.served import find_served
+
+            device = find_device(device)
+            listener = stack.enter_context(listen(host, port))  # loading takes longer than to say that the port is taken
+            networks = [load_network(name, preprocessing, device) for name in network or []]
+            served = find_served(atlases or [], networks, device)
         if not is_loopback(host):
             print_line(
                 f"deconvnet: Anyone who reaches {host} can use this machine's processor and see the names of the photos in "
                 "the atlases, as there is no password.",
                 sys.stderr,
             )
-        networks = [load_network(name, preprocessing, device) for name in network or []]
-        served = find_served(atlases or [], networks, device)
         for entry in served:
             if entry.book and entry.reason:
                 print_line(f"deconvnet: {entry.book.folder} can be browsed, but takes no photos. {entry.reason}", sys.stderr)

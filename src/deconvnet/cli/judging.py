@@ -15,6 +15,7 @@ from deconvnet.cli.options import (
     JsonOption,
     WorkersOption,
     load_network,
+    there,
 )
 from deconvnet.cli.printing import say
 from deconvnet.errors import UsageError
@@ -50,6 +51,7 @@ def evaluate(
     """Say how often networks are wrong: top-1 and top-5 error with a 95 % interval; of several, their average's as well."""
     if not networks or data is None:  # of one argument typer would say that NETWORK is missing, whichever it is
         raise UsageError("Two things are needed: a network, or more, and last the photos to judge by: NETWORK… DATA.")
+    there(data)
     from deconvnet.experiments.imagenet import evaluate as evaluate_networks
     from deconvnet.experiments.labels import labelled_photos
     from deconvnet.experiments.paper_tables import TABLE_2

@@ -22,9 +22,7 @@ from deconvnet.cli.printing import say
 
 
 @app.command(
-    epilog=example(
-        "deconvnet networks", "deconvnet networks zfnet:imagenette", "deconvnet networks torchvision:resnet18"
-    )
+    epilog=example("deconvnet networks", "deconvnet networks zfnet:imagenette", "deconvnet networks torchvision:resnet18")
 )
 def networks(
     network: Annotated[

@@ -15,6 +15,7 @@ from deconvnet.cli.options import (
     WorkersOption,
     load_network,
     parse_numbers,
+    there,
 )
 from deconvnet.cli.printing import say
 
@@ -29,7 +30,9 @@ def occlude(
     network: NetworkArgument,
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE…", help="Photos, drawn in the order of their paths; the paper shows three."),
+        typer.Argument(
+            metavar="IMAGE…", help="Photos, drawn in the order of their paths; the paper shows three.", callback=there
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The new folder for occlusion.png and occlusion.json.")],
     label: Annotated[

@@ -6,7 +6,7 @@ completion in a shell would wait for it. Commands import what they need when the
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,12 +17,21 @@ if TYPE_CHECKING:
 
     from deconvnet.networks import Network
 
+
+def there(found: Any) -> Any:
+    """What was found on the command line, if it is all there: a slip of the pen is told before torch is imported."""
+    for path in [found] if isinstance(found, Path) else found or []:
+        if not os.path.exists(path):  # which knows no names that are too long for Path.exists
+            raise DeconvnetError(f"There is no file or folder {path}.")
+    return found
+
+
 #: Those of `deconvnet.projection.RULES`, for help texts.
 RULE_NAMES = "deconvnet, overwrite, differentiated-norm, guided, gradient"
 
 NETWORK_HELP = "NAME, NAME:WEIGHTS, torchvision:NAME or FILE.py:FUNCTION, see `deconvnet networks`."
 NetworkArgument = Annotated[str, typer.Argument(metavar="NETWORK", help=NETWORK_HELP)]
-ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="One photo.")]
+ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="One photo.", callback=there)]
 DeviceOption = Annotated[
     str, typer.Option(help="cpu, cuda or mps.  [default: cuda if there is one, else cpu]", show_default=False)
 ]
@@ -30,7 +39,7 @@ DescriptionOption = Annotated[
     Path | None, typer.Option("--preprocessing", help="A TOML file that describes weights which do not describe themselves.")
 ]
 ImagesArgument = Annotated[
-    Path, typer.Argument(metavar="IMAGES", help="A folder of photos, flat or with one folder per class.")
+    Path, typer.Argument(metavar="IMAGES", help="A folder of photos, flat or with one folder per class.", callback=there)
 ]
 OutOption = Annotated[Path, typer.Option(help="The new folder for the atlas.")]
 LayersOption = Annotated[str, typer.Option(help="Layers, like conv1,conv5, or all.  [default: the convolutional layers]")]

@@ -6,14 +6,17 @@ from typing import Annotated
 import typer
 
 from deconvnet.cli.app import app, example
-from deconvnet.cli.options import JsonOption, WorkersOption
+from deconvnet.cli.options import JsonOption, WorkersOption, there
 from deconvnet.cli.printing import left_out, say
 
 
 @app.command(epilog=example("deconvnet pack imagenet/ --out packed/", "deconvnet pack photos/ --out packed/"))
 def pack(
     images: Annotated[
-        Path, typer.Argument(metavar="IMAGES", help="A folder of photos, or with train and val in it, or a tar file.")
+        Path,
+        typer.Argument(
+            metavar="IMAGES", help="A folder of photos, or with train and val in it, or a tar file.", callback=there
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The new folder for the packed set, or for the two.")],
     workers: WorkersOption = None,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deconvnet.cli.app import app, example
-from deconvnet.cli.options import DeviceOption, JsonOption, find_device
+from deconvnet.cli.options import DeviceOption, JsonOption, find_device, there
 from deconvnet.cli.printing import say
 from deconvnet.errors import DeconvnetError
 from deconvnet.report.paper import NETWORKS, PARTS
@@ -40,7 +40,10 @@ def reproduce(
     data: Annotated[
         Path | None,
         typer.Argument(
-            metavar="DATA", help="A folder of photos, or one with train/ and val/, packed or not.", show_default=False
+            metavar="DATA",
+            help="A folder of photos, or one with train/ and val/, packed or not.",
+            show_default=False,
+            callback=there,
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The folder for the report: index.html, and a folder for each part.")] = Path(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from deconvnet.cli.app import app, example
-from deconvnet.cli.options import DeviceOption, JsonOption, WorkersOption, find_device
+from deconvnet.cli.options import DeviceOption, JsonOption, WorkersOption, find_device, there
 from deconvnet.cli.printing import say
 
 
@@ -25,7 +25,9 @@ def train(
     data: Annotated[
         Path,
         typer.Argument(
-            metavar="DATA", help="A folder with train/ and val/, each with a folder per class, or what `pack` makes of it."
+            metavar="DATA",
+            help="A folder with train/ and val/, each with a folder per class, or what `pack` makes of it.",
+            callback=there,
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="The folder for logs, checkpoints, snapshots and weights.")],

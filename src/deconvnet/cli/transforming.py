@@ -6,7 +6,15 @@ from typing import Annotated
 import typer
 
 from deconvnet.cli.app import app, example
-from deconvnet.cli.options import BatchSizeOption, DescriptionOption, DeviceOption, JsonOption, NetworkArgument, load_network
+from deconvnet.cli.options import (
+    BatchSizeOption,
+    DescriptionOption,
+    DeviceOption,
+    JsonOption,
+    NetworkArgument,
+    load_network,
+    there,
+)
 from deconvnet.cli.printing import say
 
 
@@ -18,7 +26,7 @@ from deconvnet.cli.printing import say
 )
 def invariance(
     network: NetworkArgument,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Photos; the paper shows five.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Photos; the paper shows five.", callback=there)],
     out: Annotated[Path, typer.Option(help="The new folder for invariance.png and invariance.json.")],
     label: Annotated[
         str, typer.Option(help="Id, name or number of the class to follow.  [default: each photo's most probable one]")
