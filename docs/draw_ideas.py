@@ -1,8 +1,8 @@
 """Draw the pictures of docs/ideas.md from scikit-image's photos and the ZFNet that comes along.
 
-    python docs/draw_ideas.py [ATLAS]
+    python docs/draw_ideas.py [DEMO]
 
-ATLAS is ZFNet's atlas of those that `deconvnet demo` has made (default: demo/zfnet).
+DEMO is what `deconvnet demo` has made (default: demo).
 """
 
 import io
@@ -22,7 +22,6 @@ from PIL import Image
 from torch import Tensor
 
 from deconvnet import Atlas, Network, load, project
-from deconvnet.demo import demo_photo
 from deconvnet.projection import grey_scale, to_pixels
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -30,24 +29,25 @@ WIDTH, DPI = 1600, 160
 BOX, WARM, COLD = "#ffb000", "#c0392b", "#2b6cb0"
 
 #: Picked by eye: one of the units of conv3 that the photo drives most; it answers to a bent upper edge, dark below bright.
-PHOTO, LAYER, UNIT = "camera", "conv3", 12
+PHOTO, LAYER, UNIT = "camera/1.00-00-00.jpg", "conv3", 12
 #: Picked by eye: units of which a reader sees at once what their nine patches share.
 NINE = ("conv4", [9, 13, 25, 31])
 
 
-def main(atlas: str = "demo/zfnet") -> None:
+def main(demo: str = "demo") -> None:
     """Write the pictures, small enough for a page."""
+    photo = Image.open(Path(demo) / "photos" / PHOTO)
     plt.rcParams.update({"font.size": 11, "axes.titlesize": 12})
     net = load("zfnet")
-    save(drawn(one_activation(net)), "ideas-activation.webp")
-    save(drawn(way_down(net)), "ideas-way-down.webp")
+    save(drawn(one_activation(net, photo)), "ideas-activation.webp")
+    save(drawn(way_down(net, photo)), "ideas-way-down.webp")
     save(drawn(shared_switch()), "ideas-switches.webp")
-    save(Atlas(atlas).figure(*NINE), "ideas-nine.webp")
+    save(Atlas(Path(demo) / "zfnet").figure(*NINE), "ideas-nine.webp")
 
 
-def one_activation(net: Network) -> Figure:
+def one_activation(net: Network, photo: Image.Image) -> Figure:
     """A view, the feature map of one unit, the projection of its strongest activation, and both in the receptive field."""
-    x = net.preprocess(demo_photo(PHOTO))[None]
+    x = net.preprocess(photo)[None]
     feature_map = net.activations(x, LAYER)[0, UNIT]
     row, column = divmod(int(feature_map.argmax()), feature_map.shape[1])
     projection = project(net, x, layer=LAYER, unit=UNIT).as_subclass(Tensor)[0]
@@ -59,7 +59,7 @@ def one_activation(net: Network) -> Figure:
     figure.subplots_adjust(left=0.006, right=0.994, top=0.84, bottom=0.08, wspace=0.05)
     named(axes[0], "view\nof the photo", f"{view.shape[1]}×{view.shape[0]} pixels").imshow(view)
     size = "×".join(map(str, feature_map.shape))
-    named(axes[1], f"feature map\nof {LAYER}, unit {UNIT}", f"{size}; strongest {feature_map.max():.1f}").imshow(
+    named(axes[1], f"feature map\nof {LAYER}, unit {UNIT}", f"{size}; strongest {feature_map.max():.4g}").imshow(
         feature_map, cmap="gray"
     )
     axes[1].add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, color=BOX, lw=2))
@@ -72,11 +72,11 @@ def one_activation(net: Network) -> Figure:
     return figure
 
 
-def way_down(net: Network) -> Figure:
+def way_down(net: Network, photo: Image.Image) -> Figure:
     """The sizes of the signal on its way from one activation of conv3 to the pixels: what stands at every place, all maps
     together.
     """
-    x = net.preprocess(demo_photo(PHOTO))[None]
+    x = net.preprocess(photo)[None]
     module = net.module.float()
     signals: list[tuple[str, Tensor]] = []
     with torch.no_grad():
@@ -125,19 +125,19 @@ def shared_switch() -> Figure:
     assert (added[2, 2], written[2, 2]) == (10, 4)
     figure, axes = plt.subplots(1, 5, figsize=(WIDTH / DPI, 2.75), width_ratios=(5, 2.6, 2.6, 5, 5))
     figure.subplots_adjust(left=0.01, right=0.99, top=0.9, bottom=0.2, wspace=0.26)
-    numbers(axes[0], values, "1  before pooling", "four windows of 3×3;\n9 is the maximum of each")
+    numbers(axes[0], values, "a  before pooling", "four windows of 3×3;\n9 is the maximum of each")
     for number, (row, column) in enumerate([(0, 0), (0, 2), (2, 0), (2, 2)]):
         inset = 0.04 + 0.035 * number
         corner = (column - 0.5 + inset, row - 0.5 + inset)
         side = 3 - 2 * inset
         axes[0].add_patch(Rectangle(corner, side, side, fill=False, lw=1.8, color=plt.cm.tab10(number)))
-    numbers(axes[1], pooled[0, 0], "2  pooled", "on the way up")
-    numbers(axes[2], signal[0, 0], "3  the signal", "on the way down")
+    numbers(axes[1], pooled[0, 0], "b  pooled", "on the way up")
+    numbers(axes[2], signal[0, 0], "c  the signal", "on the way down")
     for number, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
         for ax in axes[1:3]:
             ax.add_patch(Rectangle((column - 0.42, row - 0.42), 0.84, 0.84, fill=False, lw=1.8, color=plt.cm.tab10(number)))
-    numbers(axes[3], added, "4  unpooled: the sum", "1 + 2 + 3 + 4 = 10:\nback-propagation")
-    numbers(axes[4], written, "or: the last", "1, 2 and 3 are lost:\nMaxUnpool2d")
+    numbers(axes[3], added, "d  unpooled: the sum", "1 + 2 + 3 + 4 = 10:\nback-propagation")
+    numbers(axes[4], written, "e  or: the last", "1, 2 and 3 are lost:\nMaxUnpool2d")
     for ax, color in ((axes[3], COLD), (axes[4], WARM)):
         ax.add_patch(Rectangle((1.5, 1.5), 1, 1, color=color, alpha=0.25, lw=0))
     return figure
