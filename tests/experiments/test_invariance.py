@@ -109,7 +109,7 @@ def test_the_class_may_be_given(small_network, files):
         )
     for label, sentence in (
         ("wasp", "has no class 'wasp'"),
-        ("emet", "its classes are ant, bee, emmet."),
+        ("emet", r"its classes are n1 \(ant, emmet\), n2 \(bee\), n3 \(bee\)\."),
         ("bee", "2 classes called 'bee': pass one of n2, n3"),
         ("3", "has the classes 0 to 2, not 3"),
     ):

@@ -65,7 +65,8 @@ def find_outputs(network: Network, photos: Photos) -> Outputs:
         if len(photos.classes) != count:
             raise DeconvnetError(
                 f"{network.full_name} does not say what its {count:,} classes are, and {photos.root} has "
-                f"{len(photos.classes):,} of them: only equal numbers could be matched in ascending order."
+                f"{len(photos.classes):,} of them: only equal numbers could be matched in ascending order. Name its classes, "
+                "as in Network(module, preprocessing, classes=[(id, name), …])."
             )
         return Outputs(photos.classes, tuple(range(count)), "number")
     if missing := [name for name in photos.classes if name not in numbers]:
@@ -117,8 +118,8 @@ def find_class(network: Network, label: str) -> int:
     near = get_close_matches(wanted, [part.casefold() for part in parts], n=3)
     near += [part for part in parts if wanted in part.casefold().split()][:3]
     hint = "pass its id, its name or its number"
-    if parts and len(parts) <= _FEW:
-        hint = f"its classes are {', '.join(parts)}"
+    if parts and len(classes) <= _FEW:
+        hint = f"its classes are {', '.join(f'{id} ({name})' if id else name for id, name in classes)}"
     elif near:
         hint = f"there is {', '.join(dict.fromkeys(near))}"
     raise UsageError(f"{network.full_name} has no class {label!r}: {hint}.")

@@ -118,8 +118,10 @@ class Look:
     def _draw_unit(self, axes: list[Axes], unit: UnitLook) -> None:
         left, top, right, bottom = unit.box
         cut = unit.projection[:, top:bottom, left:right]
-        if unit.feature_map.size > 1:  # a neuron of a fully connected layer has no map
+        if unit.feature_map.size > 1:
             axes[0].imshow(unit.feature_map, cmap="magma", vmin=0)
+        else:  # a neuron of a fully connected layer
+            axes[0].text(0.5, 0.5, "one number,\nno map", ha="center", va="center", fontsize=8, color="0.6")
         axes[1].imshow(to_pixels(cut, grey_scale(cut)))
         axes[2].imshow(self.view[top:bottom, left:right])
         axes[0].set_title(f"unit {unit.unit} · {unit.value:.4g}", fontsize=9, loc="left", pad=2)
