@@ -65,8 +65,8 @@ def find_outputs(network: Network, photos: Photos) -> Outputs:
         if len(photos.classes) != count:
             raise DeconvnetError(
                 f"{network.full_name} does not say what its {count:,} classes are, and {photos.root} has "
-                f"{len(photos.classes):,} of them: only equal numbers could be matched in ascending order. Name its classes, "
-                "as in Network(module, preprocessing, classes=[(id, name), …])."
+                f"{len(photos.classes):,} of them: only equal numbers could be matched in ascending order. Name its "
+                "classes, as in Network(module, preprocessing, classes=[(id, name), …])."
             )
         return Outputs(photos.classes, tuple(range(count)), "number")
     if missing := [name for name in photos.classes if name not in numbers]:
