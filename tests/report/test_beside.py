@@ -66,8 +66,14 @@ def test_fig_5_has_means_over_photos():
     photos, values = len(curves["first"]), range(len(curves["values"]))
     first = [sum(curves["first"][photo][value] for photo in range(photos)) / photos for value in values]
     likely = [sum(curves["probability"][photo][value] for photo in range(photos)) / photos for value in values]
-    assert row[2] == f"{max(first):.2f}"
-    assert row[4:] == (f"{max(likely):.0%}", f"{min(likely):.0%}")
+    unmoved, four_up, four_down = (curves["values"].index(value) for value in (0, -4, 4))
+    assert row[2] == f"{(first[four_up] + first[four_down]) / 2 / max(first):.0%}"
+    assert row[4:] == (f"{likely[unmoved]:.0%}", f"{min(likely):.0%}")
+    curves["first"] = [[0.0] * len(values)] * photos
+    curves["probability"] = None
+    (table,) = tables("fig-5", {"zfnet": invariance})
+    row = next(row for row in table.rows if row[0] == "translation")
+    assert (row[2], *row[4:]) == ("nothing changes", "–", "–")
 
 
 def test_fig_6_has_each_finding_with_who_has_it():

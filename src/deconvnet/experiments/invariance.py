@@ -91,11 +91,11 @@ class Invariance:
         found = []
         for name, curves in self.curves.items():
             for layer, distances in zip(self.layers, (curves.first, curves.last), strict=True):
-                reached = _reached(curves.transformation, distances)
+                shares = reached(curves.transformation, distances)
                 found.append(
-                    f"{name}, {layer}: the smallest step makes {reached[0]:.0%} of the largest distance, half the way "
-                    f"{reached[1]:.0%}."
-                    if reached
+                    f"{name}, {layer}: the smallest step makes {shares[0]:.0%} of the largest distance, half the way "
+                    f"{shares[1]:.0%}."
+                    if shares
                     else f"{name}, {layer}: nothing changes."
                 )
             if curves.probability is not None:
@@ -186,7 +186,7 @@ def _style(photo: int) -> _Style:
     return _STYLES[photo // len(_COLOURS) % len(_STYLES)]
 
 
-def _reached(transformation: Transformation, distances: Tensor) -> tuple[float, float] | None:
+def reached(transformation: Transformation, distances: Tensor) -> tuple[float, float] | None:
     """Which share of the largest distance the smallest step makes, and half of the largest (½ if it grows in proportion).
 
     All of the mean over photos; of rotations by more than half a turn the other way round. None if nothing changes.

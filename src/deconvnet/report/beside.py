@@ -4,8 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from deconvnet.experiments.correspondence import PAPER as TABLE_1
+from deconvnet.experiments.invariance import reached
 from deconvnet.experiments.paper_tables import TABLE_2
+from deconvnet.experiments.transformations import TRANSFORMATIONS
 from deconvnet.experiments.variants import VARIANTS
 from deconvnet.report.paper import FIG_2_PATCHES, FIG_3_LAYERS, FIG_4_SETTLED, FIG_7_BARS
 
@@ -114,27 +118,31 @@ def _fig_4(results: Results) -> list[Table]:
 
 def _fig_5(results: Results) -> list[Table]:
     rows = []
-    for name in ("translation", "scale", "rotation"):
+    for transformation in TRANSFORMATIONS:
         for step, invariance in results.items():
-            curves = invariance["curves"].get(name)
+            curves = invariance["curves"].get(transformation.name)
             if curves is None:
                 continue
-            first, last = (max(_mean(curves[key])) for key in ("first", "last"))
-            found = [f"{first:.2f}", f"{last:.2f}", "–", "–"]
-            if curves["probability"] is not None:
-                mean = _mean(curves["probability"])
-                found[2:] = [f"{max(mean):.0%}", f"{min(mean):.0%}"]
-            rows.append((name, _names(results)[step], *found))
-    head = ("transformation", "network", "largest distance, first layer", "last layer", "probability, at best", "at worst")
+            found = []
+            for layer in ("first", "last"):
+                shares = reached(transformation, torch.tensor(curves[layer], dtype=torch.float64))
+                found.append(f"{shares[0]:.0%}" if shares else "nothing changes")
+            if curves["probability"] is None:
+                found += ["–", "–"]
+            else:
+                mean = torch.tensor(curves["probability"], dtype=torch.float64).mean(dim=0)
+                unmoved = mean[curves["values"].index(transformation.identity)]
+                found += [f"{unmoved:.0%}", f"{mean.min():.0%}"]
+            rows.append((transformation.name, _names(results)[step], *found))
+    head = (
+        *("transformation", "network", "of the largest distance, the smallest step makes: first layer", "last layer"),
+        *("probability of the class, as it was", "at worst"),
+    )
     note = (
-        "Means over the photos. The paper prints curves, and does not describe its distance; here it is 0 to √2. The class "
-        "is the network's own guess, the paper's the true one."
+        "Of means over the photos. The paper prints curves, and does not describe its distance. The class is the network's "
+        "own guess, the paper's the true one."
     )
     return [Table(head, tuple(rows), note)]
-
-
-def _mean(rows: list[list[float]]) -> list[float]:
-    return [sum(column) / len(column) for column in zip(*rows, strict=True)]
 
 
 def _fig_6(results: Results) -> list[Table]:
