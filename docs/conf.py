@@ -25,6 +25,7 @@ highlight_language = "text"
 nb_execution_mode = os.environ.get("NOTEBOOKS", "off")
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
+nb_merge_streams = True
 # Its widgets' scripts would come from a public server.
 nb_ipywidgets_js = {}
 
