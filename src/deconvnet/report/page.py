@@ -135,7 +135,7 @@ def _shown(
     elif not step.to and step.part != "training" and result is not None:
         pictures = sorted(folder.glob("*.png"), key=_place)
         if (folder / "index.html").exists():
-            links.append((f"Browse all units of {step.name}", f"{step.result.parent.as_posix()}/index.html"))
+            links.append((f"Browse the units of {step.name}", f"{step.result.parent.as_posix()}/index.html"))
             pictures = [picture for picture in pictures if picture.stem.startswith("figure-")]
     made = _made_with(entry)
     names = full_names(result) or ([networks[step.name]["full_name"]] if pictures and step.name in networks else [])
