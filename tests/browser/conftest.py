@@ -117,10 +117,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     materials = tmp_path_factory.mktemp("materials")
     write_materials(materials)
     file, out = materials / "networks.py", materials / "report"
-    networks = ("--alexnet", f"{file}:one", "--zfnet", f"{file}:other")
-    assert (
-        type_command("reproduce", materials / "photos", *networks, "--out", out, "--only", "look,fig-3,fig-5,table-3") == 0
-    )
+    words = ("--alexnet", f"{file}:one", "--zfnet", f"{file}:other", "--landmarks", materials / "faces" / "parts.json")
+    only = ("--only", "look,fig-3,fig-5,table-1,table-3")
+    assert type_command("reproduce", materials / "photos", *words, *only, "--out", out) == 0
     return out
 
 
