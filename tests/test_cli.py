@@ -131,6 +131,18 @@ def test_project_writes_values_and_a_picture(run, weights, photo_folder, tmp_pat
     assert sorted(path.name for path in tmp_path.glob("*p.*")) == ["p.npy", "p.png"]
 
 
+def test_project_takes_the_unit_that_is_strongest_at_a_position(run, weights, photo_folder, tmp_path):
+    photo = photo_folder / "ant" / "00.png"
+    words = ("--layer", "conv3", "--position", "2,3", "--out", tmp_path / "p.png", "--json")
+    code, out, _ = run("project", weights, photo, *words)
+    net = load(weights)
+    maps = net.activations(net.preprocess(read_image(photo))[None], "conv3")[0]
+    assert (code, json.loads(out)["unit"]) == (0, int(maps[:, 2, 3].argmax()))
+    silent = (maps == 0).nonzero()[0].tolist()
+    words = ("--layer", "conv3", "--unit", silent[0], "--position", f"{silent[1]},{silent[2]}", "--out", tmp_path / "q.png")
+    assert "activation 0. The unit is silent there, so nothing comes down." in run("project", weights, photo, *words)[1]
+
+
 def test_project_by_other_rules(run, weights, photo_folder, tmp_path):
     photo, found = photo_folder / "ant" / "00.png", {}
     for rules in ("deconvnet", "guided"):

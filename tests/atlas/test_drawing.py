@@ -1,7 +1,8 @@
 import numpy as np
 import torch
 
-from deconvnet.atlas.drawing import UnitLayout, filter_sheet, filter_tiles, fitting, font, unit_picture
+from deconvnet.atlas.drawing import UnitLayout, filter_sheet, filter_tiles, fitting, font, projection_picture, unit_picture
+from deconvnet.tracing import Box
 
 
 def test_a_dead_unit_says_so_and_stays_grey():
@@ -45,3 +46,20 @@ def test_a_unit_that_only_its_bias_drives_says_so():
     silent = unit_picture(torch.zeros(1, 3, 20, 20), patches, layout, "conv1 · unit 0", "net")
     driven = unit_picture(torch.ones(1, 3, 20, 20), patches, layout, "conv1 · unit 0", "net")
     assert np.asarray(silent)[: layout.HEADER].tolist() != np.asarray(driven)[: layout.HEADER].tolist()
+
+
+def test_a_projection_stands_beside_its_photo_and_its_field_below():
+    projection, view = torch.zeros(3, 40, 40), np.full((40, 40, 3), 200, np.uint8)
+    projection[:, 10, 5] = 1.0
+    view[10, 5] = (0, 0, 250)
+    drawn = np.asarray(projection_picture(projection, view, Box(4, 8, 14, 18), "conv1", "net"))
+    whole = np.asarray(projection_picture(projection, view, Box(0, 0, 40, 40), "fc6", "net"))
+    assert drawn.shape[0] - whole.shape[0] == 80 + 12  # a second row
+    frame = (drawn == (255, 176, 0)).all(axis=2)
+    assert frame.sum() == 2 * (20 * 20 - 16 * 16)
+    assert not (whole == (255, 176, 0)).all(axis=2).any()
+    blue = (drawn == (0, 0, 250)).all(axis=2)
+    assert blue.sum() == 2 * 2 + 8 * 8  # twice as large above, as large as the field's tenth below
+    rows, columns = frame.nonzero()
+    right = columns[columns > columns.max() - 20].min()
+    assert (rows.min() + 4, right + 2) == tuple(np.argwhere(blue)[0])

@@ -41,6 +41,11 @@ def test_a_projection_shows_itself_in_notebooks():
     assert shown.startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(("columns", "size"), [(None, (17, 17)), (3, (26, 8)), (1, (8, 26))])
+def test_several_projections_stand_in_rows_of_so_many(columns, size):
+    assert picture(torch.randn(3, 3, 8, 8), columns).size == size
+
+
 def test_what_is_computed_from_a_projection_is_a_plain_tensor():
     projection = torch.full((1, 3, 8, 8), 0.25).as_subclass(Projection)
     for found in (projection.abs().max(), projection[0, 0], projection + 1, torch.cat([projection, projection])):

@@ -59,11 +59,33 @@ def test_a_projection_says_where_its_activation_stands_and_what_it_sees():
     strongest = project(network, x, layer="conv2", unit=unit)
     maps = network.activations(x, "conv2")[0, unit]
     assert strongest.places == [divmod(int(maps.argmax()), maps.shape[1])]
+    assert strongest.activations == pytest.approx([float(maps.max())], rel=1e-5)
     (box,) = strongest.boxes
     outside = strongest.clone()
     outside[:, :, box.top : box.bottom, box.left : box.right] = 0
     assert strongest.any()
     assert not outside.any()
+
+
+def test_the_strongest_unit_at_a_place_is_another_than_anywhere():
+    network, x = small(), torch.randn(1, 3, 32, 32)
+    maps = network.activations(x, "conv2")[0]
+    for row, column in ((0, 0), (5, 5), (2, 3)):
+        assert strongest_unit(network, x, "conv2", (row, column)) == int(maps[:, row, column].argmax())
+    assert strongest_unit(network, x, "fc3", (0, 0)) == strongest_unit(network, x, "fc3")
+    with pytest.raises(UsageError, match=r"a position is 0–5,0–5"):
+        strongest_unit(network, x, "conv2", (6, 0))
+
+
+@pytest.mark.parametrize("position", [5, (1, 2, 3), [(1, 2), 3], "row"])
+def test_what_is_no_position_is_refused(position):
+    with pytest.raises(UsageError, match=r"A position is \(row, column\)"):
+        project(small(), torch.randn(1, 3, 32, 32), layer="conv2", unit=0, position=position)
+
+
+def test_what_are_no_rules_is_refused():
+    with pytest.raises(UsageError, match=r"There are no rules \['guided'\]"):
+        project(small(), torch.randn(1, 3, 32, 32), layer="conv2", unit=0, rules=["guided"])
 
 
 def test_one_unit_serves_several_inputs():

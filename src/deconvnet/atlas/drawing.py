@@ -10,13 +10,16 @@ from functools import cache
 
 import numpy as np
 from matplotlib import font_manager
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from deconvnet.projection import grey_scale, picture, to_pixels
 from deconvnet.projection.picture import MID_GREY, in_rows
+from deconvnet.tracing import Box
 
 _PAPER, _INK, _FAINT = (255, 255, 255), (20, 20, 20), (90, 90, 90)
+#: Frames of receptive fields.
+_FRAME = (255, 176, 0)
 _MARGIN = 12
 
 #: Width of one block in a thumbnail, in pixels.
@@ -109,11 +112,20 @@ def filter_sheet(filters: Tensor, network: str, columns: int = 11) -> Image.Imag
     return _page(sheet, f"{count} first-layer filters, {height}×{width} pixels, one scale", network)
 
 
-def projection_picture(projection: Tensor, view: np.ndarray, heading: str, network: str) -> Image.Image:
-    """One projection (3, H, W) beside the view (H, W, 3) of the photo that it comes from."""
-    tiles = np.stack([np.asarray(picture(projection)), view])
-    pair = Image.fromarray(in_rows(tiles.repeat(2, axis=1).repeat(2, axis=2), 2, gap=_MARGIN, background=255))
-    return _page(pair, heading, network)
+def projection_picture(projection: Tensor, view: np.ndarray, box: Box, heading: str, network: str) -> Image.Image:
+    """One projection (3, H, W) beside the view (H, W, 3) of the photo that it comes from, with its receptive field `box`
+    framed; below, unless it is all of the view, the field alone in both, enlarged.
+    """
+    height, width = 2 * view.shape[0], 2 * view.shape[1]
+    whole = [picture(projection), Image.fromarray(view)]
+    rows = [[tile.resize((width, height), Image.Resampling.NEAREST) for tile in whole]]
+    if (box.right - box.left, box.bottom - box.top) != (view.shape[1], view.shape[0]):
+        for tile in rows[0]:
+            left, top, right, bottom = (2 * edge for edge in box)
+            ImageDraw.Draw(tile).rectangle((left, top, right - 1, bottom - 1), outline=_FRAME, width=2)
+        rows.append([ImageOps.pad(tile.crop(box), (width, height), Image.Resampling.NEAREST, _PAPER) for tile in whole])
+    tiles = np.stack([np.asarray(tile) for row in rows for tile in row])
+    return _page(Image.fromarray(in_rows(tiles, 2, gap=_MARGIN, background=255)), heading, network)
 
 
 @dataclass(frozen=True)

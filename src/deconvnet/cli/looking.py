@@ -98,7 +98,9 @@ def project(
     image: ImageArgument,
     layer: Annotated[str, typer.Option(help="The layer that the activation belongs to.")],
     out: Annotated[Path, typer.Option(help="A picture (.png) or the values, (3, H, W) float32 (.npy).")],
-    unit: Annotated[int | None, typer.Option(help="The unit.  [default: the one that the photo drives most]")] = None,
+    unit: Annotated[
+        int | None, typer.Option(help="The unit.  [default: the one that is driven most, at --position or anywhere]")
+    ] = None,
     position: Annotated[
         str,
         typer.Option(metavar="ROW,COLUMN", help="Place in its feature map.  [default: its strongest]", show_default=False),
@@ -110,28 +112,31 @@ def project(
 ) -> None:
     """Project one activation of one photo down to pixel space."""
     import numpy as np
-    import torch
 
     from deconvnet.atlas.drawing import projection_picture
     from deconvnet.files import replacing
-    from deconvnet.projection import project_each, rule_set, strongest_unit
+    from deconvnet.projection import project as project_down
+    from deconvnet.projection import rule_set, strongest_unit
 
     with replacing(out, ".png", ".npy") as file:
         way_down = rule_set(rules)  # before the network is loaded
         net = load_network(network, preprocessing, device)
         x = net.preprocess(open_photo(image))[None]
+        at = None
+        if position:
+            at_row, at_column = parse_numbers(position, 2, "--position")
+            at = at_row, at_column
         if unit is None:
-            unit = strongest_unit(net, x, layer)
-        at = torch.tensor([parse_numbers(position, 2, "--position")]) if position else None
-        projected = project_each(net, x, layer, torch.tensor([unit]), at, rules=way_down)
-        value, row, column = (found.item() for found in (projected.values, projected.rows, projected.columns))
+            unit = strongest_unit(net, x, layer, at)
+        projection = project_down(net, x, layer=layer, unit=unit, position=at, rules=way_down)
+        (value,), ((row, column),), (box,) = projection.activations, projection.places, projection.boxes
         if file.suffix == ".npy":
-            np.save(file, projected.pixels[0].cpu().numpy())
+            np.save(file, projection[0].cpu().numpy())
         else:
             heading = f"{layer} · unit {unit} · position {row},{column} · activation {value:.4g}"
             if rules != "deconvnet":
                 heading += f" · {rules}"
-            projection_picture(projected.pixels[0], net.preprocessing.pixels(x)[0], heading, net.full_name).save(file)
+            projection_picture(projection[0], net.preprocessing.pixels(x)[0], box, heading, net.full_name).save(file)
     result = {
         "network": net.full_name,
         "layer": layer,
@@ -141,4 +146,5 @@ def project(
         "value": value,
         "rules": rules,
     }
-    say(as_json, result, f"Wrote {out}: {layer} unit {unit} at {row},{column}, activation {value:.4g}.")
+    silent = "" if value else " The unit is silent there, so nothing comes down."
+    say(as_json, result, f"Wrote {out}: {layer} unit {unit} at {row},{column}, activation {value:.4g}.{silent}")

@@ -39,7 +39,10 @@ DescriptionOption = Annotated[
     Path | None, typer.Option("--preprocessing", help="A TOML file that describes weights which do not describe themselves.")
 ]
 ImagesArgument = Annotated[
-    Path, typer.Argument(metavar="IMAGES", help="A folder of photos, flat or with one folder per class.", callback=there)
+    Path,
+    typer.Argument(
+        metavar="IMAGES", help="A folder of photos, flat or with one folder per class, or a packed set.", callback=there
+    ),
 ]
 OutOption = Annotated[Path, typer.Option(help="The new folder for the atlas.")]
 LayersOption = Annotated[str, typer.Option(help="Layers, like conv1,conv5, or all.  [default: the convolutional layers]")]

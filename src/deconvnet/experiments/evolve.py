@@ -54,7 +54,7 @@ def evolve(
         snapshots.load(epoch, like=last)  # what is wrong with a file is said before hours of mining
 
     def mine_at(epoch: int, network: Network) -> Mined:
-        say(f"Epoch {epoch} of {', '.join(map(str, snapshots.epochs))}:", progress)
+        say(f"Snapshot after epoch {epoch} (there are {', '.join(map(str, snapshots.epochs))}):", progress)
         state = None if states is None else states / f"epoch-{epoch:03d}.safetensors"
         return mine(network, photos, top=1, state=state, batch_size=batch_size, workers=workers, progress=progress)
 

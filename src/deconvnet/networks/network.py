@@ -193,7 +193,12 @@ class Network:
         return digest.hexdigest()
 
     def preprocess(self, photo: Image.Image) -> Tensor:
-        """A photo as this network's input, (3, crop, crop) float32 on the CPU; add `[None]` for a batch of one."""
+        """A photo as this network's input, (3, crop, crop) float32 on the CPU; add `[None]` for a batch of one.
+
+        Raises `UsageError` for what is no picture of PIL.
+        """
+        if not isinstance(photo, Image.Image):
+            raise UsageError(f"A photo is a picture of PIL, as deconvnet.images.read_image(file) makes one, not {photo!r}.")
         return self.preprocessing(photo)
 
     def observe(

@@ -27,8 +27,9 @@ def to_pixels(projections: Tensor, scale: float) -> np.ndarray:
     return np.moveaxis(grey, -3, -1)
 
 
-def picture(projection: Tensor) -> Image.Image:
-    """A projection (3, H, W) or (N, 3, H, W) as a RGB picture of PIL on mid-grey; several stand in rows, on one scale.
+def picture(projection: Tensor, columns: int | None = None) -> Image.Image:
+    """A projection (3, H, W) or (N, 3, H, W) as a RGB picture of PIL on mid-grey; several stand in rows of `columns` (as
+    many as make it nearly square), on one scale.
 
     Zero becomes 128. The scale is symmetric about it: the 99.5th percentile of the absolute values that are not zero becomes
     255 if positive, 0 if negative. So brightness cannot be compared between pictures of different calls.
@@ -36,7 +37,7 @@ def picture(projection: Tensor) -> Image.Image:
     several = projection if projection.dim() == 4 else projection[None]
     # Most of an input lies outside the receptive field and is exactly zero: it says nothing of what is bright.
     tiles = to_pixels(several, grey_scale(several[several != 0]))
-    return Image.fromarray(in_rows(tiles, math.ceil(math.sqrt(len(tiles)))))
+    return Image.fromarray(in_rows(tiles, columns or math.ceil(math.sqrt(len(tiles)))))
 
 
 def in_rows(tiles: np.ndarray, columns: int, gap: int = 1, background: int = 190) -> np.ndarray:

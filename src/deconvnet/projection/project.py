@@ -35,6 +35,8 @@ class Projection(Tensor):
 
     places: list[Position]
     """Of each projected activation, its row and column in its feature map."""
+    activations: list[float]
+    """Of each, its own value; what has 0 projects to nothing."""
     boxes: list[Box]
     """Of each, its receptive field in pixels of the input, moved inside: what to crop the view and the `picture` to."""
 
@@ -87,13 +89,14 @@ def project(
 
     `x` are inputs as `Network.preprocess` makes them, and what comes out is in the same space, on the network's device and
     of its dtype: exactly zero outside the receptive field, never rectified. `picture` draws it, zero as mid-grey; in a
-    notebook it shows itself. Its `places` say where the activations stand, its `boxes` what part of the view they see.
+    notebook it shows itself. Its `places` say where the activations stand, its `activations` how strong they are, and its
+    `boxes` what part of the view they see.
 
     `unit` and `position` (row, column), counted from 0, are one for all inputs or one for each; with several units or
-    positions and one input, that input serves for all. `position` None takes each unit's strongest (the first in row-major
-    order among equals). The signal that goes down is the activation's own value, or 1 with `start="one"`; every other
-    activation of the layer is zero, and an activation of 0 projects to zeros. `rules` are the paper's or, by name, those of
-    another method (see `RULES`).
+    positions and one input, that input serves for all. (The unit that a photo drives most is its `strongest_unit`.)
+    `position` None takes each unit's strongest (the first in row-major order among equals). The signal that goes down is the
+    activation's own value, or 1 with `start="one"`; every other activation of the layer is zero, and an activation of 0
+    projects to zeros. `rules` are the paper's or, by name, those of another method (see `RULES`).
 
     Raises `UsageError` for a layer, unit or position that the network does not have, inputs of another shape, counts that
     do not match, or rules of no known name; `DeconvnetError` if there is no way down, as behind SiLU in place of ReLU or
@@ -111,6 +114,7 @@ def project(
     units, positions = units * (count // len(units)), positions * (count // len(positions))
     parts: list[Tensor] = []
     found: list[Position] = []
+    values: list[float] = []
     for first in range(0, count, _AT_ONCE):
         part = slice(first, first + _AT_ONCE)
         places = [place for place in positions[part] if place is not None]
@@ -118,19 +122,25 @@ def project(
         projected = project_each(network, x[part], layer, torch.tensor(units[part]), at, start, rules)
         parts.append(projected.pixels)
         found += zip(projected.rows.tolist(), projected.columns.tolist(), strict=True)
+        values += projected.values.tolist()
     projection = torch.cat(parts).as_subclass(Projection)
-    projection.places, field = found, network.layer(layer).field
+    projection.places, projection.activations, field = found, values, network.layer(layer).field
     projection.boxes = [field.picture_box(*place) for place in found]
     return projection
 
 
-def strongest_unit(network: Network, x: Tensor, layer: str) -> int:
-    """The unit of `layer` with the largest activation for the one input `x` (1, 3, H, W); the first among equals.
+def strongest_unit(network: Network, x: Tensor, layer: str, position: Position | None = None) -> int:
+    """The unit of `layer` with the largest activation for the one input `x` (1, 3, H, W), anywhere in its feature map or at
+    one `position` (row, column); the first among equals.
 
-    Raises `UsageError` for a layer that the network does not have.
+    Raises `UsageError` for a layer or a position that the network does not have.
     """
-    units = network.layer(layer).units
-    return int(network.activations(x, layer)[0].view(units, -1).amax(dim=1).argmax())
+    units = torch.arange(network.layer(layer).units)
+    at = None if position is None else torch.tensor([position])
+    _check(network, x, layer, units[:1], at, "activation")
+    maps = network.activations(x, layer)[0].view(len(units), *network.layer(layer).map_size)
+    answers = maps.flatten(1).amax(dim=1) if position is None else maps[:, position[0], position[1]]
+    return int(answers.argmax())
 
 
 def project_each(
@@ -224,9 +234,12 @@ def _strongest(maps: Tensor, units: Tensor) -> Tensor:
 
 
 def _positions(position: Position | Sequence[Position]) -> list[Position | None]:
-    if len(position) == 2 and all(isinstance(number, Integral) for number in position):
-        position = [position]  # type: ignore[list-item]
-    return [(int(row), int(column)) for row, column in position]  # type: ignore[misc]
+    try:
+        if len(position) == 2 and all(isinstance(number, Integral) for number in position):
+            position = [position]  # type: ignore[list-item]
+        return [(int(row), int(column)) for row, column in position]  # type: ignore[misc]
+    except (TypeError, ValueError):
+        raise UsageError(f"A position is (row, column), or a list of such pairs, not {position!r}.") from None
 
 
 def _check(network: Network, x: Tensor, layer: str, units: Tensor, positions: Tensor | None, start: str) -> None:

@@ -128,6 +128,6 @@ def rule_set(rules: str | Rules) -> Rules:
     """The rules of that name; rules of your own as they are. Raises `UsageError` for a name that is not in `RULES`."""
     if isinstance(rules, Rules):
         return rules
-    if rules not in RULES:
+    if not isinstance(rules, str) or rules not in RULES:
         raise UsageError(f"There are no rules {rules!r}; there are {', '.join(RULES)}.")
     return RULES[rules]

@@ -52,6 +52,8 @@ def fit(
     model = torch.compile(model) if recipe.compile else model
     optimiser = _momentum(module, recipe)
     normalise = Normalise(net.preprocessing, recipe, device)
+    if recipe.precision == "bfloat16" and device.type == "cpu" and not _quick_bfloat16():
+        say('This processor computes bfloat16 many times slower than float32: precision = "float32" in a recipe.', show)
 
     checkpoints = Checkpoints(run.folder, module, optimiser, processes)
     at = checkpoints.load()
@@ -123,6 +125,11 @@ def fit(
             net.weights = _trained(data, f"{recipe.epochs} epochs", seed)
             save_weights(net, run.weights)
     say(f"Trained {net.name} for {duration(at.seconds)} in all.", show)
+
+
+def _quick_bfloat16() -> bool:
+    """Whether the CPU may have instructions for it: without them each number is converted back and forth."""
+    return torch.backends.cpu.get_cpu_capability() not in ("NO AVX", "AVX2")
 
 
 def _momentum(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
