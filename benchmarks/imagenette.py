@@ -1,9 +1,9 @@
-"""Judge finished training runs and put their networks where those lie that come with the package.
+"""Judge finished training runs and make of each a folder as those are that come with the package.
 
     deconvnet pack imagenette --out imagenette-256
     deconvnet train alexnet2012 imagenette-256 --recipe src/deconvnet/networks/bundled/recipe.toml --out runs/alexnet2012
     deconvnet train zfnet imagenette-256 --recipe src/deconvnet/networks/bundled/recipe.toml --out runs/zfnet
-    python benchmarks/imagenette.py imagenette-256 runs/alexnet2012 runs/zfnet
+    python benchmarks/imagenette.py imagenette-256 runs/alexnet2012 runs/zfnet --out bundled
 
 Each network becomes `bundled/NAME-imagenette/`: weights.safetensors (float16), log.csv and errors.json, which holds the
 errors of these very float16 weights with one view and with ten, the recipe, the seed and what it was made with.
@@ -20,8 +20,6 @@ import typer
 from deconvnet.experiments.imagenet import evaluate
 from deconvnet.networks import load
 from deconvnet.networks.weights import save_weights
-
-BUNDLED = Path(__file__).parents[1] / "src/deconvnet/networks/bundled"
 
 #: What a bundled file may weigh.
 LARGEST = 12_000_000
@@ -49,6 +47,7 @@ def bundle(data: Path, run: Path, bundled: Path) -> None:
     shutil.move(file, folder / "weights.safetensors")
     shutil.copyfile(run / "log.csv", folder / "log.csv")
     (folder / "errors.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"Wrote {folder}.")
     for views, found in errors.items():
         network = found["networks"][0]
         print(f"{half.full_name}, {views}: top-1 {_percent(network['top1'])}, top-5 {_percent(network['top5'])}")
@@ -62,8 +61,12 @@ def _percent(error: dict) -> str:  # type: ignore[type-arg]
 def main(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Imagenette, packed or not.")],
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Finished runs of `deconvnet train`.")],
-    out: Annotated[Path, typer.Option(help="Where the folders go.")] = BUNDLED,
+    out: Annotated[Path, typer.Option(help="Where the folders go: NAME-imagenette/ for each network.")],
 ) -> None:
+    """Judge finished runs on Imagenette, and write weights (float16), log and errors of each network."""
+    for run in runs:
+        if not (run / "run.json").is_file() or not (run / "weights.safetensors").is_file():
+            raise SystemExit(f"{run} is no finished training run: `deconvnet train` makes one.")
     for run in runs:
         bundle(data, run, out)
 

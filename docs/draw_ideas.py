@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/ideas.md from scikit-image's photos and the ZFNet that comes along.
+"""Draw the pictures of docs/ideas.md and docs/commands/project.md from scikit-image's photos and the ZFNet that comes along.
 
     python docs/draw_ideas.py [DEMO]
 
@@ -6,8 +6,10 @@ DEMO is what `deconvnet demo` has made (default: demo).
 """
 
 import io
+import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import matplotlib
 
@@ -43,6 +45,19 @@ def main(demo: str = "demo") -> None:
     save(drawn(way_down(net, photo)), "ideas-way-down.webp")
     save(drawn(shared_switch()), "ideas-switches.webp")
     save(Atlas(Path(demo) / "zfnet").figure(*NINE), "ideas-nine.webp")
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "project.png"
+        words = [
+            "project",
+            "zfnet",
+            str(Path(demo) / "photos" / "chelsea/1.00-00-01.jpg"),
+            "--layer",
+            "conv5",
+            "--unit",
+            "12",
+        ]
+        subprocess.run([sys.executable, "-m", "deconvnet", *words, "--out", str(file)], check=True)
+        save(Image.open(file).convert("RGB"), "project.webp")
 
 
 def one_activation(net: Network, photo: Image.Image) -> Figure:
@@ -173,9 +188,9 @@ def drawn(figure: Figure) -> Image.Image:
 
 
 def save(picture: Image.Image, name: str) -> None:
-    """Scale down to `WIDTH` pixels and write as WebP."""
-    height = round(picture.height * WIDTH / picture.width)
-    picture.resize((WIDTH, height), Image.Resampling.LANCZOS).save(PICTURES / name, quality=82, method=6)
+    """Scale down to `WIDTH` pixels, if it is wider, and write as WebP."""
+    picture.thumbnail((WIDTH, 10 * WIDTH), Image.Resampling.LANCZOS)
+    picture.save(PICTURES / name, quality=82, method=6)
 
 
 if __name__ == "__main__":

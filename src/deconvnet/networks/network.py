@@ -81,6 +81,7 @@ class Network:
             )
         self.module = module
         self.preprocessing = preprocessing
+        """What a photo goes through before the module is shown it."""
         self.name = name
         self.weights = weights
         self.classes = None if classes is None else tuple(classes)
