@@ -50,6 +50,17 @@ def test_bfloat16_channels_last_and_tensorboard(small_zfnet, photos, tmp_path, m
     assert results(bare) == results(run)
 
 
+@pytest.mark.parametrize(
+    ("capability", "precision", "said"), [("AVX2", "bfloat16", 1), ("AVX512", "bfloat16", 0), ("AVX2", "float32", 0)]
+)
+def test_a_processor_without_bfloat16_is_warned_of(
+    small_zfnet, photos, tmp_path, monkeypatch, capsys, capability, precision, said
+):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    train("zfnet", photos, tmp_path / "run", replace(ONE, precision=precision), progress=True)
+    assert capsys.readouterr().err.count("computes bfloat16 many times slower") == said
+
+
 def test_compiled_it_learns_the_same(small_zfnet, photos, tmp_path, monkeypatch):
     """Without the compiler behind it, which takes minutes."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))

@@ -15,7 +15,8 @@ from deconvnet.mining.hits import LayerHits, Mined
 from deconvnet.mining.state import Key, State
 from deconvnet.mining.statistics import LARGEST
 from deconvnet.networks import Network, on_each_core
-from deconvnet.progress import bar
+from deconvnet.progress import bar, say
+from deconvnet.tracing import slow_bfloat16
 
 #: Seconds of mining between two savings; as many times more as a saving takes seconds.
 SAVE_EVERY = 10.0
@@ -85,6 +86,8 @@ def mine_into(
     numbers = {name: number for number, name in enumerate(photos.classes)}
     labels = torch.tensor([numbers.get(label, -1) for label in photos.labels])
     state.to(network.device)
+    if state.key.fast and slow_bfloat16(network.device):
+        say("This processor computes bfloat16 many times slower than float32: leave --fast out.", progress and len(left) > 0)
 
     def read(indices: Sequence[int]) -> Batch:
         return read_batch(photos, network.preprocessing.viewed, indices, batch_size)

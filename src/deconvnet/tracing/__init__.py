@@ -1,7 +1,7 @@
 """What happens inside a module during one forward pass, seen without touching the module: layers and receptive fields."""
 
 from deconvnet.tracing.cone import Cone, CutOut, UnlikeTrace, cone
-from deconvnet.tracing.evaluating import evaluating, exact_float32
+from deconvnet.tracing.evaluating import evaluating, exact_float32, slow_bfloat16
 from deconvnet.tracing.filters import Filters, filters
 from deconvnet.tracing.paste import paste
 from deconvnet.tracing.patched import Patched, Unchanged
@@ -26,6 +26,7 @@ __all__ = [
     "exact_float32",
     "filters",
     "paste",
+    "slow_bfloat16",
     "trace",
     "watch",
 ]

@@ -49,3 +49,10 @@ def exact_float32() -> Iterator[None]:
             if not _inside:
                 for setting, precision in zip(settings, _before, strict=True):
                     setting.fp32_precision = precision
+
+
+def slow_bfloat16(device: torch.device) -> bool:
+    """Whether `device` is an x86 processor without instructions for bfloat16 (AVX-512): each number is converted there and
+    back, which takes many times as long as float32.
+    """
+    return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("NO AVX", "AVX2")

@@ -16,7 +16,7 @@ from deconvnet.networks import Network
 from deconvnet.networks.weights import save_weights
 from deconvnet.processes import Processes
 from deconvnet.progress import bar, duration, say
-from deconvnet.tracing import exact_float32
+from deconvnet.tracing import exact_float32, slow_bfloat16
 from deconvnet.training.annealing import learning_rate
 from deconvnet.training.checkpoint import Checkpoints
 from deconvnet.training.data import TrainingData, training_batches
@@ -52,8 +52,8 @@ def fit(
     model = torch.compile(model) if recipe.compile else model
     optimiser = _momentum(module, recipe)
     normalise = Normalise(net.preprocessing, recipe, device)
-    if recipe.precision == "bfloat16" and device.type == "cpu" and not _quick_bfloat16():
-        say('This processor computes bfloat16 many times slower than float32: precision = "float32" in a recipe.', show)
+    if recipe.precision == "bfloat16" and slow_bfloat16(device):
+        say('This processor computes bfloat16 many times slower than float32: a recipe may say precision = "float32".', show)
 
     checkpoints = Checkpoints(run.folder, module, optimiser, processes)
     at = checkpoints.load()
@@ -125,11 +125,6 @@ def fit(
             net.weights = _trained(data, f"{recipe.epochs} epochs", seed)
             save_weights(net, run.weights)
     say(f"Trained {net.name} for {duration(at.seconds)} in all.", show)
-
-
-def _quick_bfloat16() -> bool:
-    """Whether the CPU may have instructions for it: without them each number is converted back and forth."""
-    return torch.backends.cpu.get_cpu_capability() not in ("NO AVX", "AVX2")
 
 
 def _momentum(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
