@@ -217,7 +217,7 @@ def measure(
         Goal(f"batch {batch}: fast, times the plain step", rates["deconvnet, fast"].median / peer, least=2.5),
         Goal(f"batch {batch}: share of the time waited for data", training["waiting"], most=0.02),
     ]
-    found = {"from_packed_set": training, "relative_difference_of_plain_step_in_float64": apart}
+    found = {"from_packed_set": training, "relative_difference_of_plain_step": apart}
     return rows, goals, {f"batch {batch}": found}
 
 

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from PIL import Image
 
 import deconvnet
 from deconvnet import cli
+from deconvnet.cli.app import ORDER
 from deconvnet.images import read_image
 from deconvnet.networks import AlexNet2012, AlexNetOptions, Network, Preprocessing, load, save_weights
 from deconvnet.networks.preprocessing import per_channel
@@ -129,6 +132,21 @@ def test_project_writes_values_and_a_picture(run, weights, photo_folder, tmp_pat
     assert values.shape == (3, 227, 227)
     assert values.dtype == np.float32
     assert sorted(path.name for path in tmp_path.glob("*p.*")) == ["p.npy", "p.png"]
+
+
+def test_what_is_not_there_is_said_before_torch_is_imported(tmp_path):
+    for words in (["look", "zfnet", "gone.jpg", "--out", "a.png"], ["atlas", "zfnet", "gone", "--out", "a"], ["explore"]):
+        typed = [sys.executable, "-X", "importtime", "-m", "deconvnet", *words]
+        ended = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ended.returncode in (1, 2)
+        assert ended.stderr.splitlines()[-1].startswith("deconvnet: There is no")
+        assert "typer" in ended.stderr
+        assert not re.search(r"\btorch\b", ended.stderr)
+
+
+def test_help_lists_the_commands_as_the_documentation_does():
+    index = (Path(__file__).parents[1] / "docs" / "commands" / "index.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^\| \[(\w+)\]", index, re.MULTILINE)) == ORDER
 
 
 def test_project_takes_the_unit_that_is_strongest_at_a_position(run, weights, photo_folder, tmp_path):

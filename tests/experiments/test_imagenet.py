@@ -348,7 +348,7 @@ def test_imagenet_itself_is_known_by_size_and_classes():
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["zfnet:random"], 2, "Two things are needed: a network, or more, and last the photos"),
+        (["zfnet:random"], 2, "Two things are needed: a network, or more, and last the photos: NETWORK… DATA."),
         (["zfnet:random", "nowhere"], 1, "There is no file or folder nowhere"),
         (["zfnet:random", "FOLDER"], 1, "knows no class ant, bee, cat"),
         (["FILE:one", "FOLDER", "--views", "2"], 2, "There are no 2 views: pass 1 or 10"),

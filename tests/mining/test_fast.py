@@ -74,7 +74,7 @@ def test_a_fast_search_is_not_mixed_with_an_exact_one(small_network, photo_folde
 def test_a_processor_without_bfloat16_is_warned_of(small_network, photo_folder, monkeypatch, capsys, capability, fast, said):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     mine(small_network, photo_folder, fast=fast, progress=True)
-    assert capsys.readouterr().err.count("computes bfloat16 many times slower") == said
+    assert capsys.readouterr().err.count("computes bfloat16 much slower") == said
 
 
 def test_an_earlier_state_file_is_of_an_exact_search(small_network, photo_folder):

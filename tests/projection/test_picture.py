@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from deconvnet.errors import UsageError
 from deconvnet.projection import Projection, grey_scale, picture, to_pixels
 
 
@@ -44,6 +45,8 @@ def test_a_projection_shows_itself_in_notebooks():
 @pytest.mark.parametrize(("columns", "size"), [(None, (17, 17)), (3, (26, 8)), (1, (8, 26))])
 def test_several_projections_stand_in_rows_of_so_many(columns, size):
     assert picture(torch.randn(3, 3, 8, 8), columns).size == size
+    with pytest.raises(UsageError, match="columns is 1 or more"):
+        picture(torch.randn(3, 3, 8, 8), 0)
 
 
 def test_what_is_computed_from_a_projection_is_a_plain_tensor():

@@ -75,6 +75,9 @@ def test_the_strongest_unit_at_a_place_is_another_than_anywhere():
     assert strongest_unit(network, x, "fc3", (0, 0)) == strongest_unit(network, x, "fc3")
     with pytest.raises(UsageError, match=r"a position is 0–5,0–5"):
         strongest_unit(network, x, "conv2", (6, 0))
+    for position in (5, "row", (1, 2, 3)):
+        with pytest.raises(UsageError, match=r"A position is \(row, column\)"):
+            strongest_unit(network, x, "conv2", position)
 
 
 @pytest.mark.parametrize("position", [5, (1, 2, 3), [(1, 2), 3], "row"])

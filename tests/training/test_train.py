@@ -58,7 +58,7 @@ def test_a_processor_without_bfloat16_is_warned_of(
 ):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     train("zfnet", photos, tmp_path / "run", replace(ONE, precision=precision), progress=True)
-    assert capsys.readouterr().err.count("computes bfloat16 many times slower") == said
+    assert capsys.readouterr().err.count("computes bfloat16 much slower") == said
 
 
 def test_compiled_it_learns_the_same(small_zfnet, photos, tmp_path, monkeypatch):

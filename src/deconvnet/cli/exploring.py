@@ -55,15 +55,15 @@ def explore(
     if preprocessing is not None and len(network or []) != 1:
         raise UsageError("--preprocessing describes the weights of one network: pass one --network with it.")
     with ExitStack() as stack:
-        with Console(stderr=True).status("Loading the networks …"):  # on a terminal only
+        with Console(stderr=True).status("Loading PyTorch …"):  # on a terminal only
             from deconvnet.explorer.guard import is_loopback
             from deconvnet.explorer.serve import listen, serve
             from deconvnet.explorer.served import find_served
 
             device = find_device(device)
-            listener = stack.enter_context(listen(host, port))  # loading takes longer than to say that the port is taken
-            networks = [load_network(name, preprocessing, device) for name in network or []]
-            served = find_served(atlases or [], networks, device)
+        listener = stack.enter_context(listen(host, port))  # loading takes longer than to say that the port is taken
+        networks = [load_network(name, preprocessing, device) for name in network or []]
+        served = find_served(atlases or [], networks, device)
         if not is_loopback(host):
             print_line(
                 f"deconvnet: Anyone who reaches {host} can use this machine's processor and see the names of the photos in "

@@ -2,9 +2,10 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
@@ -21,23 +22,36 @@ from deconvnet.cli.printing import say
 from deconvnet.errors import UsageError
 
 
+class _NeedsBoth(TyperCommand):
+    """Of one argument click would say that NETWORK is missing, whichever it is."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            if type(error).__name__ != "MissingParameter":
+                raise
+            raise UsageError("Two things are needed: a network, or more, and last the photos: NETWORK… DATA.") from None
+
+
 @app.command(
+    cls=_NeedsBoth,
     epilog=example(
         "deconvnet evaluate alexnet:imagenet1k imagenet/",
         "deconvnet evaluate zfnet:run-1/weights.safetensors zfnet:run-2/weights.safetensors imagenet/ --table",
         "torchrun --nproc-per-node 4 -m deconvnet evaluate zfnet:pytorchcv imagenet/ --views 1 --json",
-    )
+    ),
 )
 def evaluate(
-    networks: Annotated[list[str] | None, typer.Argument(metavar="NETWORK", help=f"One or more: {NETWORK_HELP}")] = None,
+    networks: Annotated[list[str], typer.Argument(metavar="NETWORK", help=f"One or more: {NETWORK_HELP}")],
     data: Annotated[
-        Path | None,
+        Path,
         typer.Argument(
             metavar="DATA",
             help="A folder with one folder of photos per class, called by its WordNet id; a packed set; or a folder with "
             "such a val/ in it.",
         ),
-    ] = None,
+    ],
     views: Annotated[
         int, typer.Option(metavar="1|10", help="Of each photo: 1, the central one, or 10, with corners and mirrored.")
     ] = 10,
@@ -49,8 +63,6 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Say how often networks are wrong: top-1 and top-5 error with a 95 % interval; of several, their average's as well."""
-    if not networks or data is None:  # of one argument typer would say that NETWORK is missing, whichever it is
-        raise UsageError("Two things are needed: a network, or more, and last the photos to judge by: NETWORK… DATA.")
     there(data)
     from deconvnet.experiments.imagenet import evaluate as evaluate_networks
     from deconvnet.experiments.labels import labelled_photos

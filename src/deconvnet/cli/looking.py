@@ -19,6 +19,7 @@ from deconvnet.cli.options import (
     parse_numbers,
 )
 from deconvnet.cli.printing import say
+from deconvnet.errors import UsageError
 
 
 @app.command(
@@ -43,6 +44,8 @@ def networks(
 
     from deconvnet.networks import ARCHITECTURES, describe_network
 
+    if preprocessing and not network:
+        raise UsageError("--preprocessing describes weights: name them, as NAME:FILE.")
     found = {name: describe_network(name, preprocessing) for name in ([network] if network else ARCHITECTURES)}
     if as_json:
         print(json.dumps(found, indent=1))

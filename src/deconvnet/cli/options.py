@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 def there(found: Any) -> Any:
     """What was found on the command line, if it is all there: a slip of the pen is told before torch is imported."""
     for path in [found] if isinstance(found, Path) else found or []:
-        if not os.path.exists(path):  # which knows no names that are too long for Path.exists
-            raise DeconvnetError(f"There is no file or folder {path}.")
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise DeconvnetError(f"There is no file or folder {path}.") from None
+        except (OSError, ValueError):  # whoever opens it says what is wrong
+            pass
     return found
 
 

@@ -41,6 +41,7 @@ def train(
 
     Ctrl-C saves first. If it is stopped, or killed, the same command goes on where it was, and ends in the same weights.
     """
+    from deconvnet.networks import load
     from deconvnet.processes import Processes
     from deconvnet.training import read_log
     from deconvnet.training import train as train_network
@@ -60,7 +61,8 @@ def train(
         return
     last = read_log(weights.parent)[-1]
     top1, top5, learnt = (last[name] for name in ("val_error_top1", "val_error_top5", "train_error"))
-    besides = f"top-5 {top5:.1%}; " if top5 else ""  # always 0 of five classes or fewer
+    classes = load(network, weights).classes or ()
+    besides = f"top-5 {top5:.1%}; " if len(classes) > 5 else ""  # of five or fewer it is always 0
     say(
         as_json,
         {"weights": str(weights), "network": network, "seed": seed, **last},

@@ -87,7 +87,7 @@ def mine_into(
     labels = torch.tensor([numbers.get(label, -1) for label in photos.labels])
     state.to(network.device)
     if state.key.fast and slow_bfloat16(network.device):
-        say("This processor computes bfloat16 many times slower than float32: leave --fast out.", progress and len(left) > 0)
+        say("This processor computes bfloat16 much slower than float32: leave --fast out.", progress and len(left) > 0)
 
     def read(indices: Sequence[int]) -> Batch:
         return read_batch(photos, network.preprocessing.viewed, indices, batch_size)

@@ -164,6 +164,8 @@ def describe_network(network: str, preprocessing: str | Path | None = None) -> d
     and of weights that are to be downloaded, those of the architecture as published. Raises what `load` raises.
     """
     own = _own_file(network)
+    if preprocessing is not None and (own or _split(network)[1] in ("", "random")):
+        raise UsageError("A description is of weights: give it with NAME:FILE.")
     if own:
         name, found, summary, weights = network, load_function(*own), f"a network of {own[0]}", []
     else:

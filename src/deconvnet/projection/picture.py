@@ -6,6 +6,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from deconvnet.errors import UsageError
+
 MID_GREY = 128
 
 
@@ -33,7 +35,11 @@ def picture(projection: Tensor, columns: int | None = None) -> Image.Image:
 
     Zero becomes 128. The scale is symmetric about it: the 99.5th percentile of the absolute values that are not zero becomes
     255 if positive, 0 if negative. So brightness cannot be compared between pictures of different calls.
+
+    Raises `UsageError` for less than one column.
     """
+    if columns is not None and columns < 1:
+        raise UsageError(f"There are no rows of {columns} pictures: columns is 1 or more.")
     several = projection if projection.dim() == 4 else projection[None]
     # Most of an input lies outside the receptive field and is exactly zero: it says nothing of what is bright.
     tiles = to_pixels(several, grey_scale(several[several != 0]))

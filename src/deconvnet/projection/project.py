@@ -28,7 +28,7 @@ PAYS = 0.7
 class Projection(Tensor):
     """What `project` returns, a tensor (N, 3, H, W) that shows itself as a picture in notebooks.
 
-    What is computed from it, or cut out of it, is a plain tensor.
+    What is computed anew from it, or cut out of it, is a plain tensor, without what this one knows.
     """
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
@@ -135,12 +135,13 @@ def strongest_unit(network: Network, x: Tensor, layer: str, position: Position |
 
     Raises `UsageError` for a layer or a position that the network does not have.
     """
-    units = torch.arange(network.layer(layer).units)
-    at = None if position is None else torch.tensor([position])
-    _check(network, x, layer, units[:1], at, "activation")
-    maps = network.activations(x, layer)[0].view(len(units), *network.layer(layer).map_size)
-    answers = maps.flatten(1).amax(dim=1) if position is None else maps[:, position[0], position[1]]
-    return int(answers.argmax())
+    found = network.layer(layer)
+    maps = network.activations(x, layer)[0].view(found.units, *found.map_size)
+    if position is None:
+        return int(maps.flatten(1).amax(dim=1).argmax())
+    place = torch.tensor(_positions([position]))
+    _check(network, x, layer, torch.zeros(1, dtype=torch.int64), place, "activation")
+    return int(maps[:, place[0, 0], place[0, 1]].argmax())
 
 
 def project_each(

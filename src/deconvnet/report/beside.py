@@ -135,8 +135,9 @@ def _fig_5(results: Results) -> list[Table]:
                 found += [f"{unmoved:.0%}", f"{mean.min():.0%}"]
             rows.append((transformation.name, _names(results)[step], *found))
     head = (
-        *("transformation", "network", "of the largest distance, the smallest step makes: first layer", "last layer"),
-        *("probability of the class, as it was", "at worst"),
+        *("transformation", "network"),
+        *("smallest step's share of the largest distance, first layer", "the same, last layer"),
+        *("probability of the class, untransformed", "at worst"),
     )
     note = (
         "Of means over the photos. The paper prints curves, and does not describe its distance. The class is the network's "
@@ -213,9 +214,10 @@ def _table_2(results: Results) -> list[Table]:
     data = evaluation["data"]
     on = f"{data['photos']:,} photos of {data['classes']:,} classes"
     judged = [*evaluation["networks"], *filter(None, [evaluation["ensemble"]])]
+    tell = evaluation["networks"][0]["classes"]  # of an average, as many as of each of its networks
     rows += [
-        (network["network"], on, _error(network["top1"]), _error(network["top5"]) if network["classes"] > 5 else "–")
-        for network in judged
+        (one["network"], on, _error(one["top1"]), _error(one["top5"]) if one.get("classes", tell) > 5 else "–")
+        for one in judged
     ]
     note = (
         "Validation errors in per cent, in brackets 95 % intervals. Those on other photos than ImageNet 2012's do not "

@@ -19,9 +19,6 @@ from deconvnet.report.beside import Table, findings, full_names, tables
 from deconvnet.report.paper import LEFT_OUT, PARTS, Part
 from deconvnet.report.plan import Planned, Step
 
-#: Parts whose table says what their commands say in sentences.
-_SAID_BY_TABLE = ("fig-5", "fig-6", "fig-7")
-
 #: Pictures of a command, in the order of the figure that they belong to; others follow by name.
 _ORDER = ("filters", "blocks", "measures")
 
@@ -146,7 +143,7 @@ def _shown(
         pictures=[
             _picture(out, file, f"{place}: {file.stem.replace('figure-', '')}, {' · '.join(names)}") for file in pictures
         ],
-        findings=[] if step.part in _SAID_BY_TABLE else findings(result),
+        findings=findings(result),
         links=links,
         seconds=entry.get("seconds"),
         estimated=entry.get("estimated"),

@@ -53,7 +53,7 @@ def fit(
     optimiser = _momentum(module, recipe)
     normalise = Normalise(net.preprocessing, recipe, device)
     if recipe.precision == "bfloat16" and slow_bfloat16(device):
-        say('This processor computes bfloat16 many times slower than float32: a recipe may say precision = "float32".', show)
+        say('This processor computes bfloat16 much slower than float32: a recipe may say precision = "float32".', show)
 
     checkpoints = Checkpoints(run.folder, module, optimiser, processes)
     at = checkpoints.load()
