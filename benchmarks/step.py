@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from deconvnet.images import PackedPhotos, find_photos, imagenet_classes, pack
 from deconvnet.memory import keep_freed_memory
 from deconvnet.processes import Processes
+from deconvnet.tracing import exact_float32
 from deconvnet.training import read_recipe
 from deconvnet.training.begin import prepared, untrained_network
 from deconvnet.training.data import Examples, TrainingData, training_batches
@@ -138,20 +139,24 @@ def usual_memory() -> None:
 def difference(plain: nn.Module, paper: Ours, examples: Examples) -> dict[str, float]:
     """How far the plain step's loss and its gradient of the first filters are, relatively, from those of `paper`.
 
-    In float64, since float32's rounding may turn a switch or a ReLU, which moves a gradient by per cents.
+    The gradient in float64, since float32's rounding may turn a switch or a ReLU, which moves it by per cents.
     """
+    with torch.no_grad():
+        for own, weights in zip(plain.parameters(), paper.module.parameters(), strict=True):
+            own.copy_(weights)
     inputs, targets = paper.normalise(examples)
-    losses, gradients = [], []
-    for module in (copy.deepcopy(plain).double(), copy.deepcopy(paper.module).double()):
-        with torch.no_grad():
-            for own, weights in zip(module.parameters(), paper.module.parameters(), strict=True):
-                own.copy_(weights)
+    with exact_float32(), torch.no_grad():
         torch.manual_seed(0)  # the same units are dropped
+        found = float(F.cross_entropy(plain(inputs), targets))
+        torch.manual_seed(0)
+        wanted = float(paper.loss(examples))
+    gradients = []
+    for module in (copy.deepcopy(plain).double(), copy.deepcopy(paper.module).double()):
+        torch.manual_seed(0)
         loss = F.cross_entropy(module(inputs.double()), targets)
-        losses.append(loss.item())
         gradients += torch.autograd.grad(loss, [next(module.parameters())])
     return {
-        "loss": abs(losses[0] - losses[1]) / abs(losses[1]),
+        "loss": abs(found - wanted) / abs(wanted),
         "gradient_of_first_filters": float((gradients[0] - gradients[1]).norm() / gradients[1].norm()),
     }
 
