@@ -103,9 +103,8 @@ def test_ctrl_c_ends_it_quickly_and_quietly_even_while_something_streams():
             assert '"done"' in next(lines)
             start = time.monotonic()
             process.send_signal(signal.SIGINT)
-            assert process.wait(30) == 130
-            busy = 1 + os.getloadavg()[0] / os.cpu_count()  # processes that share a core
-            assert time.monotonic() - start < 3 * busy  # the map would take minutes
+            assert process.wait(10) == 130
+            assert time.monotonic() - start < 3  # the map would take minutes
         assert process.stderr.read() == "deconvnet: Stopped.\n"
         assert process.stdout.read() == ""
 

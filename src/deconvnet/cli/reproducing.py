@@ -171,8 +171,8 @@ def _plan(materials: "Materials", out: Path, ids: list[str]) -> tuple[list[dict[
 
 
 def _check_disk(out: Path, needed: int) -> None:
-    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if (free := shutil.disk_usage(there).free) < needed:
+    nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if (free := shutil.disk_usage(nearest).free) < needed:
         raise DeconvnetError(
             f"{out} needs about {needed / 1e6:,.0f} MB, and its disk has {free / 1e6:,.0f} MB left: choose another --out, "
             "or --only some parts."
