@@ -68,22 +68,32 @@ def places(rows, columns):
     )
 
 
-def turned_switches(found, maps):
-    """How many windows of 3×3 find their maximum elsewhere, or a ReLU another sign, in the one than in the other."""
-    signs = int(((found > 0) != (maps > 0)).sum())
-    if maps.dim() < 4 or min(maps.shape[2:]) < 3:
-        return signs
-    one, other = (F.max_pool2d(each, 3, 2, ceil_mode=True, return_indices=True)[1] for each in (found, maps))
-    return signs + int((one != other).sum())
+def turned(network, steps, x):
+    """How many windows of 3×3 find their maximum elsewhere, or a ReLU another sign, than in the oracle."""
+    count, layers = 0, plain.forward(steps, x)
+    for index, name in enumerate(network.layers):
+        maps = layers[index]
+        found = network.activations(x, name).view_as(maps)
+        count += int(((found > 0) != (maps > 0)).sum())
+        if maps.dim() == 4 and min(maps.shape[2:]) >= 3:
+            one, other = (F.max_pool2d(each, 3, 2, ceil_mode=True, return_indices=True)[1] for each in (found, maps))
+            count += int((one != other).sum())
+    return count
+
+
+def undisturbed(network, steps, inputs):
+    """The first of `inputs` in which float32's rounding turns no switch and no ReLU: processors add in different orders, and
+    one that is turned moves a projection by per cents, of which neither side is wrong.
+    """
+    return next(x for x in inputs if not turned(network, steps, x))
 
 
 def check_all_layers(network, steps, x, tolerance, rules="deconvnet"):
-    layers, errors, turns = plain.forward(steps, x), {}, 0
+    layers = plain.forward(steps, x)
     for index, (name, layer) in enumerate(network.layers.items()):
         maps = layers[index]
         found = network.activations(x, name).view_as(maps)
         assert (found - maps).norm() <= tolerance * maps.norm()
-        turns += turned_switches(found, maps)
         where = places(*layer.map_size)
         units = [int(maps[0, :, row, column].argmax()) for row, column in where]  # one that is active there
         got = project_each(
@@ -92,12 +102,8 @@ def check_all_layers(network, steps, x, tolerance, rules="deconvnet"):
         for number, (unit, (row, column)) in enumerate(zip(units, where, strict=True)):
             assert maps[0, unit, row, column] > 0
             want = plain.project(steps, layers, index, unit, row, column)[0]
-            errors[f"{name} unit {unit} at {row},{column}"] = float((got.pixels[number] - want).norm() / want.norm())
-    # In float32 another order of additions, which processors differ in, may turn one switch or ReLU among many.
-    worst = sorted(errors, key=errors.__getitem__)
-    turned = worst[-(len(worst) // 10) :] if turns and x.dtype == torch.float32 else []
-    for place in worst:
-        assert errors[place] <= (0.05 if place in turned else tolerance), f"{place}: {errors[place]:.1e}"
+            error = (got.pixels[number] - want).norm() / want.norm()
+            assert error <= tolerance, f"{name} unit {unit} at {row},{column}: {error:.1e}"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
@@ -106,9 +112,9 @@ def check_all_layers(network, steps, x, tolerance, rules="deconvnet"):
 def test_random_networks(name, dtype):
     module = RANDOM[name]().to(dtype)
     crop = 227 if name == "alexnet2012" else 224
-    check_all_layers(
-        network_of(module, crop), STEPS[name](module), torch.randn(1, 3, crop, crop, dtype=dtype), TOLERANCE[dtype]
-    )
+    network, steps = network_of(module, crop), STEPS[name](module)
+    inputs = (torch.randn(1, 3, crop, crop, dtype=dtype) for _ in range(50))
+    check_all_layers(network, steps, undisturbed(network, steps, inputs), TOLERANCE[dtype])
 
 
 def small_network(pool_first):
@@ -147,9 +153,9 @@ def test_trained_alexnet_on_real_photos(data: Path, dtype):
     network = Network(deepcopy(network.module).to(dtype), network.preprocessing)
     steps = plain.alexnet2012_steps(network.module, 5, 1e-4, 0.75, 1.0)
     photos = find_photos(data / "imagenette" / "val")
-    for index in (0, 2000):
-        x = network.preprocess(read_image(photos.file(index)))[None].to(dtype)
-        check_all_layers(network, steps, x, TOLERANCE[dtype])
+    for first in (0, 2000):
+        inputs = (network.preprocess(read_image(photos.file(first + n)))[None].to(dtype) for n in range(20))
+        check_all_layers(network, steps, undisturbed(network, steps, inputs), TOLERANCE[dtype])
 
 
 @pytest.mark.data
