@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +164,7 @@ def _describe(
                 "chosen": "all" if len(units) == layer.units else units,
                 "rows": layer.map_size[0],
                 "columns": layer.map_size[1],
-                "field": {"rows": asdict(field.rows), "columns": asdict(field.columns)},
+                "field": field.as_json(),
                 "picture": {"height": height, "width": width},
                 "largest_difference": max(differences[name].values()),
             }

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deconvnet.atlas.project_hits import HitsChanged
@@ -88,12 +88,12 @@ class Unfinished:
         """Begin, or see that what was begun is the same. Raises `DeconvnetError`, which says what differs, if not."""
         file = self.folder / "work.json"
         if not file.exists():
-            content = {"format": _FORMAT, "key": asdict(key), "units": chosen, "network": network}
+            content = {"format": _FORMAT, "key": key.as_json(), "units": chosen, "network": network}
             write_whole(file, json.dumps(content).encode())
             return
         found = _read_json(file)
         try:
-            different = key.differences(Key(**found["key"])) if found["format"] == _FORMAT else "another format"
+            different = key.differences(Key.from_json(found["key"])) if found["format"] == _FORMAT else "another format"
             different = different or ("other units" if found["units"] != chosen else "")
             different = different or (f"another network ({found['network']})" if found["network"] != network else "")
         except (KeyError, TypeError, ValueError, AttributeError):

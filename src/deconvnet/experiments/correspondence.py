@@ -1,7 +1,7 @@
 """Table 1 and Fig. 8: does a network see that the parts of one object correspond to those of another?"""
 
 import textwrap
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,9 @@ class Random:
     deviation: float
     changed: float
     """The share of activations that a mask changes."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"mean": self.mean, "deviation": self.deviation, "changed": self.changed}
 
     def __str__(self) -> str:
         return _mean(self.mean, self.deviation)
@@ -74,6 +77,17 @@ class Score:
             len(steps),
             changed,
         )
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "mean": self.mean,
+            "deviation": self.deviation,
+            "p": self.p,
+            "moved": self.moved,
+            "p_moved": self.p_moved,
+            "steps": self.steps,
+            "changed": self.changed,
+        }
 
     def __str__(self) -> str:
         return f"{_mean(self.mean, self.deviation)} (p = {self.p:.2g})"
@@ -125,9 +139,9 @@ class Correspondence:
             "seed": self.seed,
             "over": "pairs of different photos; random masks: pairs and draws",
             "scores": {
-                layer: {part: asdict(score) for part, score in found.items()} for layer, found in self.scores.items()
+                layer: {part: score.as_json() for part, score in found.items()} for layer, found in self.scores.items()
             },
-            "random": {layer: asdict(found) for layer, found in self.random.items()},
+            "random": {layer: found.as_json() for layer, found in self.random.items()},
             "findings": self.findings,
             "paper": {part: {"layer 5": list(values[0]), "layer 7": list(values[1])} for part, values in PAPER.items()},
         }

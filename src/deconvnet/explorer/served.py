@@ -60,7 +60,7 @@ class Served:
                     "rows": layer.map_size[0],
                     "columns": layer.map_size[1],
                     "convolutional": layer.convolutional,
-                    "field": {"rows": vars(layer.field.rows), "columns": vars(layer.field.columns)},
+                    "field": layer.field.as_json(),
                 }
                 for layer in (network.layers.values() if network else ())
             ],

@@ -3,7 +3,6 @@
 import glob
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -51,9 +50,9 @@ def mine_together(
             say(f"Going on: {before:,} of {len(own):,} photos were mined.", progress)
     left = own[~state.done[own]]
     if processes.count > 1:
-        said = processes.tell(json.dumps([asdict(key), left.tolist()]).encode())
+        said = processes.tell(json.dumps([key.as_json(), left.tolist()]).encode())
         first_key, remaining = json.loads(said)
-        if different := key.differences(Key(**first_key)):
+        if different := key.differences(Key.from_json(first_key)):
             raise DeconvnetError(
                 f"The first process has {different} than process {processes.rank}: start all with the same command, on the "
                 "same photos."

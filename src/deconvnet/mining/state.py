@@ -4,9 +4,9 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -72,6 +72,38 @@ class Key:
             answers=_answers(network, names),
             fast=fast,
         )
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, as they stand in files (docs/file-formats.md)."""
+        return {
+            "network": self.network,
+            "preprocessing": self.preprocessing,
+            "photos": self.photos,
+            "photo_count": self.photo_count,
+            "class_count": self.class_count,
+            "layers": self.layers,
+            "top": self.top,
+            "answers": self.answers,
+            "fast": self.fast,
+        }
+
+    @classmethod
+    def from_json(cls, entries: dict[str, Any]) -> Self:
+        """What `as_json` gave. Raises `KeyError`, `TypeError`, `ValueError` or `AttributeError` for anything else."""
+        found = cls(
+            network=entries["network"],
+            preprocessing=entries["preprocessing"],
+            photos=entries["photos"],
+            photo_count=entries["photo_count"],
+            class_count=entries["class_count"],
+            layers=entries["layers"],
+            top=entries["top"],
+            answers=entries["answers"],
+            fast=entries.get("fast", False),
+        )
+        if unknown := entries.keys() - found.as_json().keys():
+            raise ValueError(f"a key with {', '.join(sorted(unknown))}")
+        return found
 
     @property
     def exact(self) -> Self:
@@ -168,14 +200,13 @@ class State:
     def to(self, device: torch.device | str) -> Self:
         """Move the running top-k, which is added to on the network's device; returns the state."""
         for kept in self.strongest.values():
-            for name, tensor in kept.tensors().items():
-                setattr(kept, name, tensor.to(device))
+            kept.to(device)
         return self
 
     def to_bytes(self) -> bytes:
         """The content of a state file (docs/file-formats.md), which depends on what the state holds and on nothing else."""
         tensors = {name: tensor.cpu().contiguous() for name, tensor in self._tensors().items()}
-        description = {"format": _FORMAT, "key": asdict(self.key), "skipped": sorted(self.skipped.items())}
+        description = {"format": _FORMAT, "key": self.key.as_json(), "skipped": sorted(self.skipped.items())}
         return save(tensors, {_ENTRY: json.dumps(description)})
 
     @classmethod
@@ -193,7 +224,7 @@ class State:
         if not isinstance(description, dict) or description.get("format") != _FORMAT:
             raise DeconvnetError(f"{source} was written by another version of deconvnet: mine it again.")
         try:
-            state = cls(Key(**description["key"]))
+            state = cls(Key.from_json(description["key"]))
             state.skipped = {int(index): str(reason) for index, reason in description["skipped"]}
             state._fill(tensors)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:

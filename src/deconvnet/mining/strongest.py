@@ -36,8 +36,12 @@ class Strongest:
         """Take in the entries of another, over other images."""
         self._keep_best(other.values, other.images, other.places, slice(None))
 
+    def to(self, device: torch.device | str) -> None:
+        """Move all that it holds."""
+        self.values, self.images, self.places = (kept.to(device) for kept in (self.values, self.images, self.places))
+
     def tensors(self) -> dict[str, Tensor]:
-        """All that it holds, by name."""
+        """All that it holds, by its names in a state file."""
         return {"values": self.values, "images": self.images, "places": self.places}
 
     def _keep_best(self, values: Tensor, images: Tensor, places: Tensor, units: Tensor | slice) -> None:

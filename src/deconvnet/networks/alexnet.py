@@ -11,6 +11,7 @@ from deconvnet.contrast_norm import ContrastConstants
 from deconvnet.errors import UsageError
 from deconvnet.networks.contrast import ContrastNorm
 from deconvnet.networks.initial import initialise
+from deconvnet.networks.printed import printed_as
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ def check_removed(layers: tuple[int, ...]) -> None:
         raise UsageError(f"Layers 3, 4, 6 and 7 can be removed, not {unfit[0]!r}.")
 
 
+@printed_as("AlexNet2012")
 class AlexNet2012(nn.Module):
     """AlexNet (Krizhevsky et al. 2012), with its two groups in one module.
 

@@ -5,8 +5,10 @@ from torch import Tensor, nn
 from torch.overrides import has_torch_function_unary
 
 from deconvnet.contrast_norm import ContrastConstants, contrast_norm
+from deconvnet.networks.printed import printed_as
 
 
+@printed_as("ContrastNorm")
 class ContrastNorm(nn.Module):
     """Divides each activation by a measure of the activations of neighbouring maps at the same place."""
 
@@ -22,4 +24,5 @@ class ContrastNorm(nn.Module):
         return contrast_norm(x, c)
 
     def extra_repr(self) -> str:
-        return str(self.constants)
+        c = self.constants
+        return f"ContrastConstants(n={c.n!r}, alpha={c.alpha!r}, beta={c.beta!r}, k={c.k!r})"

@@ -10,6 +10,7 @@ from deconvnet.errors import UsageError
 from deconvnet.networks.alexnet import check_removed
 from deconvnet.networks.contrast import ContrastNorm
 from deconvnet.networks.initial import initialise
+from deconvnet.networks.printed import printed_as
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class ZFNetOptions:
         check_removed(self.removed)
 
 
+@printed_as("ZFNet")
 class ZFNet(nn.Module):
     """The paper's network (section 4.1, Fig. 3).
 

@@ -28,6 +28,10 @@ class Axis:
     size: int = 1
     start: int = 0
 
+    def as_json(self) -> dict[str, int]:
+        """Plain values, as atlas.json and the live page name them."""
+        return {"jump": self.jump, "size": self.size, "start": self.start}
+
     def through_window(self, kernel: int, stride: int, padding: int, dilation: int = 1) -> "Axis":
         """The field of a layer whose activations each see a window of this layer's."""
         return Axis(self.jump * stride, self.size + (kernel - 1) * dilation * self.jump, self.start - padding * self.jump)
@@ -54,6 +58,10 @@ class ReceptiveField:
     columns: Axis
     height: int
     width: int
+
+    def as_json(self) -> dict[str, dict[str, int]]:
+        """Plain values, as atlas.json and the live page name them."""
+        return {"rows": self.rows.as_json(), "columns": self.columns.as_json()}
 
     @staticmethod
     def whole(height: int, width: int) -> "ReceptiveField":

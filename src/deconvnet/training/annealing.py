@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from deconvnet.training.recipe import Recipe
 
@@ -19,6 +19,15 @@ class Plateau:
     waited: int = 0
     """Epochs since then, or since the last drop."""
     drops: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, as they stand in a checkpoint."""
+        return {"best": self.best, "waited": self.waited, "drops": self.drops}
+
+    @classmethod
+    def from_json(cls, entries: dict[str, Any]) -> Self:
+        """What `as_json` gave."""
+        return cls(best=entries["best"], waited=entries["waited"], drops=entries["drops"])
 
     def after(self, error: float, patience: int) -> Self:
         """The state after another epoch with this validation error."""

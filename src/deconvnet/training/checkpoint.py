@@ -2,8 +2,9 @@
 
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
@@ -43,6 +44,37 @@ class Progress:
     sizes: dict[str, int] = field(default_factory=dict)
     """Bytes of each log."""
 
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, as they stand in a checkpoint (docs/file-formats.md)."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "seen": self.seen,
+            "wrong": self.wrong,
+            "loss": self.loss,
+            "plateau": self.plateau.as_json(),
+            "smooth": self.smooth,
+            "at_chance": self.at_chance,
+            "seconds": self.seconds,
+            "sizes": self.sizes,
+        }
+
+    @classmethod
+    def from_json(cls, entries: dict[str, Any]) -> Self:
+        """What `as_json` gave. Raises `KeyError` or `TypeError` for anything else."""
+        return cls(
+            epoch=entries["epoch"],
+            step=entries["step"],
+            seen=entries["seen"],
+            wrong=entries["wrong"],
+            loss=entries["loss"],
+            plateau=Plateau.from_json(entries["plateau"]),
+            smooth=entries["smooth"],
+            at_chance=entries["at_chance"],
+            seconds=entries["seconds"],
+            sizes=entries["sizes"],
+        )
+
 
 class Checkpoints:
     """The two newest checkpoints of a run, which the first of its processes writes."""
@@ -70,7 +102,7 @@ class Checkpoints:
                 tensors[f"momentum.{name}"] = momentum
         content = save(
             {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            {"progress": json.dumps(asdict(progress))},
+            {"progress": json.dumps(progress.as_json())},
         )
         try:
             if self.newest.exists():
@@ -121,4 +153,4 @@ def _parse(content: bytes) -> tuple[dict[str, Tensor], Progress]:
     size = int.from_bytes(content[:8], "little")  # safetensors.torch.load keeps the metadata to itself
     tensors = load(content)
     entries = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["progress"])
-    return tensors, Progress(**{**entries, "plateau": Plateau(**entries["plateau"])})
+    return tensors, Progress.from_json(entries)

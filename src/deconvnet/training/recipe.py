@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -56,27 +56,27 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Raises `UsageError` for an entry that cannot be meant."""
-        for entry in fields(self):
+        for name, entry in _entries().items():
             value = getattr(self, entry.name)
-            if entry.name in _CHOICES:
-                if value not in _CHOICES[entry.name]:
-                    there = " or ".join(f'"{choice}"' for choice in _CHOICES[entry.name])
-                    raise UsageError(f"A recipe has {entry.name} = {value!r}: it is {there}.")
+            if name in _CHOICES:
+                if value not in _CHOICES[name]:
+                    there = " or ".join(f'"{choice}"' for choice in _CHOICES[name])
+                    raise UsageError(f"A recipe has {name} = {value!r}: it is {there}.")
             elif entry.type is int or entry.type is float:
-                low, high = _LIMITS[entry.name]
+                low, high = _LIMITS[name]
                 number = isinstance(value, int) or (entry.type is float and isinstance(value, float))
                 if not number or isinstance(value, bool) or not low <= value <= high:
                     kind = "a whole number" if entry.type is int else "a number"
-                    raise UsageError(f"A recipe has {entry.name} = {value!r}: it is {kind} from {low:g} to {high:g}.")
+                    raise UsageError(f"A recipe has {name} = {value!r}: it is {kind} from {low:g} to {high:g}.")
             elif entry.type is bool and not isinstance(value, bool):
-                raise UsageError(f"A recipe has {entry.name} = {value!r}: it is true or false.")
+                raise UsageError(f"A recipe has {name} = {value!r}: it is true or false.")
         if not isinstance(self.network, Mapping):
             raise UsageError(f"A recipe has network = {self.network!r}: it is a table of options, under [network].")
 
     @classmethod
     def of(cls, entries: Mapping[str, Any], source: str = "The recipe") -> Self:
         """A recipe of a file's entries. Raises `UsageError` for one that is unknown, missing or cannot be meant."""
-        known = {entry.name: entry for entry in fields(cls)}
+        known = _entries()
         unknown = [name for name in entries if name not in known]
         if unknown:
             raise UsageError(f"{source} has an unknown entry {unknown[0]!r}: there are {', '.join(known)}.")
@@ -85,13 +85,28 @@ class Recipe:
         if missing:
             raise UsageError(f"{source} lacks the entry {missing[0]!r}: it needs {', '.join(needed)}.")
         try:
-            return cls(**entries)
+            return cls(**{known[name].name: value for name, value in entries.items()})
         except UsageError as error:
             raise UsageError(f"{source} cannot be used. {error}") from None
 
     def entries(self) -> dict[str, Any]:
         """Plain values, for `of` to read."""
-        return asdict(self)
+        values = asdict(self)
+        return {name: values[entry.name] for name, entry in _entries().items()}
+
+
+#: What a field is called in a recipe's file, and wherever a recipe is written down, if the code may call it otherwise.
+_IN_FILES: Mapping[str, str] = {
+    "initial": "initial",
+    "deviation": "deviation",
+    "largest_rms": "largest_rms",
+    "steps_at_chance": "steps_at_chance",
+}
+
+
+def _entries() -> "dict[str, Field[Any]]":
+    """A recipe's fields by the names that they have in files."""
+    return {_IN_FILES.get(entry.name, entry.name): entry for entry in fields(Recipe)}
 
 
 _LIMITS: Mapping[str, tuple[float, float]] = {

@@ -1,0 +1,82 @@
+"""What tells searches apart does not depend on what anything is called in Python: keys in files of old have to match."""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from deconvnet.images import find_photos
+from deconvnet.mining import Key
+from deconvnet.networks import AlexNet2012, AlexNetOptions, ContrastConstants, Network, ZFNet, ZFNetOptions
+from deconvnet.networks import torchvision_preprocessing as preprocessing
+from helpers import thin_networks
+from helpers.thin_networks import thin
+
+CONTRAST = ContrastConstants(n=3, alpha=5e-4, beta=0.5, k=1.0)
+
+#: Of version 0.1.0.
+DIGESTS = {
+    AlexNet2012: "d2fbc526158fe9b27abf3588dd3b33d35fd6123bea4d0004a8930d5f34a52a58",
+    ZFNet: "adea2180a83debd41e3aeffc65cf0d48dc64b9c8fe87ab14941dac4d6a6b3107",
+}
+
+
+def networks(monkeypatch):
+    """Thin ones of whole numbers, whose classes are the real ones."""
+    monkeypatch.setattr(thin_networks, "MAPS", 4)
+    options = {AlexNet2012: AlexNetOptions(hidden=8, contrast=CONTRAST), ZFNet: ZFNetOptions(hidden=8, contrast=CONTRAST)}
+    for kind, chosen in options.items():
+        module, numbers = kind(chosen).eval(), torch.Generator().manual_seed(0)
+        thin(module)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.copy_(torch.randint(-4, 5, parameter.shape, generator=numbers))
+        crop = 227 if kind is AlexNet2012 else 224
+        yield kind, Network(module, preprocessing(crop=crop), layer_names=module.layer_names)
+
+
+def test_keys_are_those_of_version_0_1(photo_folder, monkeypatch):
+    photos = find_photos(photo_folder)
+    found = {kind: Key.of(network, photos, ["conv1"], 9).network for kind, network in networks(monkeypatch)}
+    assert found == DIGESTS
+
+
+def test_a_key_does_not_depend_on_names_of_classes(photo_folder, monkeypatch):
+    photos = find_photos(photo_folder)
+    for kind, network in networks(monkeypatch):
+        with renamed(kind, type(network.module.norm), ContrastConstants):
+            assert repr(CONTRAST).startswith("Renamed(")
+            assert "Renamed" not in str(network.module)
+            assert Key.of(network, photos, ["conv1"], 9).network == DIGESTS[kind]
+
+
+@contextmanager
+def renamed(*classes):
+    before = [(kind, kind.__name__, kind.__qualname__) for kind in classes]
+    try:
+        for kind in classes:
+            kind.__name__ = kind.__qualname__ = "Renamed"
+        yield
+    finally:
+        for kind, name, qualified in before:
+            kind.__name__, kind.__qualname__ = name, qualified
+
+
+def test_a_class_of_ones_own_is_called_as_it_is():
+    class Mine(ZFNet):
+        pass
+
+    assert str(Mine(ZFNetOptions(hidden=8))).startswith("Mine(\n")
+
+
+def test_a_key_is_read_as_it_was_written(small_network, photo_folder):
+    key = Key.of(small_network, find_photos(photo_folder), ["conv1", "conv2"], 9, fast=True)
+    written = key.as_json()
+    assert Key.from_json(written) == key
+    assert Key.from_json(written).answers == key.answers
+    names = ["network", "preprocessing", "photos", "photo_count", "class_count", "layers", "top", "answers", "fast"]
+    assert list(written) == names
+    with pytest.raises(ValueError, match="a key with colour"):
+        Key.from_json(written | {"colour": 1})
+    with pytest.raises(KeyError):
+        Key.from_json({name: value for name, value in written.items() if name != "top"})
