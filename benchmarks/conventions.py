@@ -22,9 +22,15 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-from deconvnet.images import find_photos, read_image
-from deconvnet.networks import Network, load
-from deconvnet.projection import RULES, Projected, grey_scale, project_each, to_pixels
+from deconvnet.data import find_images, read_image
+from deconvnet.models import Network, load
+from deconvnet.projection import (
+    RULES,
+    ProjectionBatch,
+    display_scale,
+    project_batch,
+    to_pixels,
+)
 from deconvnet.tracing import Rules
 
 RESULTS = Path(__file__).parent / "results"
@@ -54,10 +60,10 @@ def compare(network: Network, layer: str, x: Tensor) -> Iterator[tuple[int, floa
     """
     with torch.no_grad():
         units = network.activations(x, layer).flatten(2).amax(dim=2).argmax(dim=1)
-    paper = project_each(network, x, layer, units)
+    paper = project_batch(network, x, layer, units)
     positions = torch.stack([paper.rows, paper.columns], dim=1)
     others = {
-        name: project_each(network, x, layer, units, positions, rules=rules).pixels for name, rules in CONVENTIONS.items()
+        name: project_batch(network, x, layer, units, positions, rules=rules).pixels for name, rules in CONVENTIONS.items()
     }
     others["pixels rectified"] = paper.pixels.clamp(min=0)
     for n, mine in enumerate(paper.pixels):
@@ -71,11 +77,11 @@ def compare(network: Network, layer: str, x: Tensor) -> Iterator[tuple[int, floa
         yield int(units[n]), float(np.abs(shown - 128).mean()), apart
 
 
-def drawn(network: Network, layer: str, found: Projected, pixels: Tensor, n: int) -> np.ndarray:
+def drawn(network: Network, layer: str, found: ProjectionBatch, pixels: Tensor, n: int) -> np.ndarray:
     """A projection's receptive field as an atlas draws it, (h, w, 3), in grey levels."""
-    left, top, right, bottom = network.layer(layer).field.picture_box(int(found.rows[n]), int(found.columns[n]))
+    left, top, right, bottom = network.layer(layer).field.patch_box(int(found.rows[n]), int(found.columns[n]))
     crop = pixels[:, top:bottom, left:right]
-    return to_pixels(crop, grey_scale(crop)).astype(float)
+    return to_pixels(crop, display_scale(crop)).astype(float)
 
 
 def shared_switches(network: Network, x: Tensor) -> list[tuple[int, int, int]]:
@@ -94,7 +100,7 @@ def shared_switches(network: Network, x: Tensor) -> list[tuple[int, int, int]]:
         return output, switches
 
     with torch.no_grad():
-        network.observe(x, [convolutional(network)[-1]], lambda *_: None, Rules(pool=pool))
+        network.capture(x, [convolutional(network)[-1]], lambda *_: None, Rules(pool=pool))
     return counts
 
 
@@ -118,7 +124,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
 ) -> None:
     """Measure, print a table, and write the numbers to benchmarks/results."""
-    net, photos = load(network), find_photos(images)
+    net, photos = load(network), find_images(images)
     which = np.random.default_rng(seed).choice(len(photos), size=min(activations, len(photos)), replace=False)
     inputs = torch.stack([net.preprocess(read_image(photos.file(int(n)))) for n in which])
     batches = [inputs[first : first + _AT_ONCE] for first in range(0, len(inputs), _AT_ONCE)]

@@ -19,14 +19,14 @@ import torch
 import typer
 from side_by_side import Device, Goal, Images, Out, Rate, Row, jpeg_folder, numbers, report
 
-from deconvnet.images import find_photos
+from deconvnet.data import find_images
 from deconvnet.mining import mine
-from deconvnet.networks import load
+from deconvnet.models import load
 
 
 def measure(network: str, folder: Path, device: str) -> tuple[float, float]:
     """Seconds, and the peak memory of this process in MB."""
-    net, photos = load(network).to(device), find_photos(folder)
+    net, photos = load(network).to(device), find_images(folder)
     mine(net, replace(photos, paths=photos.paths[:64]))  # first calls are slower
     start = time.perf_counter()
     mine(net, photos)

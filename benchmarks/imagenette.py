@@ -17,21 +17,21 @@ from typing import Annotated
 import torch
 import typer
 
-from deconvnet.experiments.imagenet import evaluate
-from deconvnet.networks import load
-from deconvnet.networks.weights import save_weights
+from deconvnet.experiments.table2_errors.compute import evaluate
+from deconvnet.models import load
+from deconvnet.models.weights import save_weights
 
 #: What a bundled file may weigh.
 LARGEST = 12_000_000
 
 
-def bundle(data: Path, run: Path, bundled: Path) -> None:
+def bundle(data: Path, run: Path, bundled_weights: Path) -> None:
     """Write the folder of one run's network."""
     about = json.loads((run / "run.json").read_text(encoding="utf-8"))
     name, epochs = about["network"], about["recipe"]["epochs"]
     trained = load(name, run / "weights.safetensors")
     trained.weights = f"Imagenette, {epochs} epochs, seed {about['seed']}"
-    folder = bundled / f"{name}-imagenette"
+    folder = bundled_weights / f"{name}-imagenette"
     folder.mkdir(parents=True, exist_ok=True)
     file = run / "half.safetensors"  # beside those that it is made of, until it is judged
     save_weights(trained, file, torch.float16)

@@ -24,13 +24,18 @@ from side_by_side import Device, Goal, Images, Out, Repeats, Row, Work, jpeg_fol
 from step import usual_memory
 from torchvision.datasets import ImageFolder
 
-from deconvnet.images import PackedPhotos, Photos, find_photos, pack
-from deconvnet.images.views import central_crop
+from deconvnet.data import (
+    ImageSet,
+    PackedImageSet,
+    find_images,
+    pack,
+)
+from deconvnet.data.transforms import central_crop
+from deconvnet.distributed import Processes
 from deconvnet.memory import keep_freed_memory
-from deconvnet.networks import Preprocessing
-from deconvnet.processes import Processes
+from deconvnet.models import Preprocessing
 from deconvnet.training import read_recipe
-from deconvnet.training.data import Examples, TrainingData, training_batches
+from deconvnet.training.data import TrainingBatch, TrainingData, training_batches
 from deconvnet.training.normalise import Normalise
 
 CROP = 224
@@ -38,14 +43,14 @@ CROP = 224
 _BYTES = CROP * CROP * 3 * (1 + 4)
 
 
-def ours(photos: Photos, batch: int, device: torch.device, pool: ThreadPoolExecutor) -> Iterator[Examples]:
+def ours(photos: ImageSet, batch: int, device: torch.device, pool: ThreadPoolExecutor) -> Iterator[TrainingBatch]:
     """An epoch's batches, not yet normalised."""
     data = TrainingData(photos, photos)
     with closing(training_batches(data, CROP, batch, 0, 1, 0, Processes(), pool, device)) as batches:
         yield from batches
 
 
-def pixels_apart(packed: PackedPhotos, folder: Path, count: int) -> int:
+def pixels_apart(packed: PackedImageSet, folder: Path, count: int) -> int:
     """The largest difference, in grey levels, between packed pixels and those that torchvision makes of the JPEGs."""
     largest = 0
     places = {path: index for index, path in enumerate(packed.paths)}
@@ -76,14 +81,14 @@ def main(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # threads that wait for each other use processor time too
     with jpeg_folder(images, photos or None) as folder, tempfile.TemporaryDirectory() as temporary:
-        found = find_photos(folder)
+        found = find_images(folder)
         packed = pack({"": found}, Path(temporary) / "packed")[""]
         mean = torch.from_numpy(central_crop(packed.mean[None], CROP)[0].copy()).permute(2, 0, 1)
         preprocessing = Preprocessing(256, CROP, 255.0, mean, torch.full((3, 1, 1), recipe.deviation))
         normalise, batch = Normalise(preprocessing, recipe, on), min(batch, len(packed))
         apart = pixels_apart(packed, folder, 50)
 
-        def run(source: Photos, ready: bool) -> None:
+        def run(source: ImageSet, ready: bool) -> None:
             for examples in ours(source, batch, on, pool):
                 if ready:
                     normalise(examples)

@@ -38,9 +38,14 @@ from side_by_side import (
 from torch import Tensor, nn
 from torchvision.datasets import ImageFolder
 
-from deconvnet.images import PackedPhotos, Photos, find_photos, pack
-from deconvnet.mining import Mined, mine
-from deconvnet.networks import Network, load
+from deconvnet.data import (
+    ImageSet,
+    PackedImageSet,
+    find_images,
+    pack,
+)
+from deconvnet.mining import MiningResult, mine
+from deconvnet.models import Network, load
 
 TOLERANCE, SMALL = 1e-5, 0.01
 Found = tuple[dict[str, tuple[Tensor, Tensor]], list[str]]
@@ -55,12 +60,12 @@ def peers_model(network: Network) -> tuple[nn.Module, dict[str, nn.Module]]:
     return module, dict(zip(network.convolutional_layers, convolutions, strict=True))
 
 
-def compare(mined: Mined, peer: Found) -> dict[str, Any]:
+def compare(mined: MiningResult, peer: Found) -> dict[str, Any]:
     """How many places (unit, rank) hold the same photo, and how many another one whose value is not equal either."""
     best, files = peer
-    root = mined.photos.root
-    names = {path: index for index, path in enumerate(mined.photos.paths)}
-    if not isinstance(mined.photos, PackedPhotos):
+    root = mined.image_set.root
+    names = {path: index for index, path in enumerate(mined.image_set.paths)}
+    if not isinstance(mined.image_set, PackedImageSet):
         names = {str(root / path): index for path, index in names.items()}
         own = torch.tensor([names[file] for file in files])
     else:  # it has the paths of the folder that it was packed from
@@ -80,7 +85,7 @@ def compare(mined: Mined, peer: Found) -> dict[str, Any]:
     return {"places": places, "same_photo": same, "different": different, "largest_difference_of_values": largest}
 
 
-def views_apart(photos: Photos, folder: Path, network: Network) -> dict[str, float]:
+def views_apart(photos: ImageSet, folder: Path, network: Network) -> dict[str, float]:
     """How far views are from torchvision's: photos with any difference, the share of their pixels' channels, grey levels."""
     places = {str(photos.root / path): index for index, path in enumerate(photos.paths)}
     dataset = ImageFolder(str(folder), VIEW)
@@ -97,7 +102,7 @@ def views_apart(photos: Photos, folder: Path, network: Network) -> dict[str, flo
     }
 
 
-def recall(fast: Mined, exact: Mined) -> float:
+def recall(fast: MiningResult, exact: MiningResult) -> float:
     """The share of the exact hits (unit, photo) that are also among the fast ones."""
     found = total = 0
     for name, hits in exact.layers.items():
@@ -125,7 +130,7 @@ def main(
         raise typer.BadParameter(f"The usual script shows 224×224 pixels, and {net.name} takes others.")
     module, layers = peers_model(net)
     with jpeg_folder(images, photos or None) as folder, tempfile.TemporaryDirectory() as temporary:
-        packed = pack({"": find_photos(folder)}, Path(temporary) / "packed")[""]
+        packed = pack({"": find_images(folder)}, Path(temporary) / "packed")[""]
         count = len(packed)
         results: dict[str, Any] = {}
 
@@ -136,7 +141,7 @@ def main(
             return strongest(module, layers, where, batch_size=size, workers=workers, device=device)
 
         with jpeg_folder(folder, min(256, count)) as some:
-            views = views_apart(mine(net, some).photos, some, net)  # first calls are slower
+            views = views_apart(mine(net, some).image_set, some, net)  # first calls are slower
             size = quickest(numbers(batches), lambda size: usual(some, size), on)
         works = [ours("deconvnet", folder), ours("deconvnet, packed set", packed)]
         works += [ours("deconvnet --fast", folder, fast=True), ours("deconvnet --fast, packed set", packed, fast=True)]

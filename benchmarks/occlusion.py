@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from deconvnet.experiments.occlude import occluded_scores
-from deconvnet.experiments.occluders import Occluder
-from deconvnet.images import Photos, find_photos
-from deconvnet.networks import Network, load
+from deconvnet.data import ImageSet, find_images
+from deconvnet.experiments.fig7_occlusion.compute import occluded_scores
+from deconvnet.experiments.fig7_occlusion.occluder import Occluder
+from deconvnet.models import Network, load
 from deconvnet.tracing import paste
 
 RESULTS = Path(__file__).parent / "results"
@@ -71,7 +71,7 @@ def speed(network: Network, x: Tensor) -> dict[str, float]:
     return {"patched": len(corners) / patched, "whole": len(corners) / (time.perf_counter() - start)}
 
 
-def draw(network: Network, photos: Photos, count: int) -> list[tuple[Tensor, int]]:
+def draw(network: Network, photos: ImageSet, count: int) -> list[tuple[Tensor, int]]:
     """Random photos whose folder is one of the network's classes, as inputs, with their classes."""
     ids = [id for id, _ in network.classes or ()]
     known = [index for index in range(len(photos)) if photos.file(index).parent.name in ids]
@@ -84,7 +84,7 @@ def main(
     images: Path,
     photos: Annotated[int, typer.Option(min=1, help="How many to draw.")] = 50,
 ) -> None:
-    net, found = load(network), find_photos(images)
+    net, found = load(network), find_images(images)
     drawn = draw(net, found, photos)
     rows = [judge(net, x, target) for x, target in track(drawn, "occluding")]
     result = {

@@ -32,10 +32,10 @@ from side_by_side import (
 )
 from torch import Tensor, nn
 
-from deconvnet.experiments.occlude import occluded_scores
-from deconvnet.experiments.occluders import Occluder
-from deconvnet.images import find_photos
-from deconvnet.networks import Network, load
+from deconvnet.data import find_images
+from deconvnet.experiments.fig7_occlusion.compute import occluded_scores
+from deconvnet.experiments.fig7_occlusion.occluder import Occluder
+from deconvnet.models import Network, load
 
 GOALS = {"alexnet": 2.5, "zfnet": 3.0}
 
@@ -58,7 +58,7 @@ def measure(
 ) -> tuple[list[Row], list[Goal], dict[str, Any]]:
     """One network."""
     net = load(name).to(on)
-    photos = find_photos(folder)
+    photos = find_images(folder)
     x = net.preprocess(photos.read(0))
     times = make_decided(net, x) if name.endswith(":random") else 1.0
     target = int(net.probabilities(x[None]).argmax())

@@ -22,12 +22,12 @@ from side_by_side import RESULTS, Images, Out, jpeg_folder, machine
 from step import Ours
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from deconvnet.atlas.project_hits import project_hits
-from deconvnet.experiments.occlude import occluded_scores
-from deconvnet.experiments.occluders import Occluder
+from deconvnet.atlas.project_units import project_units
+from deconvnet.experiments.fig7_occlusion.compute import occluded_scores
+from deconvnet.experiments.fig7_occlusion.occluder import Occluder
 from deconvnet.mining import mine
-from deconvnet.networks import Network, load, on_each_core
-from deconvnet.training.data import Examples
+from deconvnet.models import Network, load, parallel_map
+from deconvnet.training.data import TrainingBatch
 
 #: Kinds of operations, by what their names begin with; the first that fits counts.
 KINDS = {
@@ -53,7 +53,7 @@ USERS = ("mining.mine", "atlas.project_hits", "experiments.occlude")
 def by_one(
     network: Network, read: Callable[[Any], Any], compute: Callable[..., Any], items: Iterable[Any], *_: Any
 ) -> Iterator[Any]:
-    """What stands in for `on_each_core`."""
+    """What stands in for `parallel_map`."""
     for item in items:
         with record_function("reading"):
             ready = read(item)
@@ -64,13 +64,13 @@ def by_one(
 def alone() -> Iterator[None]:
     """Within, all is done by the thread that asks for it."""
     modules = [importlib.import_module(f"deconvnet.{name}") for name in USERS]
-    threads, each = torch.get_num_threads(), on_each_core
+    threads, each = torch.get_num_threads(), parallel_map
     torch.set_num_threads(1)
     for module in modules:
-        module.on_each_core = by_one  # type: ignore[attr-defined]
+        module.parallel_map = by_one  # type: ignore[attr-defined]
     yield
     for module in modules:
-        module.on_each_core = each  # type: ignore[attr-defined]
+        module.parallel_map = each  # type: ignore[attr-defined]
     torch.set_num_threads(threads)
 
 
@@ -105,17 +105,17 @@ def main(
             chosen = list(range(min(units, len(hits))))
             count = int((hits.strongest.images[chosen] >= 0).sum())
             found[f"projecting, an activation of {layer}"] = profiled(
-                lambda hits=hits, chosen=chosen: list(project_hits(net, hits, chosen)),
+                lambda hits=hits, chosen=chosen: list(project_units(net, hits, chosen)),
                 max(count, 1),  # type: ignore[misc]
             )
-        x = net.preprocess(mined.photos.read(0))
+        x = net.preprocess(mined.image_set.read(0))
         occluder = Occluder(size)
         corners = occluder.corners(net.preprocessing.crop)
         found["occluding, a position"] = profiled(
             lambda: occluded_scores(net, x, occluder, corners, net.convolutional_layers[-1], 0), len(corners)
         )
         pixels = torch.randint(0, 256, (batch, 224, 224, 3), dtype=torch.uint8)
-        examples = Examples(pixels, torch.randint(0, 1000, (batch,)))
+        examples = TrainingBatch(pixels, torch.randint(0, 1000, (batch,)))
         for recipe in ("fast", "paper"):
             ours = Ours(recipe, hidden, torch.device("cpu"))
             found[f"a photo of a training step of zfnet, {recipe}"] = profiled(

@@ -38,8 +38,8 @@ from side_by_side import (
 from torch import Tensor, nn
 
 from deconvnet.mining import LayerHits, mine
-from deconvnet.networks import Network, load, on_each_core
-from deconvnet.projection import Projected, project_each
+from deconvnet.models import Network, load, parallel_map
+from deconvnet.projection import ProjectionBatch, project_batch
 
 #: Hits in each of our batches; in those of the others are the hits of one unit.
 _AT_ONCE = 32
@@ -72,7 +72,7 @@ class Hits:
         return self._each(lambda tensor: tensor[chosen])
 
     def split(self, size: int) -> list["Hits"]:
-        return [self.part(slice(first, first + size)) for first in range(0, len(self.photos), size)]
+        return [self.part(slice(first, first + size)) for first in range(0, len(self.image_set), size)]
 
     def by_unit(self) -> list["Hits"]:
         return [self.part(self.units == unit) for unit in sorted(set(self.units.tolist()))]
@@ -81,27 +81,29 @@ class Hits:
         return self._each(lambda tensor: tensor.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Hits":
-        photos, units, rows, columns, values = map(change, (self.photos, self.units, self.rows, self.columns, self.values))
+        photos, units, rows, columns, values = map(
+            change, (self.image_set, self.units, self.rows, self.columns, self.values)
+        )
         return Hits(self.layer, photos, units, rows, columns, values, self.every)
 
 
-def ours(network: Network, inputs: Tensor, hits: Hits) -> Iterator[Projected]:
+def ours(network: Network, inputs: Tensor, hits: Hits) -> Iterator[ProjectionBatch]:
     """Of a batch of hits after the other."""
 
     def read(batch: Hits) -> Hits:
         return batch
 
-    def compute(own: Network, batch: Hits) -> Projected:
+    def compute(own: Network, batch: Hits) -> ProjectionBatch:
         positions = torch.stack([batch.rows, batch.columns], dim=1)
-        return project_each(own, inputs[batch.photos], batch.layer, batch.units, positions)
+        return project_batch(own, inputs[batch.image_set], batch.layer, batch.units, positions)
 
-    yield from on_each_core(network, read, compute, hits.split(_AT_ONCE))
+    yield from parallel_map(network, read, compute, hits.split(_AT_ONCE))
 
 
 def others(project: Callable[..., Tensor], module: nn.Module, end: int, inputs: Tensor, hits: Hits) -> Iterator[Tensor]:
     """The same by a peer, a unit after the other."""
     for unit in hits.by_unit():
-        yield project(module, end, inputs[unit.photos], unit.units, unit.rows, unit.columns)
+        yield project(module, end, inputs[unit.image_set], unit.units, unit.rows, unit.columns)
 
 
 def exhaust(pictures: Iterator[Any]) -> None:
@@ -156,7 +158,7 @@ def main(
     module, ends = for_peers(net)
     with jpeg_folder(images, photos) as folder:
         mined = mine(net, folder, top=top)
-        inputs = torch.stack([net.preprocess(mined.photos.read(index)) for index in range(len(mined.photos))]).to(on)
+        inputs = torch.stack([net.preprocess(mined.image_set.read(index)) for index in range(len(mined.image_set))]).to(on)
     own_inputs = inputs.contiguous(memory_format=torch.channels_last)  # as mining has them
     peers: dict[str, tuple[Callable[..., Tensor], Any]] = {
         "captum": (by_captum, module),

@@ -28,9 +28,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from deconvnet.data import ImageSet, PackedImageSet, find_images
 from deconvnet.demo import write_views
-from deconvnet.images import PackedPhotos, Photos, find_photos
-from deconvnet.networks.contrast import ContrastNorm
+from deconvnet.models.contrast import LocalResponseNorm
 from deconvnet.tracing import exact_float32
 
 RESULTS = Path(__file__).parent / "results"
@@ -103,7 +103,7 @@ class Goal:
 
     @property
     def met(self) -> bool:
-        return (self.least is None or self.found >= self.least) and (self.most is None or self.found <= self.most)
+        return (self.threshold is None or self.found >= self.threshold) and (self.most is None or self.found <= self.most)
 
 
 def timed(
@@ -224,7 +224,7 @@ def forward_passes(module: nn.Module, batch: Tensor, count: int, device: torch.d
             for _ in range(times):
                 module(batch)
 
-    def on_each_core() -> None:
+    def parallel_map() -> None:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for done in [pool.submit(run, module, count // threads) for module in modules]:
                 done.result()
@@ -233,7 +233,7 @@ def forward_passes(module: nn.Module, batch: Tensor, count: int, device: torch.d
     run(modules[0], 1)
     works = [Work("forward passes, all threads in each operation", lambda: run(modules[0], count), len(batch) * count)]
     if threads > 1:
-        works.append(Work("forward passes, a batch on each core", on_each_core, len(batch) * count))
+        works.append(Work("forward passes, a batch on each core", parallel_map, len(batch) * count))
     return works
 
 
@@ -242,7 +242,7 @@ def as_written(module: nn.Module) -> nn.Module:
     module = copy.deepcopy(module).eval().requires_grad_(False)
     for part in list(module.modules()):
         for name, inner in part.named_children():
-            if isinstance(inner, ContrastNorm):
+            if isinstance(inner, LocalResponseNorm):
                 c = inner.constants
                 setattr(part, name, nn.LocalResponseNorm(c.n, c.alpha, c.beta, c.k))
     return module
@@ -262,14 +262,14 @@ def jpeg_folder(images: Path | None, count: int | None = None) -> Iterator[Path]
         if images is None:
             images = Path(temporary) / "views"
             write_views(images)
-        found = find_photos(images)
-        if isinstance(found, PackedPhotos):
+        found = find_images(images)
+        if isinstance(found, PackedImageSet):
             raise typer.BadParameter(f"{images.name} is a packed set: pass a folder of JPEGs.")
         _link(found, count, Path(temporary) / "photos")
         yield Path(temporary) / "photos"
 
 
-def _link(photos: Photos, count: int | None, folder: Path) -> None:
+def _link(photos: ImageSet, count: int | None, folder: Path) -> None:
     good = [index for index in range(len(photos)) if _read_alike(photos.file(index))]
     if not good:
         raise typer.BadParameter("There is no JPEG among the photos.")
@@ -314,7 +314,7 @@ def report(
     console = Console()
     console.print(table)
     for goal in goals:
-        wanted = f"at least {goal.least:g}" if goal.least is not None else f"at most {goal.most:g}"
+        wanted = f"at least {goal.threshold:g}" if goal.threshold is not None else f"at most {goal.most:g}"
         console.print(f"{goal.what}: {goal.found:.3g}, {wanted} wanted: {'met' if goal.met else 'not met'}")
     console.print_json(data=dict(found))
 
@@ -331,7 +331,7 @@ def report(
             for row in rows
         ],
         "goals": [
-            {"what": goal.what, "found": goal.found, "least": goal.least, "most": goal.most, "met": goal.met}
+            {"what": goal.what, "found": goal.found, "least": goal.threshold, "most": goal.most, "met": goal.met}
             for goal in goals
         ],
         "found": dict(found),

@@ -31,16 +31,21 @@ from side_by_side import Device, Goal, Images, Out, Rate, Repeats, Row, Work, jp
 from step_peer import step, zfnet
 from torch import Tensor, nn
 
-from deconvnet.images import PackedPhotos, find_photos, imagenet_classes, pack
+from deconvnet.data import (
+    PackedImageSet,
+    find_images,
+    imagenet_classes,
+    pack,
+)
+from deconvnet.distributed import Processes
 from deconvnet.memory import keep_freed_memory
-from deconvnet.processes import Processes
 from deconvnet.tracing import exact_float32
 from deconvnet.training import read_recipe
-from deconvnet.training.begin import prepared, untrained_network
-from deconvnet.training.data import Examples, TrainingData, training_batches
+from deconvnet.training.data import TrainingBatch, TrainingData, training_batches
+from deconvnet.training.filter_renormalisation import renormalise
 from deconvnet.training.normalise import Normalise
-from deconvnet.training.pace import Pace
-from deconvnet.training.renormalise import renormalise
+from deconvnet.training.setup import prepared, untrained_network
+from deconvnet.training.throughput import Throughput
 
 
 class Ours:
@@ -57,13 +62,13 @@ class Ours:
         self.normalise = Normalise(net.preprocessing, self.recipe, device)
         self.optimiser = _momentum(self.module)
 
-    def loss(self, examples: Examples) -> Tensor:
+    def loss(self, examples: TrainingBatch) -> Tensor:
         inputs, targets = self.normalise(examples)
         with self.normalise.autocast():
             logits = self.module(inputs).float()
         return F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
 
-    def step(self, examples: Examples) -> None:
+    def step(self, examples: TrainingBatch) -> None:
         loss = self.loss(examples)
         self.optimiser.zero_grad()
         torch.autograd.backward(loss)
@@ -136,7 +141,7 @@ def usual_memory() -> None:
         library.malloc_trim(0)
 
 
-def difference(plain: nn.Module, paper: Ours, examples: Examples) -> dict[str, float]:
+def difference(plain: nn.Module, paper: Ours, examples: TrainingBatch) -> dict[str, float]:
     """How far the plain step's loss and its gradient of the first filters are, relatively, from those of `paper`.
 
     The gradient in float64, since float32's rounding may turn a switch or a ReLU, which moves it by per cents.
@@ -161,13 +166,13 @@ def difference(plain: nn.Module, paper: Ours, examples: Examples) -> dict[str, f
     }
 
 
-def waiting(ours: Ours, photos: PackedPhotos, batch: int, device: torch.device) -> dict[str, float]:
+def waiting(ours: Ours, photos: PackedImageSet, batch: int, device: torch.device) -> dict[str, float]:
     """Train on a packed set: photos per second, and the share of the time in which the next batch was waited for."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         data = TrainingData(photos, photos)
         with closing(training_batches(data, ours.crop, batch, 0, 1, 0, Processes(), pool, device)) as batches:
             ours.step(next(batches))  # the first one is always waited for, which a long epoch does not notice
-            pace = Pace()
+            pace = Throughput()
             for examples in pace.timed(batches):
                 ours.step(examples)
             return {"photos_per_second": pace.photos_per_second, "waiting": pace.waiting}
@@ -179,7 +184,7 @@ def measure(
     """One size of batches."""
     fast, paper, plain = Ours("fast", hidden, on), Ours("paper", hidden, on), zfnet(hidden=hidden).to(on).train()
     pixels = torch.randint(0, 256, (batch, paper.crop, paper.crop, 3), dtype=torch.uint8)
-    examples = Examples(pixels, torch.randint(0, 1000, (batch,)))
+    examples = TrainingBatch(pixels, torch.randint(0, 1000, (batch,)))
     apart = difference(plain, paper, examples)
     inputs, targets = paper.normalise(examples)
     optimiser = _momentum(plain)
@@ -208,7 +213,7 @@ def measure(
     rates = timed(works, repeats, on)
     keep_freed_memory()
     with jpeg_folder(folder, (long + 1) * batch) as photos, tempfile.TemporaryDirectory() as temporary:
-        packed = pack({"": find_photos(photos)}, Path(temporary) / "packed")[""]
+        packed = pack({"": find_images(photos)}, Path(temporary) / "packed")[""]
         training = waiting(fast, packed, batch, on)
 
     peer = rates["plain step"].median

@@ -24,13 +24,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from deconvnet.images import imagenet_classes
+from deconvnet.data import imagenet_classes
 from deconvnet.memory import keep_freed_memory
 from deconvnet.training import read_recipe
-from deconvnet.training.begin import prepared, untrained_network
-from deconvnet.training.data import Examples
+from deconvnet.training.data import TrainingBatch
+from deconvnet.training.filter_renormalisation import renormalise
 from deconvnet.training.normalise import Normalise
-from deconvnet.training.renormalise import renormalise
+from deconvnet.training.setup import prepared, untrained_network
 
 RESULTS = Path(__file__).parent / "results"
 IMAGENET, EPOCHS = 1_281_167, 70
@@ -49,7 +49,7 @@ def measure(network: str, recipe_name: str, device_name: str, steps: int, kept: 
         module.to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(module.parameters(), 1e-4, recipe.momentum, weight_decay=recipe.weight_decay)
     normalise, crop, batch = Normalise(net.preprocessing, recipe, device), net.preprocessing.crop, recipe.batch_size
-    examples = Examples(
+    examples = TrainingBatch(
         torch.randint(0, 256, (batch, crop, crop, 3), dtype=torch.uint8), torch.randint(0, len(classes), (batch,))
     )
     seconds = []

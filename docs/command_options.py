@@ -16,7 +16,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-import deconvnet.cli.entry  # noqa: F401  (it registers the commands)
+import deconvnet.cli.main  # noqa: F401  (it registers the commands)
 from deconvnet.cli.app import app
 
 #: What an option takes that does not say it itself.

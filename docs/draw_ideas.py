@@ -23,8 +23,13 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
 
-from deconvnet import Atlas, Network, load, project
-from deconvnet.projection import grey_scale, to_pixels
+from deconvnet import (
+    Atlas,
+    Network,
+    load,
+    project,
+)
+from deconvnet.projection import display_scale, to_pixels
 
 PICTURES = Path(__file__).parent / "pictures"
 WIDTH, DPI = 1600, 160
@@ -66,9 +71,9 @@ def one_activation(net: Network, photo: Image.Image) -> Figure:
     feature_map = net.activations(x, LAYER)[0, UNIT]
     row, column = divmod(int(feature_map.argmax()), feature_map.shape[1])
     projection = project(net, x, layer=LAYER, unit=UNIT).as_subclass(Tensor)[0]
-    left, top, right, bottom = net.layer(LAYER).field.picture_box(row, column)
+    left, top, right, bottom = net.layer(LAYER).field.patch_box(row, column)
     view = net.preprocessing.pixels(x)[0]
-    scale = grey_scale(projection[:, top:bottom, left:right])
+    scale = display_scale(projection[:, top:bottom, left:right])
     grey = to_pixels(projection, scale)
     figure, axes = plt.subplots(1, 5, figsize=(WIDTH / DPI, 2.65))
     figure.subplots_adjust(left=0.006, right=0.994, top=0.84, bottom=0.08, wspace=0.05)
@@ -121,7 +126,9 @@ def way_down(net: Network, photo: Image.Image) -> Figure:
         strength = values[0].abs().sum(dim=0)
         below = f"{values.shape[1]} maps of {values.shape[2]}×{values.shape[3]}"
         named(ax, title, below).imshow(strength.sqrt(), cmap="gray", interpolation="nearest")
-    named(axes[5], "filter as conv1:\npixels", "3 of 224×224").imshow(to_pixels(signal[0], grey_scale(signal[signal != 0])))
+    named(axes[5], "filter as conv1:\npixels", "3 of 224×224").imshow(
+        to_pixels(signal[0], display_scale(signal[signal != 0]))
+    )
     return figure
 
 

@@ -12,10 +12,15 @@ import torch
 from PIL import Image, ImageDraw
 
 from deconvnet import Atlas, Network, load
-from deconvnet.atlas.drawing import font
+from deconvnet.atlas.render import font
 from deconvnet.demo import demo_photo
 from deconvnet.experiments.look import look
-from deconvnet.projection import RULES, grey_scale, project_each, to_pixels
+from deconvnet.projection import (
+    RULES,
+    display_scale,
+    project_batch,
+    to_pixels,
+)
 
 PICTURES = Path(__file__).parent / "pictures"
 
@@ -64,11 +69,11 @@ def compare_rules(network: Network, side: int = 176, gap: int = 4) -> Image.Imag
         top = header + row * (side + gap)
         draw.multiline_text((4, top + 4), f"{layer}\nunit {unit}", "black", font(16))
         x = network.preprocess(demo_photo(photo))[None]
-        found = {name: project_each(network, x, layer, torch.tensor([unit]), rules=rules) for name, rules in RULES.items()}
+        found = {name: project_batch(network, x, layer, torch.tensor([unit]), rules=rules) for name, rules in RULES.items()}
         place = int(found["deconvnet"].rows), int(found["deconvnet"].columns)
-        x0, y0, x1, y1 = network.layer(layer).field.picture_box(*place)
+        x0, y0, x1, y1 = network.layer(layer).field.patch_box(*place)
         crops = [projected.pixels[0, :, y0:y1, x0:x1] for projected in found.values()]
-        tiles = [network.preprocessing.pixels(x)[0, y0:y1, x0:x1], *(to_pixels(crop, grey_scale(crop)) for crop in crops)]
+        tiles = [network.preprocessing.pixels(x)[0, y0:y1, x0:x1], *(to_pixels(crop, display_scale(crop)) for crop in crops)]
         for column, tile in enumerate(tiles):
             drawn = Image.fromarray(tile).resize((side, side), Image.Resampling.BICUBIC)
             page.paste(drawn, (left + column * (side + gap), top))

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from deconvnet.networks import Network, torchvision_preprocessing
+from deconvnet.models import Network, torchvision_preprocessing
 
 
 @pytest.fixture(scope="session")

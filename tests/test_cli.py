@@ -17,9 +17,16 @@ from PIL import Image
 import deconvnet
 from deconvnet import cli
 from deconvnet.cli.app import ORDER
-from deconvnet.images import read_image
-from deconvnet.networks import AlexNet2012, AlexNetOptions, Network, Preprocessing, load, save_weights
-from deconvnet.networks.preprocessing import per_channel
+from deconvnet.data import read_image
+from deconvnet.models import (
+    AlexNet2012,
+    AlexNetOptions,
+    Network,
+    Preprocessing,
+    load,
+    save_weights,
+)
+from deconvnet.models.preprocessing import per_channel
 from deconvnet.projection import RULES, project
 from deconvnet.training import RECIPES, TRAINABLE
 from helpers.killing import files

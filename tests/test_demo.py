@@ -2,13 +2,19 @@ from itertools import pairwise
 
 from PIL import Image
 
-from deconvnet.demo import PHOTOS, SMALLEST, _starts, demo_photo, write_views
-from deconvnet.images import find_photos
+from deconvnet.data import find_images
+from deconvnet.demo import (
+    PHOTOS,
+    SMALLEST,
+    _starts,
+    demo_photo,
+    write_views,
+)
 
 
 def test_a_few_hundred_views_in_a_folder_per_photo(tmp_path):
     count = write_views(tmp_path)
-    photos = find_photos(tmp_path)
+    photos = find_images(tmp_path)
     assert count == len(photos)
     assert 200 < count < 900
     assert photos.classes == tuple(sorted(PHOTOS))

@@ -24,9 +24,15 @@ from safetensors.torch import load as load_tensors
 
 import deconvnet
 from deconvnet import cli
-from deconvnet.images import find_photos
+from deconvnet.data import find_images
 from deconvnet.mining import merge_parts
-from deconvnet.networks import ARCHITECTURES, AlexNetOptions, ContrastConstants, ZFNetOptions, save_weights
+from deconvnet.models import (
+    ARCHITECTURES,
+    AlexNetOptions,
+    LRNConstants,
+    ZFNetOptions,
+    save_weights,
+)
 from deconvnet.training import read_recipe
 from helpers import small_training, thin_networks
 
@@ -149,7 +155,7 @@ def test_a_search_that_was_killed_goes_on(give):
 
 
 def test_parts_are_merged_and_mined_to_the_same_bytes(give):
-    network, photos = deconvnet.load("network.py:one"), find_photos("photos")
+    network, photos = deconvnet.load("network.py:one"), find_images("photos")
     parts = [FIXTURE / "finished" / f"part-{number}.safetensors" for number in (1, 2)]
     whole = (FIXTURE / "finished" / "mined.safetensors").read_bytes()
     assert merge_parts(network, photos, parts).to_bytes() == whole
@@ -162,7 +168,7 @@ def test_a_whole_search_of_a_network_of_ours_is_taken(give, monkeypatch):
     """Its key tells its layers by what PyTorch prints of them."""
     monkeypatch.setattr(thin_networks, "MAPS", 4)
     monkeypatch.setitem(ARCHITECTURES, "alexnet2012", thin_networks.THIN["alexnet2012"])
-    network, photos = deconvnet.load("alexnet2012", "weights/alexnet2012.safetensors"), find_photos("photos")
+    network, photos = deconvnet.load("alexnet2012", "weights/alexnet2012.safetensors"), find_images("photos")
     state = FIXTURE / "finished" / "mined-thin.safetensors"
     assert merge_parts(network, photos, [state]).to_bytes() == state.read_bytes()
     shutil.copy(state, state.name)
@@ -213,7 +219,7 @@ def test_packing_that_was_killed_goes_on(give):
 
 
 def test_an_old_packed_set_is_read(folder):
-    photos = find_photos(unfinished("packed", "finished"))
+    photos = find_images(unfinished("packed", "finished"))
     assert photos.paths == ("a/0.png", "a/2.png", "a/4.png", "b/1.png", "b/3.png", "b/5.png")
     with Image.open("few/b/5.png") as photo:
         assert photos.read(5).tobytes() == photo.tobytes()
@@ -302,7 +308,7 @@ def test_an_ablation_that_was_killed_goes_on(give):
 
 # Weights, descriptions and recipes
 
-CONTRAST = ContrastConstants(n=3, alpha=5e-4, beta=0.5, k=1.0)
+CONTRAST = LRNConstants(n=3, alpha=5e-4, beta=0.5, k=1.0)
 OPTIONS = {
     "alexnet2012": AlexNetOptions(classes=3, hidden=8, contrast=CONTRAST),
     "zfnet": ZFNetOptions(classes=3, hidden=8, middle=(4, 4, 4), contrast=CONTRAST, order="norm-pool", fc7=6, removed=(4,)),

@@ -13,7 +13,7 @@ import pytest
 
 import deconvnet
 from deconvnet.cli.app import app
-from deconvnet.networks.bundled import BUNDLED
+from deconvnet.models.bundled import BUNDLED
 
 ROOT = Path(__file__).parents[1]
 VERSION = deconvnet.__version__

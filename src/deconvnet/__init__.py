@@ -28,7 +28,13 @@ __all__ = [
 if TYPE_CHECKING:
     from deconvnet.atlas import Atlas
     from deconvnet.mining import mine
-    from deconvnet.networks import Network, Preprocessing, load, per_channel, torchvision_preprocessing
+    from deconvnet.models import (
+        Network,
+        Preprocessing,
+        load,
+        per_channel,
+        torchvision_preprocessing,
+    )
     from deconvnet.projection import picture, project
 else:
     # The same, but imported when first used: torch takes seconds, which `deconvnet --help` need not wait for.

@@ -10,13 +10,20 @@ import pytest
 import torch
 from PIL import Image
 
-from deconvnet import Atlas, DeconvnetError, Network, Preprocessing, UsageError, mine
-from deconvnet.atlas import project_hits as project_hits_module
-from deconvnet.atlas.drawing import UnitLayout
+from deconvnet import (
+    Atlas,
+    DeconvnetError,
+    Network,
+    Preprocessing,
+    UsageError,
+    mine,
+)
+from deconvnet.atlas import project_units as project_hits_module
+from deconvnet.atlas.render import UnitLayout
 from deconvnet.atlas.tables import read_table
-from deconvnet.images import read_image
-from deconvnet.networks import torchvision_preprocessing
-from deconvnet.projection import grey_scale, project, to_pixels
+from deconvnet.data import read_image
+from deconvnet.models import torchvision_preprocessing
+from deconvnet.projection import display_scale, project, to_pixels
 
 
 @pytest.fixture
@@ -53,7 +60,7 @@ def test_tables_of_images_units_and_classes(atlas, small_network, photo_folder):
     mined = mine(small_network, photo_folder)
     images = read_table(atlas.folder / "images.csv")
     assert [(row["path"], row["label"]) for row in images][:2] == [("ant/00.png", "ant"), ("ant/03.png", "ant")]
-    assert all(mined.photos.paths[int(row["image"])] == row["path"] for row in images)
+    assert all(mined.image_set.paths[int(row["image"])] == row["path"] for row in images)
     assert "bee/broken.jpg" not in [row["path"] for row in images]
     unit = next(row for row in atlas.units if row["layer"] == "conv2" and row["unit"] == "3")
     statistics = mined["conv2"].statistics
@@ -96,14 +103,14 @@ def test_a_units_picture_shows_its_projections_and_patches(atlas, small_network,
         page = np.asarray(atlas.picture(layer, unit))
         crops, patches = [], []
         for hit in mined[layer][unit]:
-            photo = read_image(mined.photos.file(hit.image))
+            photo = read_image(mined.image_set.file(hit.image))
             x = network.preprocess(photo)[None]
-            box = network.layer(layer).field.picture_box(hit.row, hit.column)
+            box = network.layer(layer).field.patch_box(hit.row, hit.column)
             down = project(network, x, layer=layer, unit=unit, position=(hit.row, hit.column)).as_subclass(torch.Tensor)[0]
             crops.append(down[:, box.top : box.bottom, box.left : box.right])
             view = np.asarray(network.preprocessing.view(photo))
             patches.append(view[box.top : box.bottom, box.left : box.right])
-        tiles = to_pixels(torch.stack(crops), grey_scale(torch.stack(crops)))
+        tiles = to_pixels(torch.stack(crops), display_scale(torch.stack(crops)))
         for number, wanted in enumerate((tiles, np.stack(patches))):
             left, top, right, bottom = layout.box(number)
             block = page[top:bottom, left:right]
@@ -221,7 +228,7 @@ def test_an_existing_folder_is_never_overwritten(atlas, small_network, photo_fol
 
 
 def test_a_photo_that_changed_is_noticed_and_leaves_no_atlas(small_network, photo_folder, tmp_path, monkeypatch):
-    original = project_hits_module.project_each
+    original = project_hits_module.project_batch
 
     def changed(network, x, *arguments, **options):
         return original(network, x * 1.0001, *arguments, **options)
@@ -284,7 +291,7 @@ def test_layers_whose_names_mean_something_in_addresses(photo_folder, tmp_path):
 
 def test_next_to_nothing_may_differ_by_rounding(small_network, photo_folder, tmp_path, monkeypatch):
     """A value that is tiny against its layer's others is what rounding left of large sums; it cannot be held to 1e-5."""
-    original = project_hits_module.project_each
+    original = project_hits_module.project_batch
     values = [hit.value for unit in mine(small_network, photo_folder, ["conv2"])["conv2"] for hit in unit]
     assert min(values) < 0.4 * max(values)
 
@@ -301,7 +308,7 @@ def test_next_to_nothing_may_differ_by_rounding(small_network, photo_folder, tmp
 
 
 def test_a_cone_that_rounds_too_far_is_made_again_of_whole_images(small_network, photo_folder, tmp_path, monkeypatch):
-    original, asked = project_hits_module.project_each, []
+    original, asked = project_hits_module.project_batch, []
 
     def rounded(*arguments, cones):
         asked.append(cones)

@@ -16,8 +16,8 @@ from torch import nn
 
 from deconvnet import Atlas
 from deconvnet.explorer.app import Explorer
-from deconvnet.explorer.served import find_served
-from deconvnet.networks import Network, torchvision_preprocessing
+from deconvnet.explorer.models import find_served
+from deconvnet.models import Network, torchvision_preprocessing
 from helpers.exploring import Listening
 from helpers.reporting import type_command, write_materials
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from deconvnet.images import find_photos
+from deconvnet.data import find_images
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +56,7 @@ def test_the_live_page(page, server, photos, axe, scheme):
     page.emulate_media(color_scheme=scheme)
     page.goto(server)
     check(page, axe)
-    page.set_input_files("#file", find_photos(photos).file(5))
+    page.set_input_files("#file", find_images(photos).file(5))
     expect(page.locator("#layers section")).to_have_count(2)
     page.locator("#stage").focus()
     page.keyboard.press("Enter")

@@ -9,7 +9,7 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 from deconvnet import Atlas
-from deconvnet.atlas.drawing import UnitLayout
+from deconvnet.atlas.render import UnitLayout
 from deconvnet.atlas.tables import read_table
 
 

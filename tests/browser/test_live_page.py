@@ -12,11 +12,11 @@ from playwright.sync_api import Page, expect
 from starlette.requests import Request
 
 from browser.conftest import NETWORKS, Watched
+from deconvnet.data import find_images, read_image
 from deconvnet.explorer.app import Explorer
-from deconvnet.explorer.covering import Sweep
-from deconvnet.explorer.served import find_served
+from deconvnet.explorer.models import find_served
+from deconvnet.explorer.occlusion_stream import Sweep
 from deconvnet.explorer.uploads import Uploads
-from deconvnet.images import find_photos, read_image
 from helpers.exploring import Listening
 
 PICTURE, NUMBER = re.compile("blob:"), re.compile(r"^\d+$")
@@ -33,7 +33,7 @@ def live(page: Page, server: str, watched: Watched) -> Iterator[Page]:
 
 @pytest.fixture
 def photo(photos: Path) -> Path:
-    return find_photos(photos).file(5)
+    return find_images(photos).file(5)
 
 
 @pytest.fixture

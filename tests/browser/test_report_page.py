@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from deconvnet.report.paper import PARTS
+from deconvnet.report.paper_claims import PARTS
 
 
 @pytest.fixture

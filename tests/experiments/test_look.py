@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from deconvnet.data import read_image
 from deconvnet.experiments.look import look
-from deconvnet.images import read_image
-from deconvnet.networks import Network
+from deconvnet.models import Network
 from deconvnet.projection import project
 
 

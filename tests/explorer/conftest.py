@@ -4,8 +4,8 @@ import pytest
 
 from deconvnet import Atlas
 from deconvnet.explorer.app import Explorer
-from deconvnet.explorer.served import find_served
-from deconvnet.networks import Network
+from deconvnet.explorer.models import find_served
+from deconvnet.models import Network
 from helpers.exploring import CLASSES, Client, Listening, picture_bytes, post_photo
 
 

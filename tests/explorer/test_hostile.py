@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from deconvnet.atlas.pages import page_files
+from deconvnet.atlas.html import page_files
 from deconvnet.explorer import uploads
-from deconvnet.explorer.files import picture
+from deconvnet.explorer.static_files import picture
 from helpers.exploring import picture_bytes, post_photo
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from deconvnet.explorer.guard import Guard
+from deconvnet.explorer.middleware import Guard
 from deconvnet.explorer.serve import Server, listen
 
 CLASSES = [("ant", "ant"), ("bee", "bee"), ("cat", "cat, tom cat")]

@@ -12,7 +12,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from deconvnet.images import find_sets, pack
+from deconvnet.data import find_sets, pack
 from helpers.killing import files
 
 
@@ -56,7 +56,7 @@ def killed(folder: Path, moment: int) -> bool:
 
 
 def main(folder: Path) -> None:
-    sys.modules["deconvnet.images.pack"].SAVE_EVERY = -1  # after every photo
+    sys.modules["deconvnet.data.pack"].SAVE_EVERY = -1  # after every photo
     out, work = folder / "packed", folder / ".packed.partial"
     assert not killed(folder, -1)
     wanted = files(out)

@@ -22,8 +22,8 @@ from torch import nn
 
 from deconvnet.atlas import draw_units
 from deconvnet.atlas.build import build_atlas
-from deconvnet.networks import Network, torchvision_preprocessing
-from deconvnet.processes import Processes
+from deconvnet.distributed import Processes
+from deconvnet.models import Network, torchvision_preprocessing
 
 PHOTOS, KILLS = 100, 10
 

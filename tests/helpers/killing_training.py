@@ -22,7 +22,7 @@ import torch.utils.tensorboard
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from deconvnet.networks import ARCHITECTURES
+from deconvnet.models import ARCHITECTURES
 from deconvnet.training import train
 from deconvnet.training.logs import Logs
 from helpers.small_training import RECIPE, SMALL, results, write_photos

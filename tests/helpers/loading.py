@@ -3,7 +3,7 @@
 import pytest
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.networks import load
+from deconvnet.models import load
 
 
 def refusal(*arguments):

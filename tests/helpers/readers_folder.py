@@ -9,10 +9,10 @@ import shutil
 from pathlib import Path
 
 from deconvnet.atlas import Atlas
+from deconvnet.data import find_images, find_sets, pack
 from deconvnet.demo import demo_photo, write_views
-from deconvnet.images import find_photos, find_sets, pack
 from deconvnet.mining import mine_part
-from deconvnet.networks import load
+from deconvnet.models import load
 from deconvnet.training import train
 from helpers.shown_code import ROOT
 
@@ -108,7 +108,7 @@ def _atlases(folder: Path) -> None:
     for name in ("alexnet2012", "zfnet"):
         net = load(name)
         Atlas.build(net, folder / "demo" / "photos", folder / "demo" / name, units=[0], workers=1)
-    photos, net = find_photos(folder / "photos"), load("zfnet")
+    photos, net = find_images(folder / "photos"), load("zfnet")
     Atlas.build(net, photos, folder / "atlas", units=[0], workers=1)
     for number in (1, 2):
         mine_part(net, photos, folder / f"half-{number}.safetensors", (number, 2), workers=1)

@@ -7,8 +7,13 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from deconvnet.networks import ARCHITECTURES, ZFNet, ZFNetOptions, torchvision_preprocessing
-from deconvnet.networks.initial import initialise
+from deconvnet.models import (
+    ARCHITECTURES,
+    ZFNet,
+    ZFNetOptions,
+    torchvision_preprocessing,
+)
+from deconvnet.models.init import initialise
 from deconvnet.training import Recipe
 
 

@@ -9,19 +9,21 @@ import pytest
 import torch
 from torch import nn
 
-from deconvnet.networks import (
+from deconvnet.models import (
     ARCHITECTURES,
     AlexNet2012,
     AlexNetOptions,
     Network,
     ZFNet,
     ZFNetOptions,
-    catalogue,
     load,
     save_weights,
 )
-from deconvnet.networks.architecture import Architecture
-from deconvnet.networks.initial import initialise
+from deconvnet.models import (
+    registry as catalogue,
+)
+from deconvnet.models.architecture import Architecture
+from deconvnet.models.init import initialise
 
 #: Maps of each convolutional layer; the units that pages name are among them.
 MAPS = 32
@@ -86,5 +88,7 @@ def use_thin_networks(patched: pytest.MonkeyPatch, weights: dict[str, Path]) -> 
     """Let `weights`, as `write_thin_weights` has written them, stand in for the networks of their names."""
     for name in weights:
         patched.setitem(ARCHITECTURES, name, THIN[name])
-    bundled = catalogue.bundled
-    patched.setattr(catalogue, "bundled", lambda name, keyword: (file := bundled(name, keyword)) and weights.get(name, file))
+    bundled_weights = catalogue.bundled_weights
+    patched.setattr(
+        catalogue, "bundled", lambda name, keyword: (file := bundled_weights(name, keyword)) and weights.get(name, file)
+    )

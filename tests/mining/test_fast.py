@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from deconvnet.atlas import Atlas
+from deconvnet.data import find_images
 from deconvnet.errors import DeconvnetError
-from deconvnet.images import find_photos
 from deconvnet.mining import Key, State, mine
 from deconvnet.mining import state as state_module
 
@@ -17,7 +17,7 @@ def few_candidates(monkeypatch):
 
 
 def test_candidates_are_what_may_be_a_hit(small_network, photo_folder):
-    state = State(Key.of(small_network, find_photos(photo_folder), ["conv2"], 2, fast=True))
+    state = State(Key.of(small_network, find_images(photo_folder), ["conv2"], 2, fast=True))
     kept = state.strongest["conv2"]
     assert kept.values.shape[1] == 64
     kept.values[0, :5], kept.images[0, :5] = torch.tensor([9, 5, 4.95, 4.91, 4.89]), torch.tensor([8, 3, 1, 7, 2])
@@ -78,7 +78,7 @@ def test_a_processor_without_bfloat16_is_warned_of(small_network, photo_folder, 
 
 
 def test_an_earlier_state_file_is_of_an_exact_search(small_network, photo_folder):
-    key = Key.of(small_network, find_photos(photo_folder), ["conv1"], 9)
+    key = Key.of(small_network, find_images(photo_folder), ["conv1"], 9)
     assert Key(**{name: value for name, value in vars(key).items() if name != "fast"}) == key
 
 

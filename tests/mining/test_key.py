@@ -5,14 +5,21 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from deconvnet.images import find_photos
+from deconvnet.data import find_images
 from deconvnet.mining import Key
-from deconvnet.networks import AlexNet2012, AlexNetOptions, ContrastConstants, Network, ZFNet, ZFNetOptions
-from deconvnet.networks import torchvision_preprocessing as preprocessing
+from deconvnet.models import (
+    AlexNet2012,
+    AlexNetOptions,
+    LRNConstants,
+    Network,
+    ZFNet,
+    ZFNetOptions,
+)
+from deconvnet.models import torchvision_preprocessing as preprocessing
 from helpers import thin_networks
 from helpers.thin_networks import thin
 
-CONTRAST = ContrastConstants(n=3, alpha=5e-4, beta=0.5, k=1.0)
+CONTRAST = LRNConstants(n=3, alpha=5e-4, beta=0.5, k=1.0)
 
 #: Of version 0.1.0.
 DIGESTS = {
@@ -36,15 +43,15 @@ def networks(monkeypatch):
 
 
 def test_keys_are_those_of_version_0_1(photo_folder, monkeypatch):
-    photos = find_photos(photo_folder)
+    photos = find_images(photo_folder)
     found = {kind: Key.of(network, photos, ["conv1"], 9).network for kind, network in networks(monkeypatch)}
     assert found == DIGESTS
 
 
 def test_a_key_does_not_depend_on_names_of_classes(photo_folder, monkeypatch):
-    photos = find_photos(photo_folder)
+    photos = find_images(photo_folder)
     for kind, network in networks(monkeypatch):
-        with renamed(kind, type(network.module.norm), ContrastConstants):
+        with renamed(kind, type(network.module.norm), LRNConstants):
             assert repr(CONTRAST).startswith("Renamed(")
             assert "Renamed" not in str(network.module)
             assert Key.of(network, photos, ["conv1"], 9).network == DIGESTS[kind]
@@ -70,7 +77,7 @@ def test_a_class_of_ones_own_is_called_as_it_is():
 
 
 def test_a_key_is_read_as_it_was_written(small_network, photo_folder):
-    key = Key.of(small_network, find_photos(photo_folder), ["conv1", "conv2"], 9, fast=True)
+    key = Key.of(small_network, find_images(photo_folder), ["conv1", "conv2"], 9, fast=True)
     written = key.as_json()
     assert Key.from_json(written) == key
     assert Key.from_json(written).answers == key.answers

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from deconvnet.data import UnreadableImage, find_images, read_image
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.images import UnreadableImage, find_photos, read_image
 from deconvnet.mining import HISTOGRAM_EDGES, mine
 from oracles.brute_force_mining import hits_of, statistics_of
 
@@ -29,7 +29,7 @@ def all_maps(network, photos, layer):
 
 
 def test_small_batches_and_many_workers_change_nothing(small_network, photo_folder):
-    photos = find_photos(photo_folder)
+    photos = find_images(photo_folder)
     wanted = {layer: all_maps(small_network, photos, layer) for layer in LAYERS}
     for batch_size, workers in ((1, 1), (4, 3), (7, 2), (64, None)):
         mined = mine(small_network, photo_folder, LAYERS, top=4, batch_size=batch_size, workers=workers)
@@ -43,7 +43,7 @@ def test_small_batches_and_many_workers_change_nothing(small_network, photo_fold
 
 
 def test_equal_photos_come_in_the_order_of_their_paths(small_network, photo_folder):
-    photos = find_photos(photo_folder)
+    photos = find_images(photo_folder)
     twins = [photos.paths.index("ant/03.png"), photos.paths.index("cat/twin.png")]
     for unit in mine(small_network, photo_folder, ["conv2"], top=len(photos))["conv2"]:
         order = [hit.image for hit in unit]
@@ -58,7 +58,7 @@ def test_a_dead_unit_has_no_hits_and_others_fill_up(small_network, photo_folder)
 
 
 def test_statistics(small_network, photo_folder):
-    photos = find_photos(photo_folder)
+    photos = find_images(photo_folder)
     mined = mine(small_network, photo_folder, LAYERS, batch_size=5)
     for layer in LAYERS:
         maps, indices = all_maps(small_network, photos, layer)
@@ -83,10 +83,10 @@ def test_boxes_are_receptive_fields_clipped_to_the_input(small_network, photo_fo
 def test_an_unreadable_photo_is_skipped_and_named(small_network, photo_folder):
     mined = mine(small_network, photo_folder, ["conv1"])
     ((index, reason),) = mined.skipped.items()
-    assert mined.photos.paths[index] == "bee/broken.jpg"
+    assert mined.image_set.paths[index] == "bee/broken.jpg"
     assert reason
     assert mined.read == 18
-    assert mined.photos.ignored == ("notes.txt",)
+    assert mined.image_set.ignored == ("notes.txt",)
 
 
 def test_a_folder_without_a_readable_photo_is_an_error(small_network, tmp_path):
@@ -121,10 +121,10 @@ def test_senseless_numbers_and_unknown_layers(small_network, photo_folder, wrong
 
 @pytest.mark.data
 def test_real_alexnet_equals_a_brute_force_sort(data: Path):
-    from deconvnet.networks import load
+    from deconvnet.models import load
 
     network = load("alexnet2012", data / "bvlc_alexnet_trunk.safetensors")
-    photos = find_photos(sorted((data / "cats").glob("*.jpg")))
+    photos = find_images(sorted((data / "cats").glob("*.jpg")))
     layers = ["conv3", "conv5"]
     wanted = {layer: all_maps(network, photos, layer)[0] for layer in layers}
     for batch_size, workers in ((5, 1), (32, 2)):

@@ -9,11 +9,18 @@ import pytest
 import torch
 from filelock import FileLock
 
+from deconvnet.data import find_images
+from deconvnet.distributed import Processes
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.images import find_photos
-from deconvnet.mining import Key, State, merge_parts, mine, mine_part, mine_together
+from deconvnet.mining import (
+    Key,
+    State,
+    merge_parts,
+    mine,
+    mine_part,
+    mine_together,
+)
 from deconvnet.mining.statistics import Statistics
-from deconvnet.processes import Processes
 
 mine_module = sys.modules["deconvnet.mining.mine"]
 
@@ -32,7 +39,7 @@ def state_of(small_network, photo_folder, tmp_path):
 @contextmanager
 def stopped_after(network, calls, error=None):
     """The network sees `calls` batches of photos, then raises `error`; gives the list of what it has seen."""
-    seen, observe = [], network.observe
+    seen, observe = [], network.capture
 
     def counted(x, *rest):
         if len(x) == 1:  # the picture that tells networks apart
@@ -142,12 +149,12 @@ def test_two_at_a_time_are_refused(small_network, photo_folder, tmp_path):
 @pytest.mark.parametrize("begin", [0, 4], ids=["merged already", "partly"])
 def test_what_earlier_processes_left_is_gone_on_from(small_network, photo_folder, tmp_path, state_of, begin):
     """The files of two processes, one of which holds photos that are in the first's; and a save that was killed."""
-    wanted, photos = state_of(), find_photos(photo_folder)
+    wanted, photos = state_of(), find_images(photo_folder)
     key, file = Key.of(small_network, photos, small_network.convolutional_layers, 9), tmp_path / "s[1].safetensors"
     (tmp_path / "..s[1]-process-3.partial.safetensors").write_bytes(b"half")
     for indices, name in (((begin, 8), "s[1]"), ((0, 8), ".s[1]-process-1"), ((12, 16), ".s[1]-process-2")):
         state = State(key)
-        mine_module.mine_into(
+        mine_module.mine_images(
             state, small_network, photos, torch.arange(*indices), tmp_path / f"{name}.safetensors", batch_size=4
         )
     mine_together(small_network, photos, key, file, Processes(), batch_size=4)
@@ -157,7 +164,7 @@ def test_what_earlier_processes_left_is_gone_on_from(small_network, photo_folder
 
 def test_parts_are_refused_that_do_not_make_the_whole(small_network, photo_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["deconvnet.mining.shared"], "GRAIN", 4)
-    photos = find_photos(photo_folder)
+    photos = find_images(photo_folder)
     files = [tmp_path / f"{part}.safetensors" for part in (1, 2, 3)]
     for number, file in enumerate(files, start=1):
         mine_part(small_network, photos, file, (number, 3), batch_size=4)
@@ -172,7 +179,7 @@ def test_parts_are_refused_that_do_not_make_the_whole(small_network, photo_folde
     assert f"{files[1]} and {files[1]} both hold 8 photos" in refusal(files[0], files[1], files[1])
     mine_part(small_network, photos, tmp_path / "top.safetensors", (2, 3), top=2)
     assert "top.safetensors was mined with top = 2 than" in refusal(files[0], tmp_path / "top.safetensors")
-    assert "other photos, so it is no part" in refusal(*files, photos=find_photos(photo_folder / "ant"))
+    assert "other photos, so it is no part" in refusal(*files, photos=find_images(photo_folder / "ant"))
     small_network.module[2].k = 2.0  # the same weights
     assert "1.safetensors was mined with another network" in refusal(*files)
     with pytest.raises(UsageError, match="There is no part 4 of 3"):

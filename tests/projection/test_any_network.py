@@ -9,8 +9,8 @@ import torchvision
 from torch import nn
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.networks import Network, torchvision_preprocessing
-from deconvnet.projection import project_each
+from deconvnet.models import Network, torchvision_preprocessing
+from deconvnet.projection import project_batch
 from oracles import plain_deconvnet as plain
 from oracles.hand_placed_rules import Deconvnet, placed
 
@@ -43,7 +43,7 @@ def check(network, x, name, maps, project):
     places = [(row, column) for row, column in places if maps[:, row, column].max() > 0]
     assert places
     units = [int(maps[:, row, column].argmax()) for row, column in places]  # one that is active there
-    got = project_each(network, x.expand(len(places), -1, -1, -1), name, torch.tensor(units), torch.tensor(places))
+    got = project_batch(network, x.expand(len(places), -1, -1, -1), name, torch.tensor(units), torch.tensor(places))
     for number, (unit, (row, column)) in enumerate(zip(units, places, strict=True)):
         want = project(unit, row, column)
         assert want.norm() > 0
@@ -408,4 +408,4 @@ class AddedInPlaceToALayer(Small):
 def test_a_change_in_place_that_leaves_no_way_down_is_explained():
     network = Network(AddedInPlaceToALayer(), torchvision_preprocessing(16, 16))
     with pytest.raises(DeconvnetError, match=r"There is no way down .* changes in place .* write x = x \+ y"):
-        project_each(network, torch.randn(1, 3, 16, 16), "relu#2", torch.tensor([0]))
+        project_batch(network, torch.randn(1, 3, 16, 16), "relu#2", torch.tensor([0]))

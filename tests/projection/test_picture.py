@@ -3,7 +3,12 @@ import pytest
 import torch
 
 from deconvnet.errors import UsageError
-from deconvnet.projection import Projection, grey_scale, picture, to_pixels
+from deconvnet.projection import (
+    Projection,
+    display_scale,
+    picture,
+    to_pixels,
+)
 
 
 def test_zero_is_mid_grey_and_the_scale_is_symmetric():
@@ -15,14 +20,14 @@ def test_zero_is_mid_grey_and_the_scale_is_symmetric():
 
 def test_the_scale_is_a_percentile_of_absolute_values():
     values = torch.arange(-1000.0, 0.0).view(1, 1, 1000)
-    assert grey_scale(values) == pytest.approx(np.percentile(np.arange(1.0, 1001.0), 99.5))
+    assert display_scale(values) == pytest.approx(np.percentile(np.arange(1.0, 1001.0), 99.5))
 
 
 def test_sparse_and_empty_projections_have_a_scale():
     sparse = torch.zeros(3, 100, 100)
     sparse[0, 0, 0] = -4.0
-    assert grey_scale(sparse) == 4.0
-    assert grey_scale(torch.zeros(3, 4, 4)) == 1.0
+    assert display_scale(sparse) == 4.0
+    assert display_scale(torch.zeros(3, 4, 4)) == 1.0
     assert np.unique(to_pixels(torch.zeros(3, 4, 4), 1.0)).tolist() == [128]
 
 

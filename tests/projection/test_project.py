@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.networks import (
+from deconvnet.models import (
     AlexNet2012,
     AlexNetOptions,
     Network,
@@ -18,7 +18,13 @@ from deconvnet.networks import (
     load,
     torchvision_preprocessing,
 )
-from deconvnet.projection import RULES, Projection, project, project_each, strongest_unit
+from deconvnet.projection import (
+    RULES,
+    Projection,
+    project,
+    project_batch,
+    strongest_unit,
+)
 from deconvnet.tracing import Rules
 
 
@@ -54,7 +60,7 @@ def test_a_projection_says_where_its_activation_stands_and_what_it_sees():
     field = network.layer("conv2").field
     given = project(network, x, layer="conv2", unit=[0, 3], position=[(0, 0), (2, 5)])
     assert given.places == [(0, 0), (2, 5)]
-    assert given.boxes == [field.picture_box(0, 0), field.picture_box(2, 5)]
+    assert given.boxes == [field.patch_box(0, 0), field.patch_box(2, 5)]
     unit = strongest_unit(network, x, "conv2")
     strongest = project(network, x, layer="conv2", unit=unit)
     maps = network.activations(x, "conv2")[0, unit]
@@ -104,7 +110,7 @@ def test_without_a_position_the_strongest_activation_is_taken():
     unit = strongest_unit(network, x, "conv2")
     assert maps[unit].max() == maps.max()
     row, column = divmod(int(maps[unit].argmax()), maps.shape[2])
-    found = project_each(network, x, "conv2", torch.tensor([unit]))
+    found = project_batch(network, x, "conv2", torch.tensor([unit]))
     assert (found.rows.item(), found.columns.item()) == (row, column)
     assert found.values.item() == pytest.approx(maps[unit].max().item(), rel=1e-6)
     explicit = project(network, x, layer="conv2", unit=unit, position=(row, column))
@@ -217,7 +223,7 @@ def test_rules_may_be_your_own():
 
     straight = Rules(rectify=lambda x, ceiling, inplace: x + (x.clamp(min=0) - x).detach())  # the signal as it is
     maps, leaf = [], x.clone().requires_grad_()
-    network.observe(leaf, ["fc3"], lambda _, found: maps.append(found), straight)
+    network.capture(leaf, ["fc3"], lambda _, found: maps.append(found), straight)
     (want,) = torch.autograd.grad(maps[0][0, where["unit"]].sum(), leaf)
     assert torch.equal(project(network, x, rules=straight, start="one", **where).as_subclass(torch.Tensor), want)
 

@@ -12,18 +12,18 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from deconvnet.images import find_photos, read_image
-from deconvnet.networks import (
+from deconvnet.data import find_images, read_image
+from deconvnet.models import (
     AlexNet2012,
     AlexNetOptions,
-    ContrastConstants,
+    LRNConstants,
     Network,
     ZFNet,
     ZFNetOptions,
     load,
     torchvision_preprocessing,
 )
-from deconvnet.projection import RULES, project_each
+from deconvnet.projection import RULES, project_batch
 from oracles import plain_deconvnet as plain
 
 LAYERS = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"]
@@ -40,7 +40,7 @@ def livelier(module):
 
 
 # Strong enough a normalisation to matter on small random inputs.
-CONSTANTS = ContrastConstants(n=5, alpha=0.3, beta=0.75, k=1.0)
+CONSTANTS = LRNConstants(n=5, alpha=0.3, beta=0.75, k=1.0)
 
 #: A module with random weights, its input size, and its plain steps.
 RANDOM = {
@@ -96,7 +96,7 @@ def check_all_layers(network, steps, x, tolerance, rules="deconvnet"):
         assert (found - maps).norm() <= tolerance * maps.norm()
         where = places(*layer.map_size)
         units = [int(maps[0, :, row, column].argmax()) for row, column in where]  # one that is active there
-        got = project_each(
+        got = project_batch(
             network, x.expand(len(where), -1, -1, -1), name, torch.tensor(units), torch.tensor(where), rules=rules
         )
         for number, (unit, (row, column)) in enumerate(zip(units, where, strict=True)):
@@ -152,7 +152,7 @@ def test_trained_alexnet_on_real_photos(data: Path, dtype):
     network = load("alexnet2012", data / "bvlc_alexnet_trunk.safetensors")
     network = Network(deepcopy(network.module).to(dtype), network.preprocessing)
     steps = plain.alexnet2012_steps(network.module, 5, 1e-4, 0.75, 1.0)
-    photos = find_photos(data / "imagenette" / "val")
+    photos = find_images(data / "imagenette" / "val")
     for first in (0, 2000):
         inputs = (network.preprocess(read_image(photos.file(first + n)))[None].to(dtype) for n in range(20))
         check_all_layers(network, steps, undisturbed(network, steps, inputs), TOLERANCE[dtype])
@@ -165,6 +165,6 @@ def test_all_rules_on_trained_alexnet(data: Path, rules):
     network = load("alexnet2012", data / "bvlc_alexnet_trunk.safetensors")
     network = Network(deepcopy(network.module).double(), network.preprocessing)
     steps = plain.under(rules, plain.alexnet2012_steps(network.module, 5, 1e-4, 0.75, 1.0))
-    photos = find_photos(data / "imagenette" / "val")
+    photos = find_images(data / "imagenette" / "val")
     x = network.preprocess(read_image(photos.file(1000)))[None].double()
     check_all_layers(network, steps, x, 1e-10, rules)

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from deconvnet.networks import Network, torchvision_preprocessing
-from deconvnet.projection import RULES, project, project_each
-from deconvnet.tracing import watch
+from deconvnet.models import Network, torchvision_preprocessing
+from deconvnet.projection import RULES, project, project_batch
+from deconvnet.tracing import run_intercepted
 from oracles.plain_deconvnet import OverwritingPool, Pool, written_one_by_one
 
 
@@ -23,7 +23,7 @@ def pulled_down(module, x, signal, rules="deconvnet"):
     """What arrives at x when `signal` is sent down from the module's last ReLU."""
     x = x.clone().requires_grad_()
     seen = []
-    watch(module, x.clone(), lambda index, output: seen.append(output) or False, RULES[rules])
+    run_intercepted(module, x.clone(), lambda index, output: seen.append(output) or False, RULES[rules])
     return torch.autograd.grad(seen[-1], x, signal)[0]
 
 
@@ -231,7 +231,7 @@ def test_equal_to_captum_on_torchvisions_alexnet(index, rules, captums):
         alive = network.activations(x, layer)[0, unit, row, column] > 0
         want = want if alive else torch.zeros_like(want)
         assert (got - want).norm() <= 1e-6 * want.norm()  # a cone may round differently from a whole pass
-        whole = project_each(
+        whole = project_batch(
             network, x, layer, torch.tensor([unit]), torch.tensor([[row, column]]), "one", rules, cones=False
         )
         assert (whole.pixels - want).norm() <= 1e-6 * want.norm()

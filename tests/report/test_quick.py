@@ -3,7 +3,7 @@
 import json
 import re
 
-from deconvnet.report.paper import PARTS
+from deconvnet.report.paper_claims import PARTS
 from helpers.thin_networks import use_thin_networks, write_thin_weights
 
 MADE = {"look", "fig-2", "fig-3", "fig-5", "fig-6", "fig-7", "table-3", "sanity"}

@@ -15,8 +15,18 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from deconvnet.networks import AlexNet2012, AlexNetOptions, ZFNet, ZFNetOptions
-from deconvnet.tracing import Box, ReceptiveField, trace, watch
+from deconvnet.models import (
+    AlexNet2012,
+    AlexNetOptions,
+    ZFNet,
+    ZFNetOptions,
+)
+from deconvnet.tracing import (
+    Box,
+    ReceptiveField,
+    run_intercepted,
+    trace,
+)
 from deconvnet.tracing.receptive_field import Axis
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # only that it costs a copy
@@ -90,7 +100,7 @@ def seen_by_each_layer(module, x):
     """(layer, what the whole layer sees, {place: what the activations there see}), by gradients."""
     outputs = []
     x = x.clone().requires_grad_()
-    watch(module, x, lambda _, output: outputs.append(output))
+    run_intercepted(module, x, lambda _, output: outputs.append(output))
 
     def support(total):
         return hull(torch.autograd.grad(total, x, retain_graph=True)[0])
@@ -324,20 +334,20 @@ def test_a_clipped_box_ends_at_the_border():
 
 
 def test_a_picture_box_is_moved_inside_and_keeps_its_size():
-    assert FIELD.picture_box(0, 0) == Box(0, 0, 5, 11)
-    assert FIELD.picture_box(3, 7) == FIELD.box(3, 7)
-    assert FIELD.picture_box(9, 14) == Box(25, 29, 30, 40)
+    assert FIELD.patch_box(0, 0) == Box(0, 0, 5, 11)
+    assert FIELD.patch_box(3, 7) == FIELD.box(3, 7)
+    assert FIELD.patch_box(9, 14) == Box(25, 29, 30, 40)
 
 
 def test_a_picture_box_is_no_larger_than_the_image():
     field = ReceptiveField(Axis(16, 99, -40), Axis(16, 99, -40), height=64, width=120)
-    assert field.picture_box(0, 0) == Box(0, 0, 99, 64)
-    assert field.picture_box(3, 7) == Box(21, 0, 120, 64)
+    assert field.patch_box(0, 0) == Box(0, 0, 99, 64)
+    assert field.patch_box(3, 7) == Box(21, 0, 120, 64)
 
 
 def test_the_whole_field_is_the_image_for_every_activation():
     field = ReceptiveField.whole(40, 30)
-    assert field.box(0, 0) == field.clipped_box(5, 5) == field.picture_box(9, 9) == Box(0, 0, 30, 40)
+    assert field.box(0, 0) == field.clipped_box(5, 5) == field.patch_box(9, 9) == Box(0, 0, 30, 40)
 
 
 def test_maps_on_one_grid_join_to_what_holds_both_fields():

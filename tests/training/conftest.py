@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deconvnet.networks import ARCHITECTURES
+from deconvnet.models import ARCHITECTURES
 from helpers.small_training import SMALL, write_photos
 
 

@@ -9,11 +9,21 @@ import torch
 from torch import nn
 
 from deconvnet.errors import UsageError
-from deconvnet.networks import AlexNet2012, AlexNetOptions
-from deconvnet.training import RECIPES, Recipe, read_recipe, train
-from deconvnet.training.annealing import Plateau, learning_rate
-from deconvnet.training.order import crop_numbers, dropout_seed, epoch_order, initial_seed
-from deconvnet.training.renormalise import renormalise
+from deconvnet.models import AlexNet2012, AlexNetOptions
+from deconvnet.training import (
+    RECIPES,
+    Recipe,
+    read_recipe,
+    train,
+)
+from deconvnet.training.filter_renormalisation import renormalise
+from deconvnet.training.rng import (
+    crop_numbers,
+    dropout_seed,
+    epoch_order,
+    initial_seed,
+)
+from deconvnet.training.schedule import Plateau, learning_rate
 from helpers.small_training import RECIPE
 
 

@@ -11,19 +11,19 @@ import pytest
 import torch
 
 from deconvnet import cli, memory
+from deconvnet.data import find_images, pack
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.images import find_photos, pack
-from deconvnet.networks import load
+from deconvnet.models import load
 from deconvnet.training import read_log, train
 from deconvnet.training.checkpoint import Progress
-from deconvnet.training.health import Hopeless, check_loss
+from deconvnet.training.divergence import TrainingDiverged, check_loss
 from helpers.small_training import RECIPE, results
 
 ONE = replace(RECIPE, epochs=1)
 
 
 def test_a_packed_set_its_folder_and_any_number_of_workers_train_alike(small_zfnet, photos, tmp_path):
-    pack({name: find_photos(photos / name) for name in ("train", "val")}, tmp_path / "packed")
+    pack({name: find_images(photos / name) for name in ("train", "val")}, tmp_path / "packed")
     wanted = results(train("zfnet", photos, tmp_path / "one", ONE, workers=1).parent)
     assert results(train("zfnet", photos, tmp_path / "four", ONE, workers=4).parent) == wanted
     assert results(train("zfnet", tmp_path / "packed", tmp_path / "from-packed", ONE).parent) == wanted
@@ -79,10 +79,12 @@ def test_on_a_gpu(small_zfnet, photos, tmp_path, precision):
 
 
 def test_a_loss_that_is_no_number_or_stays_at_chance(small_zfnet, photos, tmp_path):
-    with pytest.raises(Hopeless, match=r"has diverged: try a recipe with a learning_rate below 1e\+06, in another --out"):
+    with pytest.raises(
+        TrainingDiverged, match=r"has diverged: try a recipe with a learning_rate below 1e\+06, in another --out"
+    ):
         train("zfnet", photos, tmp_path / "nan", replace(ONE, learning_rate=1e6, largest_rms=0, schedule="plateau"))
     with pytest.raises(
-        Hopeless, match=r"for 6 steps, no better than chance \(1\.099\): try another --seed, or .*\"he\""
+        TrainingDiverged, match=r"for 6 steps, no better than chance \(1\.099\): try another --seed, or .*\"he\""
     ) as why:
         train("zfnet", photos, tmp_path / "flat", replace(RECIPE, initial="normal", steps_at_chance=6))
     assert not hasattr(why.value, "__notes__")

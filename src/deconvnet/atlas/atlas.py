@@ -12,9 +12,9 @@ from PIL import Image
 from deconvnet.atlas.build import FORMAT, build_atlas
 from deconvnet.atlas.figures import layer_figure
 from deconvnet.atlas.tables import check_file, read_table
+from deconvnet.data import ImageSet
 from deconvnet.errors import DeconvnetError
-from deconvnet.images import Photos
-from deconvnet.networks import Network
+from deconvnet.models import Network
 
 
 class Atlas:
@@ -40,7 +40,7 @@ class Atlas:
     def build(
         cls,
         network: Network,
-        images: Path | str | Iterable[Path | str] | Photos,
+        images: Path | str | Iterable[Path | str] | ImageSet,
         out: Path | str,
         layers: Sequence[str] | None = None,
         units: Sequence[int] | None = None,
@@ -58,7 +58,7 @@ class Atlas:
         hidden folder beside `out`, and the same call goes on with it.
 
         Raises `UsageError` if `out` exists already or a layer does not, `DeconvnetError` if `out` cannot be written, another
-        process is making it, or unfinished work of another kind lies in its place, and what `mine` and `project_hits` raise.
+        process is making it, or unfinished work of another kind lies in its place, and what `mine` and `project_units` raise.
         """
         build_atlas(
             network,

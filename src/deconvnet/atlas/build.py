@@ -10,27 +10,36 @@ from typing import Any
 import numpy as np
 
 from deconvnet.atlas.draw_units import draw_units, save_picture
-from deconvnet.atlas.drawing import filter_sheet
 from deconvnet.atlas.figures import layer_figure
-from deconvnet.atlas.pages import write_pages
-from deconvnet.atlas.project_hits import picture_size
+from deconvnet.atlas.html import write_pages
+from deconvnet.atlas.project_units import picture_size
+from deconvnet.atlas.render import filter_sheet
 from deconvnet.atlas.tables import write_tables
-from deconvnet.atlas.unfinished import Unfinished, unfinished
+from deconvnet.atlas.work import Unfinished, unfinished
+from deconvnet.data import ImageSet, find_images
+from deconvnet.distributed import Processes
+from deconvnet.environment import software_versions
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.files import refuse_existing, write_encoded
-from deconvnet.images import Photos, find_photos
-from deconvnet.made_with import versions
-from deconvnet.mining import HISTOGRAM_EDGES, MARGIN, Key, Mined, State, merge_parts, mine_together, mined
-from deconvnet.networks import Network
-from deconvnet.networks.description import preprocessing_entries
-from deconvnet.processes import Processes
+from deconvnet.mining import (
+    HISTOGRAM_EDGES,
+    MARGIN,
+    Key,
+    MiningResult,
+    State,
+    merge_parts,
+    mine_together,
+    to_result,
+)
+from deconvnet.models import Network
+from deconvnet.models.weights_metadata import preprocessing_metadata
+from deconvnet.storage import refuse_existing, write_via_buffer
 
 FORMAT = 2
 
 
 def build_atlas(
     network: Network,
-    images: Path | str | Iterable[Path | str] | Photos,
+    images: Path | str | Iterable[Path | str] | ImageSet,
     out: Path,
     layers: Sequence[str] | None = None,
     units: Sequence[int] | None = None,
@@ -51,16 +60,16 @@ def build_atlas(
     if processes.first:
         refuse_existing(out)
     options = {"batch_size": batch_size, "workers": workers, "progress": progress}
-    photos = find_photos(images)
+    image_set = find_images(images)
     chosen = _choose(network, network.convolutional_layers if layers is None else layers, units)
-    key = Key.of(network, photos, chosen, top, fast)
+    key = Key.of(network, image_set, chosen, top, fast)
 
     def search(work: Unfinished) -> tuple[State, State | None]:
-        state = mine_together(network, photos, key, work.state, processes, **options)  # type: ignore[arg-type]
+        state = mine_together(network, image_set, key, work.state, processes, **options)  # type: ignore[arg-type]
         if not fast or not state.read:
             return state, None
         candidates = state.candidates
-        return state, mine_together(network, photos, key.exact, work.again, processes, candidates, **options)  # type: ignore[arg-type]
+        return state, mine_together(network, image_set, key.exact, work.again, processes, candidates, **options)  # type: ignore[arg-type]
 
     if not processes.first:
         work = Unfinished(out)
@@ -69,12 +78,12 @@ def build_atlas(
             work.folder.rmdir()  # on another machine's disk it is empty now
         return
     with unfinished(out, key, chosen, network.full_name) as work:
-        _draw(network, photos, *search(work), chosen, work, options)
+        _draw(network, image_set, *search(work), chosen, work, options)
 
 
 def merge_atlas(
     network: Network,
-    images: Path | str | Iterable[Path | str] | Photos,
+    images: Path | str | Iterable[Path | str] | ImageSet,
     parts: Sequence[Path | str],
     out: Path | str,
     units: Sequence[int] | None = None,
@@ -89,18 +98,24 @@ def merge_atlas(
     """
     out = Path(os.path.realpath(out))
     refuse_existing(out)
-    photos = find_photos(images)
-    state = merge_parts(network, photos, parts)
+    image_set = find_images(images)
+    state = merge_parts(network, image_set, parts)
     chosen = _choose(network, state.key.layers, units)
     with unfinished(out, state.key, chosen, network.full_name) as work:
         _draw(
-            network, photos, state, None, chosen, work, {"batch_size": batch_size, "workers": workers, "progress": progress}
+            network,
+            image_set,
+            state,
+            None,
+            chosen,
+            work,
+            {"batch_size": batch_size, "workers": workers, "progress": progress},
         )
 
 
 def _draw(
     network: Network,
-    photos: Photos,
+    image_set: ImageSet,
     state: State,
     again: State | None,
     chosen: dict[str, list[int]],
@@ -110,19 +125,19 @@ def _draw(
     """All that comes after mining; of a fast search `again` is what its second step found."""
     if not state.read:
         work.state.unlink(missing_ok=True)  # nothing in it is worth keeping
-    found, folder = mined(state, network, photos, again), work.atlas
+    found, folder = to_result(state, network, image_set, again), work.atlas
     try:
         folder.mkdir(exist_ok=True)
         write_tables(found, chosen, folder)
         draw_units(network, found, chosen, work, **options)
-        description = _describe(network, found, state.key.photos, chosen, work.drawn)
+        description = _describe(network, found, state.key.image_set, chosen, work.drawn)
         if network.filters is not None and next(iter(network.layers)) in chosen:
             filters = network.filters.float().cpu().numpy()
-            write_encoded(folder / "filters.npy", lambda file: np.save(file, filters))
+            write_via_buffer(folder / "filters.npy", lambda file: np.save(file, filters))
             save_picture(filter_sheet(network.filters, network.full_name), folder / "filters.png")
         if isinstance(description["preprocessing"]["mean"], str):
             mean = network.preprocessing.mean.numpy()
-            write_encoded(folder / description["preprocessing"]["mean"], lambda file: np.save(file, mean))
+            write_via_buffer(folder / description["preprocessing"]["mean"], lambda file: np.save(file, mean))
         for name in chosen:
             save_picture(layer_figure(folder, description, name), folder / f"figure-{name}.png")
         (folder / "atlas.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
@@ -149,10 +164,14 @@ def _choose(network: Network, layers: Iterable[str], units: Sequence[int] | None
 
 
 def _describe(
-    network: Network, mined: Mined, digest: str, chosen: dict[str, list[int]], differences: dict[str, dict[int, float]]
+    network: Network,
+    mined: MiningResult,
+    digest: str,
+    chosen: dict[str, list[int]],
+    differences: dict[str, dict[int, float]],
 ) -> dict[str, Any]:
     """What atlas.json says."""
-    photos = mined.photos
+    image_set = mined.image_set
     layers = []
     for name, units in chosen.items():
         layer, field = mined[name].layer, mined[name].layer.field
@@ -179,15 +198,15 @@ def _describe(
             "digest": network.digest,
             "classifies": network.classifies,
         },
-        "preprocessing": preprocessing_entries(network.preprocessing, "mean.npy"),
+        "preprocessing": preprocessing_metadata(network.preprocessing, "mean.npy"),
         "images": {
-            "folder": str(photos.root),
+            "folder": str(image_set.root),
             "digest": digest,
-            "found": len(photos),
+            "found": len(image_set),
             "read": mined.read,
-            "classes": len(photos.classes),
-            "skipped": [{"path": photos.paths[index], "reason": reason} for index, reason in mined.skipped.items()],
-            "ignored": list(photos.ignored),
+            "classes": len(image_set.classes),
+            "skipped": [{"path": image_set.paths[index], "reason": reason} for index, reason in mined.skipped.items()],
+            "ignored": list(image_set.ignored),
         },
         "top": mined.top,
         "search": {"precision": "float32"}
@@ -195,5 +214,5 @@ def _describe(
         else {"precision": "bfloat16", "margin": MARGIN, "searched_again": mined.searched_again},
         "layers": layers,
         "histogram_edges": HISTOGRAM_EDGES.tolist(),
-        "versions": versions(),
+        "versions": software_versions(),
     }

@@ -13,13 +13,13 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
-from deconvnet.atlas.drawing import UnitLayout, unit_picture, unit_thumbnail
-from deconvnet.atlas.project_hits import UnitPieces, picture_size, project_hits
-from deconvnet.atlas.unfinished import Unfinished
-from deconvnet.files import write_encoded
-from deconvnet.mining import Mined
-from deconvnet.networks import Network
+from deconvnet.atlas.project_units import UnitProjections, picture_size, project_units
+from deconvnet.atlas.render import UnitLayout, unit_picture, unit_thumbnail
+from deconvnet.atlas.work import Unfinished
+from deconvnet.mining import MiningResult
+from deconvnet.models import Network
 from deconvnet.progress import bar, say
+from deconvnet.storage import write_via_buffer
 
 #: Hits of a group of units, which are projected together and recorded together. Groups are the same in every run, because
 #: what stands beside a hit in its batch may change the last bits of its projection.
@@ -28,7 +28,7 @@ _HITS_IN_GROUP = 288
 
 def draw_units(
     network: Network,
-    mined: Mined,
+    mined: MiningResult,
     chosen: dict[str, list[int]],
     work: Unfinished,
     *,
@@ -65,7 +65,7 @@ def draw_units(
                 if set(group) <= set(work.drawn.get(name, ())):
                     continue
                 differences: dict[int, float] = {}
-                for pieces in project_hits(
+                for pieces in project_units(
                     network, mined[name], group, batch_size=batch_size, workers=workers, see_view=see_view
                 ):
                     writers.submit(_save_unit, pieces, layout, name, network.full_name, work.atlas)
@@ -74,7 +74,7 @@ def draw_units(
                 writers.afterwards(partial(work.record, name, differences))
 
 
-def _go_on(mined: Mined, chosen: dict[str, list[int]], work: Unfinished) -> None:
+def _go_on(mined: MiningResult, chosen: dict[str, list[int]], work: Unfinished) -> None:
     """Let `work` find out what was drawn already."""
 
     def pictures(layer: str, unit: int) -> list[Path]:
@@ -100,10 +100,10 @@ def _view_file(folder: Path, image: int) -> Path:
 
 def save_picture(picture: Image.Image, file: Path, **options: Any) -> None:
     """Write a picture in the format of its name. Raises `OSError` with the system's own reason if it cannot be written."""
-    write_encoded(file, lambda encoded: picture.save(encoded, format=file.suffix[1:], **options))
+    write_via_buffer(file, lambda encoded: picture.save(encoded, format=file.suffix[1:], **options))
 
 
-def _save_unit(pieces: UnitPieces, layout: UnitLayout, layer: str, network: str, folder: Path) -> None:
+def _save_unit(pieces: UnitProjections, layout: UnitLayout, layer: str, network: str, folder: Path) -> None:
     heading = f"{layer} · unit {pieces.unit}"
     picture = unit_picture(pieces.projections, pieces.patches, layout, heading, network)
     # Enlarged patches are squares of one colour, which compress well and would blur.

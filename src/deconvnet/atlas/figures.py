@@ -8,7 +8,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from deconvnet.atlas.drawing import Panel, UnitLayout, figure, filter_tiles
+from deconvnet.atlas.render import (
+    Panel,
+    UnitLayout,
+    figure,
+    filter_tiles,
+)
 from deconvnet.atlas.tables import read_table
 from deconvnet.errors import UsageError
 

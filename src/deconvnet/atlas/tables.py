@@ -11,7 +11,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import numpy as np
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.mining import HISTOGRAM_EDGES, Mined
+from deconvnet.mining import HISTOGRAM_EDGES, MiningResult
 
 #: Bytes of a table: far more than 10,000 units and 1,000 classes need.
 _LARGEST = 2**29
@@ -19,7 +19,7 @@ _LARGEST = 2**29
 HIT_COLUMNS = ("layer", "unit", "rank", "image", "value", "row", "column", "left", "top", "right", "bottom")
 
 
-def write_tables(mined: Mined, units: dict[str, list[int]], folder: Path) -> None:
+def write_tables(mined: MiningResult, units: dict[str, list[int]], folder: Path) -> None:
     """Write all four tables of the chosen units of each layer."""
     hits = [hit for name, chosen in units.items() for unit in chosen for hit in mined[name][unit]]
     _write(
@@ -27,17 +27,17 @@ def write_tables(mined: Mined, units: dict[str, list[int]], folder: Path) -> Non
         HIT_COLUMNS,
         ((h.layer, h.unit, h.rank, h.image, f"{h.value:.9g}", h.row, h.column, *h.box) for h in hits),
     )
-    photos = mined.photos
-    readable = [index for index in range(len(photos)) if index not in mined.skipped]
+    image_set = mined.image_set
+    readable = [index for index in range(len(image_set)) if index not in mined.skipped]
     _write(
         folder / "images.csv",
         ("image", "path", "label"),
-        ((index, photos.paths[index], photos.labels[index]) for index in readable),
+        ((index, image_set.paths[index], image_set.labels[index]) for index in readable),
     )
     _write(folder / "units.csv", unit_columns(), _unit_rows(mined, units))
     sums = {name: mined[name].statistics.class_sums[:, chosen].numpy() for name, chosen in units.items()}
     counts = next(iter(mined.layers.values())).statistics.class_images.numpy()
-    arrays = {"classes": np.array(photos.classes, dtype=str), "images": counts, **sums}
+    arrays = {"classes": np.array(image_set.classes, dtype=str), "images": counts, **sums}
     with ZipFile(folder / "classes.npz", "w", ZIP_DEFLATED) as opened:  # np.savez has a parameter of its own called `file`
         for name, array in arrays.items():
             with opened.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -57,7 +57,7 @@ def unit_columns() -> list[str]:
     ]
 
 
-def _unit_rows(mined: Mined, units: dict[str, list[int]]) -> Iterable[Sequence[Any]]:
+def _unit_rows(mined: MiningResult, units: dict[str, list[int]]) -> Iterable[Sequence[Any]]:
     for name, chosen in units.items():
         statistics = mined[name].statistics
         share, mean, selectivity = statistics.active_share, statistics.mean_max, statistics.selectivity

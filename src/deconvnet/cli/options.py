@@ -15,7 +15,7 @@ from deconvnet.errors import DeconvnetError, UsageError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from deconvnet.networks import Network
+    from deconvnet.models import Network
 
 
 def there(found: Any) -> Any:
@@ -60,7 +60,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 
 
 def load_network(name: str, preprocessing: Path | None, device: str) -> "Network":
-    from deconvnet.networks import load
+    from deconvnet.models import load
 
     device = find_device(device)  # before the network is loaded
     return load(name, preprocessing=preprocessing).to(device)
@@ -70,7 +70,7 @@ def find_device(device: str) -> str:
     """The device that was asked for, or else the best that there is. Raises `UsageError` if it is not there."""
     import torch
 
-    from deconvnet.processes import Processes
+    from deconvnet.distributed import Processes
 
     if not device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -84,7 +84,7 @@ def find_device(device: str) -> str:
 
 
 def open_photo(file: Path) -> "Image.Image":
-    from deconvnet.images import UnreadableImage, read_image
+    from deconvnet.data import UnreadableImage, read_image
 
     try:
         return read_image(file)

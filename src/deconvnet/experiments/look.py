@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from deconvnet.names import printable
-from deconvnet.networks import Network
-from deconvnet.projection import grey_scale, project_each, to_pixels
+from deconvnet.models import Network
+from deconvnet.projection import display_scale, project_batch, to_pixels
+from deconvnet.text import printable
 from deconvnet.tracing import Box
 
 
@@ -122,7 +122,7 @@ class Look:
             axes[0].imshow(unit.feature_map, cmap="magma", vmin=0)
         else:  # a neuron of a fully connected layer
             axes[0].text(0.5, 0.5, "one number,\nno map", ha="center", va="center", fontsize=8, color="0.6")
-        axes[1].imshow(to_pixels(cut, grey_scale(cut)))
+        axes[1].imshow(to_pixels(cut, display_scale(cut)))
         axes[2].imshow(self.view[top:bottom, left:right])
         axes[0].set_title(f"unit {unit.unit} · {unit.value:.4g}", fontsize=9, loc="left", pad=2)
         for one in axes:
@@ -139,7 +139,7 @@ def look(network: Network, photo: Image.Image, name: str = "", units: int = 6) -
     x = network.preprocess(photo)[None]
     maps: dict[str, Tensor] = {}
     with torch.no_grad():
-        network.observe(x, network.layers, lambda layer, output: maps.update({layer: output[0].clone()}))
+        network.capture(x, network.layers, lambda layer, output: maps.update({layer: output[0].clone()}))
     classes = None
     if network.classifies:
         probabilities = network.probabilities(x)[0]
@@ -162,11 +162,11 @@ def _strongest(network: Network, x: Tensor, layer: str, maps: Tensor, count: int
     field = network.layer(layer).field
     looks = []
     for part in torch.split(chosen, 32):  # a bound on memory, however many units are asked for
-        projected = project_each(network, x.expand(len(part), -1, -1, -1), layer, part)
+        projected = project_batch(network, x.expand(len(part), -1, -1, -1), layer, part)
         for index, unit in enumerate(part.tolist()):
             row, column = int(projected.rows[index]), int(projected.columns[index])
             value, pixels = float(projected.values[index]), projected.pixels[index].float().cpu()
-            box = field.picture_box(row, column)
+            box = field.patch_box(row, column)
             looks.append(UnitLook(unit, value, row, column, box, maps[unit].float().cpu().numpy(), pixels))
     return looks
 

@@ -10,13 +10,19 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.explorer import files
-from deconvnet.explorer.answers import UNEXPECTED, Gone, Refusal, json_answer, refused
-from deconvnet.explorer.photo_routes import add_photo_routes
-from deconvnet.explorer.photos import Photos
-from deconvnet.explorer.served import Ready, Served
+from deconvnet.explorer import static_files as files
+from deconvnet.explorer.models import Ready, Served
+from deconvnet.explorer.responses import (
+    UNEXPECTED,
+    Gone,
+    Refusal,
+    json_answer,
+    refused,
+)
+from deconvnet.explorer.routes import add_photo_routes
+from deconvnet.explorer.upload_cache import UploadCache
 from deconvnet.explorer.uploads import Uploads
-from deconvnet.explorer.work import Worker
+from deconvnet.explorer.worker import Worker
 
 
 class Explorer:
@@ -25,7 +31,7 @@ class Explorer:
     def __init__(self, served: Sequence[Served]) -> None:
         self.served = {entry.key: entry for entry in served}
         self.ready: list[Ready] = list({id(entry.ready): entry.ready for entry in served if entry.ready}.values())
-        self.worker, self.uploads, self.photos = Worker(), Uploads(self.ready), Photos()
+        self.worker, self.uploads, self.photos = Worker(), Uploads(self.ready), UploadCache()
         self.streams = 0
         self.app = _app(self)
 

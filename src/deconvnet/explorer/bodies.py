@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import Receive
 
-from deconvnet.explorer.answers import Gone, Refusal
+from deconvnet.explorer.responses import Gone, Refusal
 
 
 @dataclass(frozen=True)

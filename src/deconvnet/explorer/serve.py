@@ -13,12 +13,12 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from deconvnet.errors import UsageError
-from deconvnet.experiments.occluders import Occluder
+from deconvnet.experiments.fig7_occlusion.occluder import Occluder
 from deconvnet.explorer.app import Explorer
-from deconvnet.explorer.covering import Sweep, default_layer
-from deconvnet.explorer.guard import Guard
-from deconvnet.explorer.seeing import projection_pixels, see
-from deconvnet.explorer.served import Ready, Served
+from deconvnet.explorer.inference import projection_pixels, see
+from deconvnet.explorer.middleware import Guard
+from deconvnet.explorer.models import Ready, Served
+from deconvnet.explorer.occlusion_stream import Sweep, default_layer
 
 #: The port that is tried first where none is asked for, and how many after it.
 PORT, MORE_PORTS = 8000, 20

@@ -9,9 +9,9 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.explorer.answers import UNEXPECTED, Gone
-from deconvnet.explorer.covering import Sweep
-from deconvnet.explorer.work import Worker
+from deconvnet.explorer.occlusion_stream import Sweep
+from deconvnet.explorer.responses import UNEXPECTED, Gone
+from deconvnet.explorer.worker import Worker
 
 
 class SweepStream(StreamingResponse):

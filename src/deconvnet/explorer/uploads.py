@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 
 from starlette.requests import Request
 
-from deconvnet.explorer.answers import Busy, Refusal
+from deconvnet.data import UnreadableImage, read_image
 from deconvnet.explorer.bodies import Limit
-from deconvnet.explorer.photos import Photo
-from deconvnet.explorer.served import Ready
-from deconvnet.explorer.work import Worker, client_gone
-from deconvnet.images import UnreadableImage, read_image
+from deconvnet.explorer.models import Ready
+from deconvnet.explorer.responses import Busy, Refusal
+from deconvnet.explorer.upload_cache import UploadedImage
+from deconvnet.explorer.worker import Worker, client_gone
 
 #: Of one file.
 FILE = Limit(
@@ -36,7 +36,7 @@ class Uploads:
         self._waiting = 0
         self.decoder = Worker(AT_ONCE, "decoder")  # a large photo takes hundreds of megabytes: one at a time
 
-    async def take(self, request: Request) -> Photo:
+    async def take(self, request: Request) -> UploadedImage:
         """The photo that is the request's body.
 
         Raises `Refusal` for a file that is too large, too slow or no image, `Busy` if too many come at once, and `Gone`.
@@ -60,10 +60,10 @@ class Uploads:
         finally:
             self._places.release()
 
-    def _decode(self, content: bytes) -> Photo:
+    def _decode(self, content: bytes) -> UploadedImage:
         try:
             photo = read_image(content)
-            return Photo({ready: ready.network.preprocess(photo) for ready in self._ready})
+            return UploadedImage({ready: ready.network.preprocess(photo) for ready in self._ready})
         except UnreadableImage as error:
             raise Refusal(422, f"This file {error}.") from None
         except MemoryError:

@@ -1,7 +1,7 @@
 """Section 4: the strongest activations of every unit over a set of photos, found in one pass."""
 
-from deconvnet.mining.hits import Hit, LayerHits, Mined
-from deconvnet.mining.mine import mine, mined
+from deconvnet.mining.mine import mine, to_result
+from deconvnet.mining.results import Hit, LayerHits, MiningResult
 from deconvnet.mining.shared import merge_parts, mine_part, mine_together
 from deconvnet.mining.state import MARGIN, Key, State
 from deconvnet.mining.statistics import HISTOGRAM_EDGES
@@ -12,11 +12,11 @@ __all__ = [
     "Hit",
     "Key",
     "LayerHits",
-    "Mined",
+    "MiningResult",
     "State",
     "merge_parts",
     "mine",
     "mine_part",
     "mine_together",
-    "mined",
+    "to_result",
 ]

@@ -8,15 +8,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from deconvnet.data import (
+    Batch,
+    ImageSet,
+    find_images,
+    read_batch,
+    split_batches,
+)
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.files import locked
-from deconvnet.images import Batch, Photos, find_photos, grouped, read_batch
-from deconvnet.mining.hits import LayerHits, Mined
+from deconvnet.mining.results import LayerHits, MiningResult
 from deconvnet.mining.state import Key, State
 from deconvnet.mining.statistics import LARGEST
-from deconvnet.networks import Network, on_each_core
+from deconvnet.models import Network, parallel_map
 from deconvnet.progress import bar, say
-from deconvnet.tracing import slow_bfloat16
+from deconvnet.storage import locked
+from deconvnet.tracing import bfloat16_is_slow
 
 #: Seconds of mining between two savings; as many times more as a saving takes seconds.
 SAVE_EVERY = 10.0
@@ -24,7 +30,7 @@ SAVE_EVERY = 10.0
 
 def mine(
     network: Network,
-    images: Path | str | Iterable[Path | str] | Photos,
+    images: Path | str | Iterable[Path | str] | ImageSet,
     layers: Sequence[str] | None = None,
     top: int = 9,
     *,
@@ -33,10 +39,10 @@ def mine(
     batch_size: int = 32,
     workers: int | None = None,
     progress: bool = False,
-) -> Mined:
+) -> MiningResult:
     """Find the `top` strongest activations of every unit, at most one per photo, and each unit's statistics (section 4).
 
-    `images` is a folder (flat, or one level of class folders), a list of files or `Photos`; `layers` are names of the
+    `images` is a folder (flat, or one level of class folders), a list of files or `ImageSet`; `layers` are names of the
     network's layers (default: the convolutional ones). Hits are ordered by value, descending, then by relative path. In
     each photo a unit's strongest activation is taken, the first in row-major order among equals, if it is above 0: a dead
     unit has no hits. `found["conv5"][12][0]` is the strongest `Hit` of unit 12, with its box in pixels of the network's
@@ -52,23 +58,23 @@ def mine(
     Raises `UsageError` for an unknown layer or a senseless number, `DeconvnetError` if no photo can be read, the network
     gives NaN or the like, or `state` cannot be written, is of another search, or is in use.
     """
-    photos = find_photos(images)
-    key = Key.of(network, photos, network.convolutional_layers if layers is None else layers, top, fast)
+    image_set = find_images(images)
+    key = Key.of(network, image_set, network.convolutional_layers if layers is None else layers, top, fast)
     file = None if state is None else Path(state)
     with nullcontext() if file is None else only_process(file):
         found = State.load(file, key) if file is not None and file.exists() else State(key)
-        mine_into(found, network, photos, found.left, file, batch_size=batch_size, workers=workers, progress=progress)
+        mine_images(found, network, image_set, found.left, file, batch_size=batch_size, workers=workers, progress=progress)
     again = None
     if fast and found.read:
         again = State(found.key.exact)
-        mine_into(again, network, photos, found.candidates, batch_size=batch_size, workers=workers, progress=progress)
-    return mined(found, network, photos, again)
+        mine_images(again, network, image_set, found.candidates, batch_size=batch_size, workers=workers, progress=progress)
+    return to_result(found, network, image_set, again)
 
 
-def mine_into(
+def mine_images(
     state: State,
     network: Network,
-    photos: Photos,
+    image_set: ImageSet,
     left: Tensor,
     file: Path | None = None,
     *,
@@ -83,14 +89,14 @@ def mine_into(
     """
     if batch_size < 1:
         raise UsageError(f"batch_size = {batch_size}: it must be 1 or more.")
-    numbers = {name: number for number, name in enumerate(photos.classes)}
-    labels = torch.tensor([numbers.get(label, -1) for label in photos.labels])
+    numbers = {name: number for number, name in enumerate(image_set.classes)}
+    labels = torch.tensor([numbers.get(label, -1) for label in image_set.labels])
     state.to(network.device)
-    if state.key.fast and slow_bfloat16(network.device):
+    if state.key.fast and bfloat16_is_slow(network.device):
         say("This processor computes bfloat16 much slower than float32: leave --fast out.", progress and len(left) > 0)
 
     def read(indices: Sequence[int]) -> Batch:
-        return read_batch(photos, network.preprocessing.viewed, indices, batch_size)
+        return read_batch(image_set, network.preprocessing.viewed, indices, batch_size)
 
     def look(own: Network, batch: Batch) -> tuple[Batch, dict[str, tuple[Tensor, Tensor]]]:
         """The batch and, by layer, what `State.add` takes."""
@@ -99,21 +105,21 @@ def mine_into(
         def reduce(name: str, maps: Tensor) -> None:
             maxima = maps.amax(dim=(2, 3)).float()
             _check(maxima[batch.rows], name, network)
-            found[name] = maxima[batch.rows], _places(maps, maxima, state.strongest[name].least)[batch.rows]
+            found[name] = maxima[batch.rows], _places(maps, maxima, state.strongest[name].threshold)[batch.rows]
 
         if len(batch.rows):
             half = torch.autocast(own.device.type, torch.bfloat16, enabled=state.key.fast)
             with torch.inference_mode(), half:
                 inputs = own.preprocessing.normalise(batch.inputs.to(own.device))
-                own.observe(inputs, state.key.layers, reduce)
+                own.capture(inputs, state.key.layers, reduce)
         return batch, found
 
-    groups = grouped(left.tolist(), batch_size)
+    groups = split_batches(left.tolist(), batch_size)
     due = time.monotonic() + SAVE_EVERY
     try:
         with (
             bar("mining", len(left), progress and len(left) > 0) as advance,
-            closing(on_each_core(network, read, look, groups, workers)) as looked,
+            closing(parallel_map(network, read, look, groups, workers)) as looked,
         ):
             for batch, found in looked:
                 state.add(batch.images, found, labels[batch.images], batch.skipped)
@@ -134,7 +140,7 @@ def mine_into(
         state.save(file)
 
 
-def mined(state: State, network: Network, photos: Photos, again: State | None = None) -> Mined:
+def to_result(state: State, network: Network, image_set: ImageSet, again: State | None = None) -> MiningResult:
     """The hits and statistics of a finished state; of a fast search, `again` is the state of its second step.
 
     Raises `DeconvnetError` if no photo could be read.
@@ -142,15 +148,15 @@ def mined(state: State, network: Network, photos: Photos, again: State | None = 
     if not state.read:
         index, reason = next(iter(state.skipped.items()))
         raise DeconvnetError(
-            f"None of the {len(photos)} photos in {photos.root} can be read: {photos.paths[index]} {reason}."
+            f"None of the {len(image_set)} photos in {image_set.root} can be read: {image_set.paths[index]} {reason}."
         )
     decided = (again or state).to("cpu")
     layers = {
-        name: LayerHits(network.layer(name), photos, decided.strongest[name], state.statistics[name])
+        name: LayerHits(network.layer(name), image_set, decided.strongest[name], state.statistics[name])
         for name in state.key.layers
     }
     searched_again = None if again is None else again.read
-    return Mined(photos, layers, state.key.top, dict(sorted(state.skipped.items())), searched_again)
+    return MiningResult(image_set, layers, state.key.top, dict(sorted(state.skipped.items())), searched_again)
 
 
 def only_process(file: Path) -> AbstractContextManager[None]:

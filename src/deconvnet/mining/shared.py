@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from deconvnet.data import ImageSet
+from deconvnet.distributed import Processes
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.images import Photos
-from deconvnet.mining.mine import mine_into, only_process
+from deconvnet.mining.mine import mine_images, only_process
 from deconvnet.mining.state import Key, State, share
-from deconvnet.networks import Network
-from deconvnet.processes import Processes
+from deconvnet.models import Network
 from deconvnet.progress import say
 
 #: Parts are cut at multiples of this many photos, whatever the batch size, so that they fit together. As it is the default
@@ -23,7 +23,7 @@ GRAIN = 32
 
 def mine_together(
     network: Network,
-    photos: Photos,
+    image_set: ImageSet,
     key: Key,
     file: Path,
     processes: Processes,
@@ -38,7 +38,7 @@ def mine_together(
     Every process must call it, and returns the whole state. The first keeps its work in `file`, where the whole is in the
     end; the others keep theirs beside it. Whatever is left of an earlier run, of however many processes, is gone on from.
     """
-    own = torch.arange(len(photos)) if own is None else own
+    own = torch.arange(len(image_set)) if own is None else own
     state = State(key)
     mine_at = _beside(file, processes.rank)
     if processes.first:
@@ -50,7 +50,7 @@ def mine_together(
             say(f"Going on: {before:,} of {len(own):,} photos were mined.", progress)
     left = own[~state.done[own]]
     if processes.count > 1:
-        said = processes.tell(json.dumps([key.as_json(), left.tolist()]).encode())
+        said = processes.broadcast(json.dumps([key.as_json(), left.tolist()]).encode())
         first_key, remaining = json.loads(said)
         if different := key.differences(Key.from_json(first_key)):
             raise DeconvnetError(
@@ -60,10 +60,10 @@ def mine_together(
         left = torch.tensor(remaining, dtype=torch.int64)
         if not processes.first and mine_at.exists():
             State.load(mine_at, key)  # left on this machine's own disk by an earlier run; not lost to another search
-    mine_into(
+    mine_images(
         state,
         network,
-        photos,
+        image_set,
         share(left, processes.rank, processes.count, batch_size),
         mine_at,
         batch_size=batch_size,
@@ -84,10 +84,10 @@ def _exchange(state: State, processes: Processes, file: Path) -> State:
         for rank in range(1, processes.count):
             state.merge(State.from_bytes(processes.receive(rank), f"What process {rank} sends"))
         state.save(file)
-        processes.tell(state.to_bytes())
+        processes.broadcast(state.to_bytes())
         return state
     processes.send(state.to_bytes())
-    return State.from_bytes(processes.tell(), "What the first process sends")
+    return State.from_bytes(processes.broadcast(), "What the first process sends")
 
 
 def _beside(file: Path, rank: int) -> Path:
@@ -116,7 +116,7 @@ def _gather(file: Path, key: Key) -> State:
 
 def mine_part(
     network: Network,
-    photos: Photos,
+    image_set: ImageSet,
     file: Path,
     part: tuple[int, int],
     layers: Sequence[str] | None = None,
@@ -135,12 +135,12 @@ def mine_part(
     if not 1 <= number <= of:
         raise UsageError(f"There is no part {number} of {of}: parts go from 1/{of} to {of}/{of}.")
     processes = processes or Processes()
-    key = Key.of(network, photos, network.convolutional_layers if layers is None else layers, top)
-    own = share(torch.arange(len(photos)), number - 1, of, GRAIN)
+    key = Key.of(network, image_set, network.convolutional_layers if layers is None else layers, top)
+    own = share(torch.arange(len(image_set)), number - 1, of, GRAIN)
 
     def run() -> State:
         options = {"batch_size": batch_size, "workers": workers, "progress": progress}
-        return mine_together(network, photos, key, file, processes, own, **options)  # type: ignore[arg-type]
+        return mine_together(network, image_set, key, file, processes, own, **options)  # type: ignore[arg-type]
 
     if not processes.first:
         return run()
@@ -148,7 +148,7 @@ def mine_part(
         return run()
 
 
-def merge_parts(network: Network, photos: Photos, files: Sequence[Path | str]) -> State:
+def merge_parts(network: Network, image_set: ImageSet, files: Sequence[Path | str]) -> State:
     """The whole state, of parts of the photos that were mined apart.
 
     Raises `DeconvnetError`, which names the part or the photos, if a part is of another network, of other photos or
@@ -159,7 +159,7 @@ def merge_parts(network: Network, photos: Photos, files: Sequence[Path | str]) -
     for file in map(Path, files):
         state = State.load(file)
         known = [name for name in state.key.layers if name in network.layers]
-        if different := Key.of(network, photos, known, state.key.top).differences(state.key):
+        if different := Key.of(network, image_set, known, state.key.top).differences(state.key):
             raise DeconvnetError(f"{file} was mined with {different}, so it is no part of this.")
         if whole is not None and (different := whole.key.differences(state.key)):
             raise DeconvnetError(f"{file} was mined with {different} than {files[0]}, so they do not fit together.")
@@ -174,9 +174,9 @@ def merge_parts(network: Network, photos: Photos, files: Sequence[Path | str]) -
     if whole is None:
         raise UsageError("There is nothing to merge: pass the files that `deconvnet mine` wrote.")
     if len(whole.left):
-        first, last = photos.paths[int(whole.left[0])], photos.paths[int(whole.left[-1])]
+        first, last = image_set.paths[int(whole.left[0])], image_set.paths[int(whole.left[-1])]
         raise DeconvnetError(
-            f"The parts lack {len(whole.left):,} of {len(photos):,} photos (the first is {first}, the last {last}): "
+            f"The parts lack {len(whole.left):,} of {len(image_set):,} photos (the first is {first}, the last {last}): "
             "a part is missing, or is not finished."
         )
     return whole

@@ -15,13 +15,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from deconvnet.data import ImageSet
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.files import write_whole
-from deconvnet.images import Photos
 from deconvnet.mining.statistics import Statistics
-from deconvnet.mining.strongest import Strongest
-from deconvnet.networks import Network
-from deconvnet.networks.description import preprocessing_entries
+from deconvnet.mining.topk import RunningTopK
+from deconvnet.models import Network
+from deconvnet.models.weights_metadata import preprocessing_metadata
+from deconvnet.storage import atomic_write
 
 _FORMAT = 1
 _ENTRY = "deconvnet-mining"  # of the file's metadata
@@ -54,7 +54,7 @@ class Key:
     """Whether it is the first step of a search in two: in bfloat16, for candidates among which float32 then decides."""
 
     @classmethod
-    def of(cls, network: Network, photos: Photos, layers: Iterable[str], top: int, fast: bool = False) -> Self:
+    def of(cls, network: Network, photos: ImageSet, layers: Iterable[str], top: int, fast: bool = False) -> Self:
         """Raises `UsageError` for an unknown layer, or if `top` is less than 1."""
         if top < 1:
             raise UsageError(f"top = {top}: it must be 1 or more.")
@@ -63,7 +63,7 @@ class Key:
         means = network.preprocessing.mean.contiguous().numpy().tobytes()
         return cls(
             network=_digest(network.digest.encode() + structure.encode()),
-            preprocessing=_digest(json.dumps(preprocessing_entries(network.preprocessing, "")).encode() + means),
+            preprocessing=_digest(json.dumps(preprocessing_metadata(network.preprocessing, "")).encode() + means),
             photos=photos.digest,
             photo_count=len(photos),
             class_count=len(photos.classes),
@@ -144,7 +144,7 @@ class State:
         """(photos,) those that were mined or could not be read."""
         self.skipped: dict[int, str] = {}
         """Indices of photos that could not be read, with the reason."""
-        self.strongest = {name: Strongest(units, key.kept, device) for name, units in key.layers.items()}
+        self.strongest = {name: RunningTopK(units, key.kept, device) for name, units in key.layers.items()}
         self.statistics = {name: Statistics(units, key.class_count) for name, units in key.layers.items()}
         self._whole = True
 
@@ -258,7 +258,7 @@ class State:
         A state that was interrupted while it changed is not written: what was saved before stays.
         """
         if self._whole:
-            write_whole(file, self.to_bytes())
+            atomic_write(file, self.to_bytes())
 
     @classmethod
     def load(cls, file: Path, key: Key | None = None) -> Self:
@@ -294,7 +294,7 @@ def _answers(network: Network, layers: list[str]) -> dict[str, list[float]]:
         found[name] = maxima[:: -(-len(maxima) // 32)].tolist()
 
     with torch.inference_mode():
-        network.observe(network.preprocess(Image.fromarray(noise.numpy()))[None], layers, keep)
+        network.capture(network.preprocess(Image.fromarray(noise.numpy()))[None], layers, keep)
     return found
 
 

@@ -1,17 +1,23 @@
 """Section 2.1: from one activation down to pixel space."""
 
-from deconvnet.projection.picture import grey_scale, picture, to_pixels
-from deconvnet.projection.project import Projected, Projection, project, project_each, strongest_unit
+from deconvnet.projection.picture import display_scale, picture, to_pixels
+from deconvnet.projection.project import (
+    Projection,
+    ProjectionBatch,
+    project,
+    project_batch,
+    strongest_unit,
+)
 from deconvnet.projection.rules import RULES, rule_set
 
 __all__ = [
     "RULES",
-    "Projected",
     "Projection",
-    "grey_scale",
+    "ProjectionBatch",
+    "display_scale",
     "picture",
     "project",
-    "project_each",
+    "project_batch",
     "rule_set",
     "strongest_unit",
     "to_pixels",

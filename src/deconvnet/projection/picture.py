@@ -11,7 +11,7 @@ from deconvnet.errors import UsageError
 MID_GREY = 128
 
 
-def grey_scale(projections: Tensor) -> float:
+def display_scale(projections: Tensor) -> float:
     """The absolute value that becomes black or white: the 99.5th percentile, so that a few spikes do not grey the rest.
 
     Where so few values differ from zero that the percentile is zero, it is the largest; 1 if all are zero or none is there.
@@ -42,11 +42,11 @@ def picture(projection: Tensor, columns: int | None = None) -> Image.Image:
         raise UsageError(f"There are no rows of {columns} pictures: columns is 1 or more.")
     several = projection if projection.dim() == 4 else projection[None]
     # Most of an input lies outside the receptive field and is exactly zero: it says nothing of what is bright.
-    tiles = to_pixels(several, grey_scale(several[several != 0]))
-    return Image.fromarray(in_rows(tiles, columns or math.ceil(math.sqrt(len(tiles)))))
+    tiles = to_pixels(several, display_scale(several[several != 0]))
+    return Image.fromarray(tile_grid(tiles, columns or math.ceil(math.sqrt(len(tiles)))))
 
 
-def in_rows(tiles: np.ndarray, columns: int, gap: int = 1, background: int = 190) -> np.ndarray:
+def tile_grid(tiles: np.ndarray, columns: int, gap: int = 1, background: int = 190) -> np.ndarray:
     """Tiles (N, H, W, 3) side by side, `columns` to a row, `gap` pixels between them, as one (H', W', 3) picture."""
     count, height, width, _ = tiles.shape
     rows = math.ceil(count / columns)

@@ -10,10 +10,17 @@ from torch import Tensor
 from torch.utils.checkpoint import CheckpointError
 
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.networks import Network
+from deconvnet.models import Network
 from deconvnet.projection.picture import picture
 from deconvnet.projection.rules import DECONVNET, rule_set
-from deconvnet.tracing import Box, CutOut, Rules, UnlikeTrace, exact_float32, paste
+from deconvnet.tracing import (
+    Box,
+    CroppedForward,
+    Rules,
+    TraceMismatch,
+    exact_float32,
+    paste,
+)
 
 Start = Literal["activation", "one"]
 Position = tuple[int, int]
@@ -22,7 +29,7 @@ Position = tuple[int, int]
 _AT_ONCE = 32
 
 #: The share of a whole pass's multiplications below which an activation's cone is cut out of it.
-PAYS = 0.7
+CROP_COST_THRESHOLD = 0.7
 
 
 class Projection(Tensor):
@@ -45,7 +52,7 @@ class Projection(Tensor):
 
 
 @dataclass(frozen=True)
-class Projected:
+class ProjectionBatch:
     """The projections of N activations (section 2.1), on the network's device."""
 
     windows: Tensor
@@ -119,13 +126,13 @@ def project(
         part = slice(first, first + _AT_ONCE)
         places = [place for place in positions[part] if place is not None]
         at = torch.tensor(places) if places else None
-        projected = project_each(network, x[part], layer, torch.tensor(units[part]), at, start, rules)
+        projected = project_batch(network, x[part], layer, torch.tensor(units[part]), at, start, rules)
         parts.append(projected.pixels)
         found += zip(projected.rows.tolist(), projected.columns.tolist(), strict=True)
         values += projected.values.tolist()
     projection = torch.cat(parts).as_subclass(Projection)
     projection.places, projection.activations, field = found, values, network.layer(layer).field
-    projection.boxes = [field.picture_box(*place) for place in found]
+    projection.boxes = [field.patch_box(*place) for place in found]
     return projection
 
 
@@ -144,7 +151,7 @@ def strongest_unit(network: Network, x: Tensor, layer: str, position: Position |
     return int(maps[:, place[0, 0], place[0, 1]].argmax())
 
 
-def project_each(
+def project_batch(
     network: Network,
     x: Tensor,
     layer: str,
@@ -153,7 +160,7 @@ def project_each(
     start: Start = "activation",
     rules: str | Rules = DECONVNET,
     cones: bool = True,
-) -> Projected:
+) -> ProjectionBatch:
     """Project activation (units[n], positions[n]) of `layer` for each x[n], in one forward and one backward pass.
 
     `units` is (N,), `positions` (N, 2) rows and columns, or None for each unit's strongest activation. As `project`, of
@@ -162,24 +169,24 @@ def project_each(
     """
     _check(network, x, layer, units, positions, start)
     rules = rule_set(rules)
-    if rules.refuse_relatives:
+    if rules.refuse_other_activations:
         network.warn_without_rule(layer)
     x, units = x.detach().to(network.device, network.dtype), units.to(network.device)
     positions = None if positions is None else positions.to(network.device)
     cone = network.cone(layer) if cones else None
     # Overwriting depends on the windows outside a cone as well: they write their zeros.
-    if cone is not None and cone.share < PAYS and rules.pool is None:
+    if cone is not None and cone.share < CROP_COST_THRESHOLD and rules.pool is None:
         if positions is None:
             positions = _strongest(network.activations(x, layer), units)
         try:
-            cut = CutOut(cone, positions)
+            cut = CroppedForward(cone, positions)
             windows, values, _ = _down(network, cut.window(x), layer, units, torch.zeros_like(positions), start, rules, cut)
-            return Projected(windows, cut.starts, (x.shape[2], x.shape[3]), values, *positions.unbind(dim=1))
-        except (UnlikeTrace, DeconvnetError, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
+            return ProjectionBatch(windows, cut.starts, (x.shape[2], x.shape[3]), values, *positions.unbind(dim=1))
+        except (TraceMismatch, DeconvnetError, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
             pass  # whatever a module makes of cut-outs, what it makes of whole images decides
     pixels, values, positions = _down(network, x, layer, units, positions, start, rules)
     starts = torch.zeros(len(x), 2, dtype=torch.int64)
-    return Projected(pixels, starts, (x.shape[2], x.shape[3]), values, *positions.unbind(dim=1))
+    return ProjectionBatch(pixels, starts, (x.shape[2], x.shape[3]), values, *positions.unbind(dim=1))
 
 
 def _down(
@@ -190,7 +197,7 @@ def _down(
     positions: Tensor | None,
     start: Start,
     rules: Rules,
-    cut: CutOut | None = None,
+    cut: CroppedForward | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One forward and one backward pass: what arrives at the pixels, the activations, and where they stand."""
     # A leaf of its own: the caller's tensor is neither changed nor given a gradient, and inference mode does not matter.
@@ -198,7 +205,7 @@ def _down(
         pixels = x.clone().requires_grad_()
         observed: list[Tensor] = []
         try:
-            network.observe(pixels, [layer], lambda _, maps: observed.append(maps), rules, cut)
+            network.capture(pixels, [layer], lambda _, maps: observed.append(maps), rules, cut)
             maps = observed[0]
             if positions is None:
                 positions = _strongest(maps.detach(), units)

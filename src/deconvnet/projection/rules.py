@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from deconvnet.contrast_norm import local_response_norm
 from deconvnet.errors import UsageError
+from deconvnet.local_response_norm import local_response_norm
 from deconvnet.tracing import Rules
 
 
@@ -103,7 +103,7 @@ def _overwrite(
 
 
 #: The paper's rules.
-DECONVNET = Rules(rectify=_rectify, normalise=_pass_down, refuse_relatives=True)
+DECONVNET = Rules(rectify=_rectify, normalise=_pass_down, refuse_other_activations=True)
 
 #: Rule sets by name.
 #:
@@ -119,7 +119,7 @@ RULES = {
     "deconvnet": DECONVNET,
     "overwrite": replace(DECONVNET, pool=_overwrite),
     "differentiated-norm": replace(DECONVNET, normalise=None),
-    "guided": Rules(rectify=_guide, refuse_relatives=True),
+    "guided": Rules(rectify=_guide, refuse_other_activations=True),
     "gradient": Rules(),
 }
 

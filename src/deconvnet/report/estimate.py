@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from deconvnet.images import Photos
+from deconvnet.data import ImageSet
 from deconvnet.mining import Key, State
-from deconvnet.mining.mine import mine_into
-from deconvnet.networks import Network
+from deconvnet.mining.mine import mine_images
+from deconvnet.models import Network
 
 #: Photos that are mined to measure how fast that is.
 _TRIED = 64
@@ -47,16 +47,16 @@ class Speeds:
     """By network, seconds for a photo that is read and mined."""
 
     @classmethod
-    def measure(cls, networks: Mapping[str, Network], photos: Photos) -> "Speeds":
+    def measure(cls, networks: Mapping[str, Network], image_set: ImageSet) -> "Speeds":
         """Mine a few photos, twice: the first time includes what only the first time takes."""
         found = {}
-        some = torch.arange(min(_TRIED, len(photos)))
+        some = torch.arange(min(_TRIED, len(image_set)))
         for role, network in networks.items():
             took = []
             for _ in range(2):
-                state = State(Key.of(network, photos, network.convolutional_layers, 9))
+                state = State(Key.of(network, image_set, network.convolutional_layers, 9))
                 start = time.perf_counter()
-                mine_into(state, network, photos, some)
+                mine_images(state, network, image_set, some)
                 took.append(time.perf_counter() - start)
             found[role] = min(took) / len(some)
         return cls(found)

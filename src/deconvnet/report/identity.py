@@ -4,10 +4,10 @@ import hashlib
 import json
 from typing import Any
 
-from deconvnet.experiments.snapshots import open_snapshots
-from deconvnet.networks import Network
-from deconvnet.networks.description import preprocessing_entries
-from deconvnet.report.plan import Materials
+from deconvnet.experiments.fig4_evolution.snapshots import open_snapshots
+from deconvnet.models import Network
+from deconvnet.models.weights_metadata import preprocessing_metadata
+from deconvnet.report.commands import Materials
 from deconvnet.training.data import open_data
 
 
@@ -16,7 +16,7 @@ def key(materials: Materials) -> dict[str, Any]:
     landmarks, data = materials.landmarks, materials.data
     return {
         "networks": {role: _identity(network, bool(materials.train)) for role, network in materials.networks.items()},
-        "photos": materials.photos.digest,
+        "photos": materials.image_set.digest,
         "runs": [_digest([str(path.name) for path in open_snapshots(run).files.values()]) for run in materials.runs],
         "landmarks": landmarks and hashlib.sha256(landmarks.read_bytes()).hexdigest(),
         "recipes": materials.recipe and materials.recipe.entries(),
@@ -42,9 +42,9 @@ def about(materials: Materials) -> dict[str, Any]:
         },
         "photos": {
             "folder": str(materials.folder),
-            "digest": materials.photos.digest,
-            "photos": len(materials.photos),
-            "classes": len(materials.photos.classes),
+            "digest": materials.image_set.digest,
+            "photos": len(materials.image_set),
+            "classes": len(materials.image_set.classes),
         },
         "seed": materials.seed,
         "quick": materials.quick,
@@ -52,7 +52,7 @@ def about(materials: Materials) -> dict[str, Any]:
 
 
 def _identity(network: Network, untrained: bool) -> str:
-    entries = preprocessing_entries(network.preprocessing, "mean.npy")
+    entries = preprocessing_metadata(network.preprocessing, "mean.npy")
     return _digest([network.name, None if untrained else network.digest, network.classes, entries])
 
 

@@ -1,32 +1,37 @@
 """What happens inside a module during one forward pass, seen without touching the module: layers and receptive fields."""
 
-from deconvnet.tracing.cone import Cone, CutOut, UnlikeTrace, cone
-from deconvnet.tracing.evaluating import evaluating, exact_float32, slow_bfloat16
-from deconvnet.tracing.filters import Filters, filters
+from deconvnet.tracing.cropped_forward import (
+    Cone,
+    CroppedForward,
+    TraceMismatch,
+    cone,
+)
+from deconvnet.tracing.evaluating import bfloat16_is_slow, evaluation_mode, exact_float32
+from deconvnet.tracing.graph import Layer, Trace, trace
+from deconvnet.tracing.incremental_forward import ActivationCache, IncrementalForward
+from deconvnet.tracing.intercept import Rules, run_intercepted
+from deconvnet.tracing.layer_weights import Filters, filters
 from deconvnet.tracing.paste import paste
-from deconvnet.tracing.patched import Patched, Unchanged
 from deconvnet.tracing.receptive_field import Box, ReceptiveField
-from deconvnet.tracing.trace import Layer, Trace, trace
-from deconvnet.tracing.watch import Rules, watch
 
 __all__ = [
+    "ActivationCache",
     "Box",
     "Cone",
-    "CutOut",
+    "CroppedForward",
     "Filters",
+    "IncrementalForward",
     "Layer",
-    "Patched",
     "ReceptiveField",
     "Rules",
     "Trace",
-    "Unchanged",
-    "UnlikeTrace",
+    "TraceMismatch",
+    "bfloat16_is_slow",
     "cone",
-    "evaluating",
+    "evaluation_mode",
     "exact_float32",
     "filters",
     "paste",
-    "slow_bfloat16",
+    "run_intercepted",
     "trace",
-    "watch",
 ]

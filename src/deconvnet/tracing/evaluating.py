@@ -10,7 +10,7 @@ from torch import nn
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Evaluation mode (no dropout, fixed batch statistics) within; every submodule's own mode again afterwards."""
     training = [part for part in module.modules() if part.training]
     for part in training:
@@ -51,7 +51,7 @@ def exact_float32() -> Iterator[None]:
                     setting.fp32_precision = precision
 
 
-def slow_bfloat16(device: torch.device) -> bool:
+def bfloat16_is_slow(device: torch.device) -> bool:
     """Whether `device` is an x86 processor without instructions for bfloat16 (AVX-512): each number is converted there and
     back, which takes many times as long as float32.
     """

@@ -95,7 +95,7 @@ class ReceptiveField:
         # A window that lies in the padding altogether sees no pixel: an empty box.
         return Box(left, top, max(left, min(right, self.width)), max(top, min(bottom, self.height)))
 
-    def picture_box(self, row: int, column: int) -> Box:
+    def patch_box(self, row: int, column: int) -> Box:
         """The field moved inside the input, so that all pictures of a layer have one size, as in the paper's figures."""
         left, top, _, _ = self.box(row, column)
         width, height = min(self.columns.size, self.width), min(self.rows.size, self.height)

@@ -11,10 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from deconvnet.distributed import Processes
 from deconvnet.errors import DeconvnetError
-from deconvnet.files import write_whole
-from deconvnet.processes import Processes
-from deconvnet.training.annealing import Plateau
+from deconvnet.storage import atomic_write
+from deconvnet.training.schedule import Plateau
 
 #: Seconds between two checkpoints, and at least so many times as long as writing one takes.
 SAVE_EVERY, TIMES_AS_LONG = 60.0, 100
@@ -109,7 +109,7 @@ class Checkpoints:
                 self.newest.replace(self.previous)
         except OSError as error:
             raise DeconvnetError(f"{self.previous} cannot be written: {error.strerror or error}.") from error
-        write_whole(self.newest, content)
+        atomic_write(self.newest, content)
         ended = time.monotonic()
         self._next = ended + max(SAVE_EVERY, TIMES_AS_LONG * (ended - began))
 
@@ -120,7 +120,7 @@ class Checkpoints:
         """
         content = self._read() if self._processes.first else b""
         if self._processes.count > 1:
-            content = self._processes.tell(content)
+            content = self._processes.broadcast(content)
         if not content:
             return Progress()
         tensors, progress = _parse(content)

@@ -9,8 +9,8 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deconvnet.distributed import Processes
 from deconvnet.errors import DeconvnetError
-from deconvnet.processes import Processes
 from deconvnet.progress import say
 
 if TYPE_CHECKING:

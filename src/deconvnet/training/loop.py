@@ -12,24 +12,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from deconvnet.networks import Network
-from deconvnet.networks.weights import save_weights
-from deconvnet.processes import Processes
+from deconvnet.distributed import Processes
+from deconvnet.models import Network
+from deconvnet.models.weights import save_weights
 from deconvnet.progress import bar, duration, say
-from deconvnet.tracing import exact_float32, slow_bfloat16
-from deconvnet.training.annealing import learning_rate
+from deconvnet.tracing import bfloat16_is_slow, exact_float32
 from deconvnet.training.checkpoint import Checkpoints
 from deconvnet.training.data import TrainingData, training_batches
-from deconvnet.training.health import check_loss
+from deconvnet.training.divergence import check_loss
+from deconvnet.training.filter_renormalisation import first_layer_rms, renormalise
 from deconvnet.training.logs import open_logs
 from deconvnet.training.normalise import Normalise
-from deconvnet.training.order import dropout_seed
-from deconvnet.training.pace import Pace
 from deconvnet.training.recipe import Recipe
-from deconvnet.training.renormalise import first_layer_rms, renormalise
-from deconvnet.training.run import SNAPSHOTS, Run
-from deconvnet.training.stopping import stop_asked
-from deconvnet.training.validate import validate
+from deconvnet.training.rng import dropout_seed
+from deconvnet.training.run_folder import SNAPSHOTS, Run
+from deconvnet.training.schedule import learning_rate
+from deconvnet.training.signals import stop_asked
+from deconvnet.training.throughput import Throughput
+from deconvnet.training.validation import validate
 
 
 def fit(
@@ -52,7 +52,7 @@ def fit(
     model = torch.compile(model) if recipe.compile else model
     optimiser = _momentum(module, recipe)
     normalise = Normalise(net.preprocessing, recipe, device)
-    if recipe.precision == "bfloat16" and slow_bfloat16(device):
+    if recipe.precision == "bfloat16" and bfloat16_is_slow(device):
         say('This processor computes bfloat16 much slower than float32: a recipe may say precision = "float32".', show)
 
     checkpoints = Checkpoints(run.folder, module, optimiser, processes)
@@ -73,7 +73,7 @@ def fit(
 
         while at.epoch <= recipe.epochs:
             module.train()
-            pace = Pace()
+            pace = Throughput()
             batches = training_batches(data, crop, batch, seed, at.epoch, at.step, processes, pool, device)
             with stop_asked(processes) as stop, closing(batches):
                 for examples in pace.timed(batches):
@@ -94,7 +94,7 @@ def fit(
                         renormalise(module, recipe.largest_rms)
 
                     own_wrong = (logits.argmax(dim=1) != targets).sum()
-                    mean_loss, wrong = processes.total(float(loss.detach()) / processes.count, int(own_wrong))
+                    mean_loss, wrong = processes.all_reduce_sum(float(loss.detach()) / processes.count, int(own_wrong))
                     check_loss(mean_loss, step, len(data.classes), recipe, at)
                     at.step += 1
                     at.seen += batch
@@ -105,7 +105,7 @@ def fit(
                     advance(batch, f"epoch {at.epoch}, loss {at.smooth:.3f}, error {error:.1%}, {pace.waiting:.0%} waiting")
                     if stop.asked():
                         save()
-                        processes.total(0)  # none leaves before it is saved
+                        processes.all_reduce_sum(0)  # none leaves before it is saved
                         break
                     if checkpoints.due:
                         save()

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from deconvnet.networks import Preprocessing
-from deconvnet.training.data import Examples
+from deconvnet.models import Preprocessing
+from deconvnet.training.data import TrainingBatch
 from deconvnet.training.recipe import Recipe
 
 
@@ -17,7 +17,7 @@ class Normalise:
         self.layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.half = recipe.precision == "bfloat16"
 
-    def __call__(self, examples: Examples) -> tuple[Tensor, Tensor]:
+    def __call__(self, examples: TrainingBatch) -> tuple[Tensor, Tensor]:
         """Inputs (n, 3, crop, crop) float32 and targets (n,) int64, both on the device."""
         pixels = examples.pixels.to(self.device, non_blocking=True).float()
         inputs = pixels.sub_(self.mean).div_(self.deviation).permute(0, 3, 1, 2)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
+from deconvnet.distributed import Processes
 from deconvnet.errors import UsageError
 from deconvnet.memory import keep_freed_memory
-from deconvnet.processes import Processes
-from deconvnet.training.begin import check_trainable, prepared, untrained_network
-from deconvnet.training.data import first_look, open_data
+from deconvnet.training.data import compute_mean, open_data
 from deconvnet.training.loop import fit
 from deconvnet.training.recipe import Recipe, read_recipe
-from deconvnet.training.run import open_run
+from deconvnet.training.run_folder import open_run
+from deconvnet.training.setup import check_trainable, prepared, untrained_network
 
 
 def train(
@@ -50,17 +50,19 @@ def train(
         "network": network,
         "recipe": recipe.entries(),
         "seed": seed,
-        "photos": {name: [len(photos), photos.digest] for name, photos in (("train", sets.train), ("val", sets.val))},
+        "photos": {
+            name: [len(image_set), image_set.digest] for name, image_set in (("train", sets.train), ("val", sets.val))
+        },
     }
     if device.type == "cpu":
         keep_freed_memory()
     with (
         open_run(Path(os.path.realpath(out)), key, processes) as run,
-        processes.together(device),
+        processes.process_group(device),
         ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool,
     ):
-        (finished,) = processes.total(processes.first and run.weights.exists())
+        (finished,) = processes.all_reduce_sum(processes.first and run.weights.exists())
         if not finished:
-            mean = run.mean(lambda: first_look(sets, pool, show), processes)
+            mean = run.mean(lambda: compute_mean(sets, pool, show), processes)
             fit(prepared(net, sets.classes, mean, recipe).to(device), sets, recipe, seed, run, processes, pool, show)
     return run.weights

@@ -1,0 +1,52 @@
+"""The command that shows two networks beside each other."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deconvnet.cli.app import app, example
+from deconvnet.cli.options import (
+    NETWORK_HELP,
+    BatchSizeOption,
+    DescriptionOption,
+    DeviceOption,
+    ImagesArgument,
+    JsonOption,
+    WorkersOption,
+    load_network,
+)
+from deconvnet.cli.output import say
+
+
+@app.command(
+    epilog=example(
+        "deconvnet compare alexnet2012 zfnet photos/ --out fig-6/",
+        "deconvnet compare alexnet2012:bvlc_alexnet_trunk.safetensors zfnet:run/weights.safetensors photos/ --out fig-6/",
+    )
+)
+def compare(
+    one: Annotated[str, typer.Argument(metavar="NETWORK", help=NETWORK_HELP)],
+    other: Annotated[str, typer.Argument(metavar="NETWORK", help="The network to set beside it.")],
+    images: ImagesArgument,
+    out: Annotated[Path, typer.Option(help="The new folder for pictures and comparison.json.")],
+    units: Annotated[int, typer.Option(min=1, help="Units shown of each second layer.")] = 15,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which units and photos are drawn.")] = 0,
+    preprocessing: DescriptionOption = None,
+    batch_size: BatchSizeOption = 32,
+    workers: WorkersOption = None,
+    device: DeviceOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Set two networks beside each other: filters, what excites their second layers, and the numbers behind it (Fig. 6).
+
+    If it is stopped, or killed, the same command goes on where it was.
+    """
+    from deconvnet.experiments.fig6_comparison.compute import write_comparison
+
+    first, second = (load_network(name, preprocessing, device) for name in (one, other))
+    result = write_comparison(
+        out, first, second, images, units, seed=seed, batch_size=batch_size, workers=workers, progress=True
+    )
+    lines = [finding.here for finding in result.findings]
+    say(as_json, {"out": str(out), **result.as_json()}, *lines, f"Wrote pictures and comparison.json to {out}.")

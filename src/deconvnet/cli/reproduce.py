@@ -1,0 +1,184 @@
+"""The command that makes one report of everything."""
+
+import io
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deconvnet.cli.app import app, example
+from deconvnet.cli.options import (
+    DeviceOption,
+    JsonOption,
+    find_device,
+    there,
+)
+from deconvnet.cli.output import say
+from deconvnet.errors import DeconvnetError
+from deconvnet.report.paper_claims import NETWORKS, PARTS
+
+if TYPE_CHECKING:
+    from deconvnet.report.commands import Materials
+    from deconvnet.report.estimate import Speeds
+
+_IDS = ", ".join(part.id for part in PARTS)
+
+
+@app.command(
+    epilog=example(
+        "deconvnet reproduce --quick --out report/",
+        "deconvnet reproduce imagenette/ --out report/ --plan",
+        "deconvnet reproduce imagenette/ --out report/ --alexnet alexnet2012:bvlc_alexnet_trunk.safetensors --landmarks "
+        "cats/landmarks.json --run runs/zfnet",
+        "deconvnet reproduce imagenet-256/ --out report/ --train paper --device cuda",
+    )
+)
+def reproduce(
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder of photos, or one with train/ and val/, packed or not.",
+            show_default=False,
+            callback=there,
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The folder for the report: index.html, and a folder for each part.")] = Path(
+        "report"
+    ),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Take scikit-image's photos and the networks that come along.")
+    ] = False,
+    alexnet: Annotated[str, typer.Option(metavar="NETWORK", help="In AlexNet's place.")] = NETWORKS["alexnet"],
+    zfnet: Annotated[str, typer.Option(metavar="NETWORK", help="In ZFNet's place.")] = NETWORKS["zfnet"],
+    runs: Annotated[
+        list[Path] | None, typer.Option("--run", metavar="RUN", help="A training to show in Fig. 4; may be repeated.")
+    ] = None,
+    landmarks: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="For Table 1: where parts are in the photos beside it.")
+    ] = None,
+    train: Annotated[
+        str, typer.Option(metavar="paper|fast|FILE", help="Train both networks, and Table 3's, by this recipe.")
+    ] = "",
+    only: Annotated[str, typer.Option(metavar="PART,…", help=f"Only these: {_IDS}.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="What everything random is drawn from.")] = 0,
+    only_plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would be run and how long it takes; run nothing.")
+    ] = False,
+    device: DeviceOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make one page of the whole paper: every figure and table that the data allows, beside what the paper says of its own.
+
+    If it is stopped, or killed, the same command goes on where it was.
+    """
+    from deconvnet.report.inputs import check_use, gather
+    from deconvnet.report.runner import check_parts, claimed
+
+    networks, trainings = {"alexnet": alexnet, "zfnet": zfnet}, runs or []
+    ids = [name.strip() for name in only.split(",")] if only else []
+    check_parts(ids)
+    check_use(data, networks, trainings, train, quick)
+    collect = partial(
+        gather,
+        data,
+        networks=networks,
+        runs=trainings,
+        landmarks=landmarks,
+        train=train,
+        seed=seed,
+        device=find_device(device),
+        typed_device=device,
+    )
+    if only_plan:
+        with TemporaryDirectory() as scratch:
+            parts, _ = _plan(collect(folder=Path(scratch)), out, ids)
+        if as_json:
+            print(json.dumps(parts, indent=1))
+        return
+    with claimed(out):
+        record = _make(collect(folder=out), out, ids)
+    failed = {key: step["failed"] for key, step in record["steps"].items() if "failed" in step}
+    say(
+        as_json,
+        {"out": str(out), **record},
+        *(f"{key} failed: {reason}" for key, reason in failed.items()),
+        f"Wrote {out / 'index.html'}.",
+    )
+    if failed:
+        count = "1 command" if len(failed) == 1 else f"{len(failed)} commands"
+        raise DeconvnetError(f"{count} failed; the same command runs what failed again.")
+
+
+def _make(materials: "Materials", out: Path, ids: list[str]) -> dict[str, Any]:
+    from deconvnet.report.runner import reproduce as make_report
+
+    parts, speeds = _plan(materials, out, ids)
+    _check_disk(out, sum(part["bytes"] for part in parts))
+    command = shlex.join(["deconvnet", *sys.argv[1:]])
+    return make_report(materials, out, _run, speeds, command=command, only=ids, progress=True)
+
+
+def _run(words: Sequence[str]) -> str:
+    """Run a command in this process, as if it were typed; returns what it prints."""
+    with redirect_stdout(io.StringIO()) as printed:
+        typer.main.get_command(app).main(list(words), prog_name="deconvnet", standalone_mode=False)
+    return printed.getvalue()
+
+
+def _plan(materials: "Materials", out: Path, ids: list[str]) -> tuple[list[dict[str, Any]], "Speeds"]:
+    """Say what is still to be run, about how long it takes, and what will be missing; returns the same as plain values."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from deconvnet.progress import duration
+    from deconvnet.report.commands import plan
+    from deconvnet.report.estimate import Speeds
+    from deconvnet.report.runner import finished, open_record, with_training
+
+    record, wanted = open_record(out, materials), with_training(ids, materials)
+    speeds = Speeds.measure(materials.networks, materials.image_set)
+    table = Table("part", "in the paper", "what", "commands", "about", box=None)
+    parts: list[dict[str, Any]] = []
+    for planned in plan(materials, out):
+        if wanted and planned.part.id not in wanted:
+            continue
+        steps = [step for step in planned.steps if not finished(out, record, step)]
+        seconds = sum(speeds.seconds(step.work) for step in steps)
+        about = duration(seconds) if steps else "–"
+        table.add_row(planned.part.id, planned.part.place, planned.part.title, str(len(steps)), about)
+        parts.append(
+            {
+                "part": planned.part.id,
+                "commands": [step.typed for step in steps],
+                "seconds": seconds,
+                "bytes": sum(step.work.bytes for step in steps),
+                "missing": list(planned.missing),
+            }
+        )
+    disk = sum(part["bytes"] for part in parts) / 1e6
+    together = duration(sum(part["seconds"] for part in parts))
+    table.add_row("", "", "together", "", f"{together}, {disk:,.0f} MB of disk")
+    console = Console(stderr=True, highlight=False)
+    console.print(table)
+    for part in parts:
+        for reason in part["missing"]:
+            console.print(f"{part['part']}: {reason}", markup=False)
+    return parts, speeds
+
+
+def _check_disk(out: Path, needed: int) -> None:
+    nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if (free := shutil.disk_usage(nearest).free) < needed:
+        raise DeconvnetError(
+            f"{out} needs about {needed / 1e6:,.0f} MB, and its disk has {free / 1e6:,.0f} MB left: choose another --out, "
+            "or --only some parts."
+        )

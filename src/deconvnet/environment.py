@@ -1,0 +1,32 @@
+"""What a result was made with: versions of the software, and the machine."""
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+
+def software_versions() -> dict[str, str]:
+    """Python's, and of the packages that decide what a result is."""
+    packages = ("deconvnet", "torch", "torchvision", "numpy", "pillow")
+    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
+
+
+def hardware(device: str = "cpu") -> str:
+    """The machine in words: the processor and how many of its cores may be used; of `device` "cuda" the GPU as well."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    words = [f"{_processor()}, {cores} cores"]
+    if device.startswith("cuda"):
+        words.insert(0, torch.cuda.get_device_name(device))
+    return "; ".join(words)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return named or platform.processor() or platform.machine()

@@ -1,0 +1,174 @@
+"""What has to be said of weights beside the weights themselves, and the places where it may be said.
+
+It stands in the metadata of a weights file of this project, in a row of `published.py`, or in a TOML file; all three have
+the same entries (docs/file-formats.md).
+"""
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deconvnet.data.classes import imagenet_classes
+from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.models.preprocessing import Preprocessing, per_channel
+
+_REQUIRED = ("resize", "crop", "channels", "scale", "mean")
+_OPTIONAL = ("std", "interpolation", "network", "weights", "options", "classes")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What belongs to weights and is not in their tensors."""
+
+    preprocessing: Preprocessing
+    bgr: bool
+    """The first layer's weights expect blue, green, red."""
+    network: str = ""
+    """The network that the weights are for, if it is said."""
+    weights: str = ""
+    """What the weights are called in figures."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the network's options dataclass."""
+    classes: tuple[tuple[str, str], ...] | None = None
+    """(WordNet id, name) of each output."""
+    source: str = ""
+    """Where it was said, for errors."""
+
+    def agrees(self, other: "Description") -> bool:
+        """Whether both make the same input of the same pixels, but for 2 %: a mean may be rounded, or an image."""
+        ours, theirs = self.preprocessing, other.preprocessing
+        apart = ours.mean.mean((1, 2)) / ours.scale - theirs.mean.mean((1, 2)) / theirs.scale
+        ratio = (ours.std / ours.scale) / (theirs.std / theirs.scale)
+        return bool(self.bgr == other.bgr and (apart.abs() < 0.02).all() and ((ratio - 1).abs() < 0.02).all())
+
+
+def describe(
+    entries: Mapping[str, Any], source: str, mean_image: Tensor | None = None, folder: Path | None = None
+) -> Description:
+    """Read a description; `source` names it in errors. Raises `DeconvnetError` for missing, unknown or unfit entries.
+
+    `mean` is a number, three numbers in the file's own channel order, or the name of a `.npy` image (3, crop, crop) in
+    `folder`; without a folder no other file is opened. `mean_image` is that image where the weights' file itself holds it.
+    """
+    unknown = sorted(set(entries) - set(_REQUIRED) - set(_OPTIONAL))
+    missing = [name for name in _REQUIRED if name not in entries]
+    if unknown or missing:
+        problem = f"has an unknown entry {unknown[0]!r}" if unknown else f"lacks the entry {missing[0]!r}"
+        raise DeconvnetError(f"{source} {problem}: it needs {', '.join(_REQUIRED)} and may have {', '.join(_OPTIONAL)}.")
+    resize, crop, channels, scale = (entries[name] for name in ("resize", "crop", "channels", "scale"))
+    if channels not in ("RGB", "BGR"):
+        raise DeconvnetError(f'{source} says channels = {channels!r}: it is "RGB" or "BGR".')
+    options = entries.get("options", {})
+    if not isinstance(options, Mapping):
+        raise DeconvnetError(f"{source} has options {options!r}: they are a table of names and values.")
+    mean = entries["mean"]
+    if mean_image is None and isinstance(mean, str) and folder is not None:
+        mean_image = _read_mean_image(folder / mean)
+    mean = _numbers(mean, f"{source}: mean") if mean_image is None else mean_image
+    std = _numbers(entries.get("std", 1.0), f"{source}: std")
+    if mean.shape not in ((3, 1, 1), (3, crop, crop)):
+        raise DeconvnetError(f"{source} needs a mean of 1 or 3 numbers or an image (3, {crop}, {crop}).")
+    if channels == "BGR":
+        mean, std = mean.flip(0), std.flip(0)
+    white = float(scale) if type(scale) is int else scale
+    try:
+        preprocessing = Preprocessing(resize, crop, white, mean, std, entries.get("interpolation", "bilinear"))
+    except UsageError as error:
+        raise DeconvnetError(f"{source}: {error}") from None
+    return Description(
+        preprocessing,
+        bgr=channels == "BGR",
+        network=str(entries.get("network", "")),
+        weights=str(entries.get("weights", "")),
+        options=options,
+        classes=_classes(entries.get("classes"), source),
+        source=source,
+    )
+
+
+def read_metadata(file: Path) -> Description:
+    """Read a TOML description (`--preprocessing FILE.toml`)."""
+    try:
+        entries = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DeconvnetError(f"There is no file {file}.") from None
+    except (ValueError, OSError) as error:
+        raise DeconvnetError(f"{file} is not a TOML file: {error}.") from None
+    return describe(entries, str(file), folder=file.parent)
+
+
+def preprocessing_metadata(preprocessing: Preprocessing, mean_image: str) -> dict[str, Any]:
+    """The entries of a preprocessing, for `describe` to read; `mean_image` says where a mean image is to be found."""
+    return {
+        "resize": preprocessing.resize,
+        "crop": preprocessing.crop,
+        "interpolation": preprocessing.interpolation,
+        "channels": "RGB",
+        "scale": preprocessing.scale,
+        "mean": mean_image if preprocessing.mean.shape[-1] > 1 else preprocessing.mean.flatten().tolist(),
+        "std": preprocessing.std.flatten().tolist(),
+    }
+
+
+def check_options(options: Any, entries: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Entries for the options dataclass `options`, lists as tuples.
+
+    Raises `DeconvnetError` for a name that it does not have, and for a value that is negative or not of the kind of its own.
+    """
+    known = {option.name: getattr(options, option.name) for option in fields(options)}
+    unknown = sorted(set(entries) - set(known))
+    if unknown:
+        raise DeconvnetError(f"{source} has an unknown option {unknown[0]!r}: there are {', '.join(sorted(known))}.")
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in entries.items()}
+    for name, value in values.items():
+        if not _alike(value, known[name]):
+            wanted = "a list of whole numbers" if known[name] == () else f"one like {known[name]!r}"
+            raise DeconvnetError(f"{source} has the option {name} = {value!r}: give {wanted}.")
+    return values
+
+
+def _alike(value: Any, default: Any) -> bool:
+    if is_dataclass(default):
+        return isinstance(value, Mapping)
+    if default == ():
+        return isinstance(value, tuple) and all(_alike(number, 0) for number in value)
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and len(value) == len(default) and all(map(_alike, value, default))
+    if isinstance(default, float):
+        return _is_number(value) and 0 <= value < math.inf
+    return type(value) is type(default) and (isinstance(value, str) or value >= 0)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _numbers(value: Any, what: str) -> Tensor:
+    numbers = [value] * 3 if _is_number(value) else value
+    if not (isinstance(numbers, list | tuple) and len(numbers) == 3 and all(map(_is_number, numbers))):
+        raise DeconvnetError(f"{what} is {value!r}: it is one number or three.")
+    return per_channel(numbers)
+
+
+def _classes(value: Any, source: str) -> tuple[tuple[str, str], ...] | None:
+    if value is None:
+        return None
+    if value == "imagenet1k":
+        return imagenet_classes()
+    if isinstance(value, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value):
+        return tuple((str(wordnet), str(name)) for wordnet, name in value)
+    raise DeconvnetError(f'{source} has classes that are neither "imagenet1k" nor pairs of a WordNet id and a name.')
+
+
+def _read_mean_image(file: Path) -> Tensor:
+    try:
+        return torch.from_numpy(np.load(file, allow_pickle=False).astype(np.float32))
+    except (OSError, ValueError, TypeError) as error:
+        raise DeconvnetError(f"The mean image {file} cannot be read: {error}.") from None

@@ -1,0 +1,130 @@
+"""What a torch function call does to values, read from the call itself: is it a ReLU, a normalisation?
+
+The same operation has many spellings (`nn.ReLU`, `F.relu`, `x.relu_()`, `x.clamp(min=0)`); all of them arrive here as a
+function and its arguments. Each table maps a function to a small one with the same signature, so that Python itself
+sorts positional from keyword arguments.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ReLUCall:
+    """A ReLU, perhaps cut off at `ceiling` (ReLU6), perhaps in place."""
+
+    input: Tensor
+    ceiling: float | None
+    inplace: bool
+
+
+def _relu(input: Tensor, inplace: bool = False) -> ReLUCall:
+    return ReLUCall(input, None, inplace)
+
+
+def _relu_(input: Tensor) -> ReLUCall:
+    return ReLUCall(input, None, True)
+
+
+def _relu6(input: Tensor, inplace: bool = False) -> ReLUCall:
+    return ReLUCall(input, 6.0, inplace)
+
+
+def _hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> ReLUCall | None:
+    return ReLUCall(input, max_val, inplace) if min_val == 0 else None
+
+
+def _hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> ReLUCall | None:
+    return _hardtanh(input, min_val, max_val, inplace=True)
+
+
+def _threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> ReLUCall | None:
+    return ReLUCall(input, None, inplace) if threshold == value == 0 else None
+
+
+def _clamp(input: Tensor, min: Any = None, max: Any = None, out: Any = None, inplace: bool = False) -> ReLUCall | None:
+    if out is None and isinstance(min, int | float) and min == 0 and not isinstance(max, Tensor):
+        return ReLUCall(input, max, inplace)
+    return None
+
+
+def _clamp_(input: Tensor, min: Any = None, max: Any = None) -> ReLUCall | None:
+    return _clamp(input, min, max, inplace=True)
+
+
+_RELU_CALLS: dict[Callable[..., Any], Callable[..., ReLUCall | None]] = {
+    F.relu: _relu,
+    torch.relu: _relu,
+    torch.Tensor.relu: _relu,
+    torch.relu_: _relu_,
+    torch.Tensor.relu_: _relu_,
+    F.relu6: _relu6,
+    F.hardtanh: _hardtanh,
+    F.hardtanh_: _hardtanh_,
+    F.threshold: _threshold,
+    torch.clamp: _clamp,
+    torch.Tensor.clamp: _clamp,
+    torch.clip: _clamp,
+    torch.Tensor.clip: _clamp,
+    torch.clamp_min: _clamp,
+    torch.Tensor.clamp_min: _clamp,
+    torch.clamp_: _clamp_,
+    torch.Tensor.clamp_: _clamp_,
+    torch.clip_: _clamp_,
+    torch.Tensor.clip_: _clamp_,
+    torch.clamp_min_: _clamp_,
+    torch.Tensor.clamp_min_: _clamp_,
+}
+
+
+def match_relu(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> ReLUCall | None:
+    """The ReLU that this call is, or None."""
+    read = _RELU_CALLS.get(func)
+    return read(*args, **kwargs) if read else None
+
+
+def is_local_response_norm(func: Callable[..., Any]) -> bool:
+    """Is the function a normalisation across feature maps (Krizhevsky et al. 2012, section 3.3)?"""
+    return func is F.local_response_norm
+
+
+def uses_batch_statistics(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> bool:
+    """Is it a batch normalisation by the batch's own statistics, rather than by those that training left?"""
+    if func is not F.batch_norm:
+        return False
+    return bool(args[5] if len(args) > 5 else kwargs.get("training", False))
+
+
+_MAX_POOLINGS: dict[Callable[..., Any], Callable[..., tuple[Tensor, Tensor]]] = {
+    F.max_pool2d: F.max_pool2d_with_indices,
+    F.max_pool2d_with_indices: F.max_pool2d_with_indices,
+    torch.max_pool2d: F.max_pool2d_with_indices,
+    F.adaptive_max_pool2d: F.adaptive_max_pool2d_with_indices,
+    F.adaptive_max_pool2d_with_indices: F.adaptive_max_pool2d_with_indices,
+}
+
+
+def match_max_pooling(func: Callable[..., Any]) -> Callable[..., tuple[Tensor, Tensor]] | None:
+    """The function that takes a max pooling's arguments and gives its switches too; None for any other function."""
+    return _MAX_POOLINGS.get(func)
+
+
+_OTHER_ACTIVATIONS = frozenset(
+    [
+        *(F.silu, F.gelu, F.mish, F.hardswish, F.leaky_relu, F.leaky_relu_, F.rrelu, F.rrelu_, torch.prelu),
+        *(F.elu, F.elu_, F.celu, F.celu_, F.selu, F.selu_),
+    ]
+)
+
+
+def is_other_activation(func: Callable[..., Any]) -> bool:
+    """Does the function stand where a ReLU would, but let negative values through?"""
+    return func in _OTHER_ACTIVATIONS

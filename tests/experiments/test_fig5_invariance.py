@@ -1,0 +1,203 @@
+"""Transformations whose results are known, and distances of features that are."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from deconvnet import DeconvnetError, UsageError
+from deconvnet.data import find_images
+from deconvnet.experiments.class_labels import find_class
+from deconvnet.experiments.fig5_invariance.compute import transform, write_invariance
+from deconvnet.experiments.fig5_invariance.transforms import (
+    TRANSFORMATIONS,
+    enlarged,
+    moved,
+    turned,
+)
+from deconvnet.models import Network, torchvision_preprocessing
+
+NAMES = ["conv1", "conv2", "fc3"]
+
+
+@pytest.fixture
+def files(photo_folder):
+    return sorted(photo_folder.rglob("*.png"))[:3]
+
+
+def classifier(small_network):
+    classes = [("n1", "ant, emmet"), ("n2", "bee"), ("n3", "bee")]
+    return Network(small_network.module, small_network.preprocessing, name="small", classes=classes, layer_names=NAMES)
+
+
+def test_the_papers_ranges():
+    ranges = {one.name: (one.values[0], one.values[-1]) for one in TRANSFORMATIONS}
+    assert ranges == {"translation": (-60, 60), "scale": (1, 1.8), "rotation": (0, 350)}
+    x = torch.randn(3, 16, 16)
+    for one in TRANSFORMATIONS:
+        assert torch.equal(one.apply(x, one.identity), x)
+        assert one.identity in one.values
+
+
+def test_moving_vacates_with_zeros():
+    x = torch.rand(3, 8, 8) + 1
+    down = moved(x, 3)
+    assert torch.equal(down[:, 3:], x[:, :5])
+    assert not down[:, :3].any()
+    up = moved(x, -2)
+    assert torch.equal(up[:, :6], x[:, 2:])
+    assert not up[:, 6:].any()
+    assert not moved(x, 8).any()
+    assert not moved(x, -60).any()
+
+
+def test_turning_is_anticlockwise():
+    x = torch.randn(3, 9, 9)
+    for quarter in (1, 2, 3):
+        torch.testing.assert_close(turned(x, 90 * quarter), torch.rot90(x, quarter, (1, 2)), atol=1e-4, rtol=0)
+    corner = turned(torch.ones(3, 9, 9), 45)
+    assert corner[:, 0, 0].tolist() == [0, 0, 0]
+    assert corner[:, 4, 4].tolist() == pytest.approx([1, 1, 1])
+
+
+def test_enlarging_keeps_the_centre_and_cuts_the_border():
+    x = torch.arange(9.0).expand(3, 9, 9).clone()
+    twice = enlarged(x, 2)
+    torch.testing.assert_close(twice[0, 4], torch.linspace(2, 6, 9))
+    assert twice.min() >= 2
+
+
+def test_distances_are_of_features_of_length_1(small_network, files):
+    network = classifier(small_network)
+    result = transform(network, files, batch_size=7)
+    assert result.layers == ("conv1", "fc3")
+    for number in range(3):
+        x = network.preprocess(result.image_set.read(number))
+        scores = network.probabilities(x[None])[0]
+        for curves in result.curves.values():
+            one = curves.transformation
+            for place in (0, 1, len(one.values) - 1):
+                y = one.apply(x, one.values[place])
+                for layer, distances in (("conv1", curves.first), ("fc3", curves.last)):
+                    f, g = (network.activations(part[None], layer).flatten().double() for part in (x, y))
+                    want = (f / f.norm() - g / g.norm()).norm().item()
+                    assert distances[number, place].item() == pytest.approx(want, abs=1e-5)
+                probability = network.probabilities(y[None])[0, scores.argmax()].item()
+                assert curves.probability[number, place].item() == pytest.approx(probability, abs=1e-5)
+            assert curves.first[number, one.values.index(one.identity)] == 0
+            assert (curves.first <= math.sqrt(2) + 1e-9).all()
+
+
+def test_what_is_near_is_said_of_many_classes(small_network, monkeypatch):
+    many = classifier(small_network)
+    monkeypatch.setattr("deconvnet.experiments.class_labels._FEW", 2)
+    for label, hint in (("emet", "there is emmet"), ("truck", "pass its id, its name or its number")):
+        with pytest.raises(UsageError, match=hint):
+            find_class(many, label)
+    many.classes = (("n1", "garbage truck, dustcart"), ("n2", "fire engine"), ("n3", "bee"))
+    with pytest.raises(UsageError, match="there is garbage truck"):
+        find_class(many, "truck")
+
+
+def test_the_class_may_be_given(small_network, files):
+    network = classifier(small_network)
+    for label in ("n1", "Emmet", "ant, emmet", "0"):
+        result = transform(network, files[:1], label)
+        assert (result.classes, result.given) == (["ant, emmet"], True)
+        x = network.preprocess(result.image_set.read(0))[None]
+        assert result.curves["scale"].probability[0, 0].item() == pytest.approx(
+            network.probabilities(x)[0, 0].item(), abs=1e-6
+        )
+    for label, sentence in (
+        ("wasp", "has no class 'wasp'"),
+        ("emet", r"its classes are n1 \(ant, emmet\), n2 \(bee\), n3 \(bee\)\."),
+        ("bee", "2 classes called 'bee': pass one of n2, n3"),
+        ("3", "has the classes 0 to 2, not 3"),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            transform(network, files[:1], label)
+
+
+def test_a_trunk_has_no_probabilities(small_network, files):
+    trunk = Network(small_network.module, small_network.preprocessing, classifies=False)
+    result = transform(trunk, files[:1])
+    assert result.classes is result.curves["scale"].probability is None
+    result.figures()["invariance"].savefig("/dev/null", format="png")
+    with pytest.raises(UsageError, match="has no classifier, so it knows no class"):
+        transform(trunk, files[:1], "ant")
+
+
+def test_dead_layers_and_tiny_photos(tmp_path):
+    Image.fromarray(np.full((3, 2, 3), 120, np.uint8)).save(tmp_path / "tiny.png")
+    module = nn.Sequential(
+        nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 30 * 30, 4), nn.ReLU(), nn.Linear(4, 2)
+    )
+    with torch.no_grad():
+        module[0].weight.zero_()
+        module[0].bias.fill_(-1)
+    result = transform(Network(module.eval(), torchvision_preprocessing(32, 32)), [tmp_path / "tiny.png"])
+    for curves in result.curves.values():
+        assert not curves.first.any()
+    assert sum("nothing changes" in line for line in result.findings) >= 3
+    json.dumps(result.as_json(), allow_nan=False)
+
+
+def test_it_writes_a_picture_and_all_numbers(small_network, files, tmp_path):
+    network = classifier(small_network)
+    result = write_invariance(tmp_path / "out", network, files)
+    written = json.loads((tmp_path / "out" / "invariance.json").read_text())
+    assert written == json.loads(json.dumps(result.as_json(), allow_nan=False))
+    assert written["network"] == network.full_name
+    assert written["images"]["digest"] == find_images(files).digest
+    with Image.open(tmp_path / "out" / "invariance.png") as picture:
+        assert min(picture.size) > 800
+
+
+def test_a_photo_that_cannot_be_read_is_named(small_network, photo_folder):
+    with pytest.raises(DeconvnetError, match=r"broken\.jpg"):
+        transform(small_network, [photo_folder / "bee" / "broken.jpg"])
+    with pytest.raises(DeconvnetError, match="There is no file"):
+        transform(small_network, [photo_folder / "gone.jpg"])
+
+
+def test_a_class_is_called_by_its_name_even_if_that_is_a_number(small_network, files):
+    classes = [("", "2"), ("", "0"), ("", "1")]
+    network = Network(small_network.module, small_network.preprocessing, classes=classes)
+    result = transform(network, files[:1], "2")
+    x = network.preprocess(result.image_set.read(0))[None]
+    assert result.curves["scale"].probability[0, 0].item() == pytest.approx(network.probabilities(x)[0, 0].item(), abs=1e-6)
+
+
+def test_in_half_precision_and_with_an_output_that_is_no_scores(small_network, files):
+    network = Network(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3600, 2)), torchvision_preprocessing(32, 32)
+    )
+    network.module.bfloat16()
+    assert transform(network, files[:1]).curves["scale"].last[0, 0] == 0
+    maps = Network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval(), torchvision_preprocessing(32, 32), name="maps")
+    with pytest.raises(DeconvnetError, match="maps cannot be judged"):
+        transform(maps, files[:1])
+    with pytest.raises(UsageError, match="0 photos cannot go through"):
+        transform(network, files[:1], batch_size=0)
+
+
+def test_on_the_command_line(files, tmp_path, capsys, monkeypatch):
+    from deconvnet import cli
+    from deconvnet.models import ZFNet, ZFNetOptions, save_weights
+
+    module = ZFNet(ZFNetOptions(classes=3, middle=(6, 5, 4), hidden=8)).eval()
+    classes = [("n1", "ant"), ("n2", "bee"), ("n3", "cat")]
+    network = Network(module, torchvision_preprocessing(256, 224), name="zfnet", weights="none", classes=classes)
+    weights, out = tmp_path / "weights.safetensors", tmp_path / "out"
+    save_weights(network, weights)
+    words = ["invariance", f"zfnet:{weights}", str(files[0]), "--label", "Cat", "--out", str(out), "--device", "cpu"]
+    monkeypatch.setattr("sys.argv", ["deconvnet", *words])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert done.value.code in (0, None)
+    assert f"Wrote {out / 'invariance.png'}" in capsys.readouterr().out
+    assert json.loads((out / "invariance.json").read_text())["classes"] == ["cat"]

@@ -1,0 +1,380 @@
+"""What networks get wrong, against plain loops; whose photos, which classes, how many processes; the paper's table."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from deconvnet import cli
+from deconvnet.data import (
+    find_images,
+    imagenet_classes,
+    pack,
+    read_image,
+)
+from deconvnet.data.packed import open_packed
+from deconvnet.distributed import Processes
+from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.experiments.table2_errors.compute import (
+    Error,
+    Evaluation,
+    Judged,
+    evaluate,
+)
+from deconvnet.experiments.table2_errors.counting import mean_probabilities, misses
+from deconvnet.experiments.table2_errors.paper_table import TABLE_2
+from deconvnet.models import Network, Preprocessing
+from deconvnet.models.preprocessing import per_channel
+from oracles.plain_ten_views import probabilities_of, wrong_of
+
+FOLDERS = ("ant", "bee", "cat")
+
+
+def network_of(classes, seed=0, resize=40, crop=32, outputs=None):
+    """A network whose answer depends on where in a view things are, with a mean image that is not symmetric."""
+    torch.manual_seed(seed)
+    conv = nn.Conv2d(3, 4, 5, stride=3)
+    side = (crop - 5) // 3 + 1
+    last = nn.Linear(4 * side * side, outputs or len(classes))
+    nn.init.normal_(last.weight, std=0.05)
+    preprocessing = Preprocessing(resize, crop, 255.0, 255 * torch.rand(3, crop, crop), per_channel((50.0, 60.0, 70.0)))
+    module = nn.Sequential(conv, nn.ReLU(), nn.Flatten(), nn.Dropout(0.9), last)
+    named = None if classes is None else [(id, f"name of {id}") for id in classes]
+    return Network(module, preprocessing, name="small", weights=f"seed {seed}", classes=named)  # left in training mode
+
+
+#: The folders' classes in another order, among others.
+TWELVE = ("x0", "cat", "x1", "x2", "x3", "ant", "x4", "x5", "x6", "x7", "bee", "x8")
+
+
+@pytest.fixture
+def photos(photo_folder):
+    (photo_folder / "notes.txt").unlink()
+    return find_images(photo_folder)
+
+
+def readable(photos):
+    return [(index, read_image(photos.file(index))) for index in range(len(photos)) if "broken" not in photos.paths[index]]
+
+
+@pytest.mark.parametrize("views", [1, 10])
+def test_errors_are_those_of_a_plain_loop(photos, views):
+    nets = [network_of(TWELVE, seed) for seed in (1, 2, 3)]
+    result = evaluate(nets, photos, views, batch_size=5)
+    targets = [TWELVE.index(photos.labels[index]) for index, _ in readable(photos)]
+    for net in nets:
+        net.module.eval()
+    found = [[probabilities_of(net, photo, views) for _, photo in readable(photos)] for net in nets]
+    found.append([np.mean(of_photo, axis=0) for of_photo in zip(*found, strict=True)])
+    want = [wrong_of(of_network, targets) for of_network in found]
+    assert len(set(want)) > 2  # so that they could be mistaken for each other
+    assert [(judged.top1.wrong, judged.top5.wrong) for judged in result.judged] == want
+    assert result.photos == len(targets) == 18
+    assert list(result.skipped) == ["bee/broken.jpg"]
+    assert result.ensemble is result.judged[-1]
+
+
+@pytest.mark.parametrize("views", [1, 10])
+@pytest.mark.parametrize("crop", [31, 32])
+def test_probabilities_are_means_over_the_views(photos, views, crop):
+    net = network_of(TWELVE, crop=crop)
+    squares = [photo.resize((40, 40)) for _, photo in readable(photos)]
+    shown = squares if views == 10 else [net.preprocessing.view(square) for square in squares]
+    found = mean_probabilities(net, np.stack(shown), views)
+    net.module.eval()
+    want = [probabilities_of(net, square, views) for square in squares]
+    np.testing.assert_allclose(found, want, atol=1e-6)
+
+
+def test_one_view_is_what_the_network_is_shown_everywhere(photos):
+    net = network_of(TWELVE)
+    shown = np.stack([np.asarray(net.preprocessing.view(photo)) for _, photo in readable(photos)])
+    inputs = torch.stack([net.preprocess(photo) for _, photo in readable(photos)])
+    np.testing.assert_allclose(mean_probabilities(net, shown, 1), net.probabilities(inputs), atol=1e-7)
+
+
+def test_a_packed_set_and_a_folder_above_are_judged_alike(photos, tmp_path):
+    net = network_of(TWELVE, resize=256, crop=48)
+    pack({"": photos}, tmp_path / "packed")
+    pack({"val": photos}, tmp_path / "sets")
+    shutil.copytree(photos.root, tmp_path / "both" / "val")
+    shutil.copytree(photos.root / "ant", tmp_path / "both" / "train" / "dog")
+    folders = (photos.root, tmp_path / "packed", tmp_path / "sets", tmp_path / "both", tmp_path / "both" / "val")
+    found = [evaluate([net], folder, 10).networks for folder in folders]
+    assert found == found[:1] * len(folders)
+    assert evaluate([net], tmp_path / "both").digest == photos.digest
+    assert evaluate([net], tmp_path / "sets").skipped == {}  # left out while packing
+
+
+def test_networks_of_different_sizes_are_averaged(photos):
+    nets = [network_of(TWELVE, 1), network_of(TWELVE, 2, crop=28), network_of(TWELVE, 3, resize=50)]
+    together = evaluate(nets, photos)
+    assert together.networks == tuple(evaluate([net], photos).networks[0] for net in nets)
+    by_network = [[probabilities_of(net, photo, 10) for _, photo in readable(photos)] for net in nets if net.module.eval()]
+    targets = [TWELVE.index(photos.labels[index]) for index, _ in readable(photos)]
+    want = wrong_of([np.mean(of_photo, axis=0) for of_photo in zip(*by_network, strict=True)], targets)
+    assert (together.ensemble.top1.wrong, together.ensemble.top5.wrong) == want
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_batches_do_not_matter(photos, batch_size):
+    nets = [network_of(TWELVE, seed) for seed in (1, 2)]
+    assert evaluate(nets, photos, batch_size=batch_size, workers=2) == evaluate(nets, photos)
+
+
+def test_ranks_among_equals_and_few_classes():
+    same = torch.full((6, 6), 1 / 6)
+    assert misses(same, torch.arange(6)) == (5, 1)  # the first is first, the sixth not among the first five
+    assert misses(torch.tensor([[0.1, 0.7, 0.2]] * 3), torch.tensor([0, 1, 2])) == (2, 0)
+    probabilities = torch.tensor([[0.3, 0.2, 0.15, 0.14, 0.11, 0.1]] * 6)
+    assert misses(probabilities, torch.arange(6)) == (5, 1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "photos", "low", "high"),
+    [  # by Newcombe 1998, table I, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        (20, 20, 0.8389, 1.0),
+    ],
+)
+def test_intervals_are_wilsons(wrong, photos, low, high):
+    assert Error(wrong, photos).interval == pytest.approx((low, high), abs=5e-5)
+
+
+def test_classes_are_matched_by_id_among_all_of_the_networks(photos):
+    class Says(nn.Module):
+        """Always the class number `number`."""
+
+        def __init__(self, number, count):
+            super().__init__()
+            self.scores = nn.Parameter(nn.functional.one_hot(torch.tensor(number), count) * 5.0)
+
+        def forward(self, x):
+            return (x.relu() * 0).mean((1, 2, 3))[:, None] + self.scores
+
+    preprocessing = network_of(TWELVE).preprocessing
+
+    def wrong(number, classes, count=12):
+        classes = None if classes is None else [(id, "") for id in classes]
+        judged = evaluate([Network(Says(number, count), preprocessing, classes=classes)], photos, 1).networks[0]
+        return judged.top1.wrong, judged.top5.wrong, judged.about["matched_by"]
+
+    ants, bees, cats = (photos.labels.count(name) for name in FOLDERS)
+    bees -= 1  # one is broken
+    assert wrong(10, TWELVE) == (18 - bees, ants, "id")  # the four classes after the first include cat and not ant
+    assert wrong(0, TWELVE)[0] == 18  # a class that no photo shows is a possible answer, and a wrong one
+    assert wrong(2, None, 3) == (18 - cats, 0, "number")
+    assert wrong(2, ("", "", ""), 3) == (18 - cats, 0, "number")
+    assert wrong(0, ("cat", "bee", "ant", ""), 4) == (18 - cats, 0, "id")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda net: setattr(net, "classifies", False), "has no classifier: pass weights that hold"),
+        (lambda net: setattr(net, "classes", (("ant", ""), ("dog", ""))), "knows no class bee, cat, so it cannot be judged"),
+        (lambda net: setattr(net, "classes", None), "does not say what its 2 classes are, and .* has 3 of them"),
+        (lambda net: setattr(net, "classes", (("ant", ""),)), r"of shape \(1, 2\), not one score for each of 1 classes"),
+        (lambda net: setattr(net, "module", net.module[:2]), "cannot be judged: of one photo it makes a tensor of shape"),
+    ],
+    ids=["trunk", "missing", "unnamed", "more", "maps"],
+)
+def test_networks_that_cannot_be_judged(photos, change, sentence):
+    net = network_of(("ant", "bee"))
+    change(net)
+    with pytest.raises(DeconvnetError, match=sentence):
+        evaluate([net], photos)
+
+
+def test_damaged_weights_are_no_right_answers(photos):
+    net = network_of(FOLDERS)
+    net.module[-1].bias.data.fill_(np.nan)
+    with pytest.raises(DeconvnetError, match="gives probabilities that are no numbers"):
+        evaluate([net], photos)
+
+
+def test_photos_that_cannot_judge(photos, tmp_path):
+    net = network_of(FOLDERS)
+    (tmp_path / "spoilt" / "ant").mkdir(parents=True)
+    (tmp_path / "spoilt" / "ant" / "1.jpg").write_text("no photo")
+    with pytest.raises(DeconvnetError, match=r"None of the 1 photos in .* can be read: ant/1.jpg"):
+        evaluate([net], tmp_path / "spoilt")
+    shutil.copy(photos.file(0), photos.root / "loose.png")
+    with pytest.raises(DeconvnetError, match=r"photos outside of class folders, such as loose\.png"):
+        evaluate([net], photos.root)
+    pack({"": find_images(photos.root)}, tmp_path / "packed")
+    with pytest.raises(DeconvnetError, match=r"photos outside of class folders, such as loose\.png"):
+        evaluate([net], open_packed(tmp_path / "packed"))
+
+
+def test_views_that_there_are_not(photos, tmp_path):
+    with pytest.raises(UsageError, match="There are no 5 views: pass 1 or 10"):
+        evaluate([network_of(FOLDERS)], photos, 5)
+    with pytest.raises(DeconvnetError, match=r"the whole central square of 32×32 pixels.*pass --views 1"):
+        evaluate([network_of(FOLDERS, resize=32)], photos)
+    assert evaluate([network_of(FOLDERS, resize=32)], photos, 1).photos == 18
+    large = network_of(FOLDERS, resize=300, crop=260)
+    assert evaluate([large], photos).photos == 18
+    pack({"": photos}, tmp_path / "packed")
+    with pytest.raises(DeconvnetError, match=r"is shown 260×260 pixels, and the packed set .* has 256×256"):
+        evaluate([large], tmp_path / "packed")
+
+
+@pytest.mark.parametrize("others", [FOLDERS, tuple(reversed(TWELVE)), (*TWELVE[:-1], "other")])
+def test_networks_of_different_classes_are_not_averaged(photos, others):
+    pair = [network_of(TWELVE, 1), network_of(others, 2)]
+    together = evaluate(pair, photos)
+    assert together.ensemble is None
+    assert together.judged == tuple(evaluate([network], photos).networks[0] for network in pair)
+    assert "No average: the networks tell different classes apart, or number them differently." in together.lines()
+    assert "No average: the networks tell different classes apart, or number them differently." in together.table_2()
+
+
+def test_five_classes_have_no_top_5_error(photos):
+    lines = evaluate([network_of(FOLDERS)], photos).lines()
+    assert lines[2].split()[-1] == "–"
+    assert "– top-5 says nothing of five classes or fewer." in lines
+
+
+def test_no_networks_are_refused(photos):
+    with pytest.raises(UsageError, match="0 networks"):
+        evaluate([], photos)
+
+
+OWN_FILE = """
+import sys
+sys.path[:0] = {path!r}
+from experiments.test_imagenet import TWELVE, network_of
+def one(): return network_of(TWELVE, 1)
+def two(): return network_of(TWELVE, 2)
+"""
+
+
+@pytest.fixture
+def own_file(tmp_path):
+    (tmp_path / "nets.py").write_text(OWN_FILE.format(path=sys.path))
+    return tmp_path / "nets.py"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Type a command; returns its exit code, standard output and standard error."""
+
+    def typed(*words):
+        monkeypatch.setattr(sys, "argv", ["deconvnet", "evaluate", *map(str, words)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return typed
+
+
+def test_two_processes_say_what_one_says(run, photos, own_file):
+    for number in range(8):  # 28 photos: batches of 4 are shared unequally
+        shutil.copy(photos.file(number), photos.root / "bee" / f"more-{number}.png")
+    (photos.root / "cat" / "spoilt.jpg").write_text("no photo")  # in the other's share
+    words = [f"{own_file}:one", f"{own_file}:two", photos.root, "--batch-size", 4, "--json"]
+    code, alone, _ = run(*words)
+    assert code == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "deconvnet", "evaluate", *map(str, words)],
+            env=environment | {"RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    said = [process.communicate(timeout=300) for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    assert said[1][0] == ""  # the first speaks
+    assert json.loads(said[0][0]) == json.loads(alone)
+    found = json.loads(alone)
+    assert found["data"]["photos"] == 26
+    assert [skipped["path"] for skipped in found["skipped"]] == ["bee/broken.jpg", "cat/spoilt.jpg"]
+    assert [network["network"] for network in found["networks"]] == ["small (seed 1)", "small (seed 2)"]
+    assert found["ensemble"]["top1"]["interval"] == list(Error(found["ensemble"]["top1"]["wrong"], 26).interval)
+
+
+def test_processes_that_judge_others_are_told(photos, monkeypatch):
+    monkeypatch.setattr(Processes, "tell", lambda self, content: b"[]")
+    with pytest.raises(DeconvnetError, match="judges other networks or photos than process 1"):
+        evaluate([network_of(FOLDERS)], photos, processes=Processes(1, 2))
+
+
+def test_typed_it_prints_errors_and_the_papers_table(run, photos, own_file):
+    code, out, err = run(f"{own_file}:one", photos.root, "--views", 1)
+    judged = evaluate([network_of(TWELVE, 1)], photos, 1).networks[0]
+    assert code == 0
+    assert err.startswith("judging: 19 of 19")
+    assert f"{photos.root}: 18 photos of 3 classes, one central view of each. Errors in %:" in out
+    assert f"small (seed 1)  {judged.top1}  {judged.top5}" in " ".join(out.split("\n")).replace("   ", "  ")
+    assert "1 photos could not be read and were skipped:\n  bee/broken.jpg" in out
+    code, out, _ = run(f"{own_file}:one", f"{own_file}:two", photos.root, "--table")
+    lines = out.splitlines()
+    assert [line.split("  ")[0] for line in lines[1:14]] == [row.model for row in TABLE_2]
+    assert lines[8].split() == ["1", "convnet", "as", "Fig.", "3", "38.4", "16.5", "–", "ImageNet", "2012"]
+    assert lines[9].split()[-5:] == ["36.7", "15.3", "15.3", "ImageNet", "2012"]
+    assert all(line.endswith(f"{photos.root} †") for line in lines[14:17])
+    assert lines[16].startswith("2 networks averaged")
+    assert "These are other photos, so the errors do not compare with the paper's." in out
+
+
+def test_the_papers_table_as_json(run, photos, own_file):
+    code, out, _ = run(f"{own_file}:one", photos.root, "--views", 1, "--table", "--json")
+    rows = json.loads(out)["paper_table_2"]
+    assert (code, len(rows)) == (0, 13)
+    assert rows[7] == {"model": "1 convnet as Fig. 3", "val_top1": 38.4, "val_top5": 16.5, "test_top5": None}
+
+
+def test_imagenet_itself_is_known_by_size_and_classes():
+    ids = tuple(id for id, _ in imagenet_classes())
+    judged = Judged("net", Error(1, 50_000), Error(0, 50_000), 1000)
+    for count, classes, same in ((50_000, ids, True), (49_999, ids, False), (50_000, ids[:10], False)):
+        text = "\n".join(Evaluation("val", "", classes, 10, count, {}, (judged,), None).table_2())
+        assert ("do not compare" in text) is not same
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["zfnet:random"], 2, "Two things are needed: a network, or more, and last the photos: NETWORK… DATA."),
+        (["zfnet:random", "nowhere"], 1, "There is no file or folder nowhere"),
+        (["zfnet:random", "FOLDER"], 1, "knows no class ant, bee, cat"),
+        (["FILE:one", "FOLDER", "--views", "2"], 2, "There are no 2 views: pass 1 or 10"),
+    ],
+)
+def test_errors_are_one_sentence(run, photos, own_file, words, code, sentence):
+    words = [word.replace("FOLDER", str(photos.root)).replace("FILE", str(own_file)) for word in words]
+    found = run(*words)
+    assert found[:2] == (code, "")
+    assert sentence in found[2]
+
+
+@pytest.mark.data
+def test_photos_of_imagenet_are_found_in_their_classes(data):
+    ids = [id for id, _ in imagenet_classes()]
+    result = evaluate([network_of(ids)], data / "imagenet_sample", 1)
+    assert result.photos == 1000
+    assert result.networks[0].about["matched_by"] == "id"
+    assert 0.97 < result.networks[0].top1.share <= 1

@@ -1,0 +1,204 @@
+"""Running a module while other functions stand in for some of its own."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from deconvnet.tracing import (
+    Rules,
+    evaluation_mode,
+    exact_float32,
+    run_intercepted,
+)
+
+
+class Net(nn.Module):
+    """Two rectified convolutions with contrast normalisation between them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3)
+        self.norm = nn.LocalResponseNorm(3, alpha=1.0, k=0.1)
+        self.relu = nn.ReLU()
+        self.after = []
+
+    def forward(self, x):
+        x = self.norm(self.relu(self.first(x)))
+        x = F.relu(self.second(x), inplace=True)
+        self.after.append(x)
+        return x.mean(dim=(2, 3))
+
+
+@pytest.fixture
+def net():
+    return Net()
+
+
+@pytest.fixture
+def x():
+    return torch.randn(2, 3, 8, 8)
+
+
+def test_layers_are_visited_in_order_with_what_the_module_itself_computes(net, x):
+    visited = []
+    output = run_intercepted(net, x, lambda index, maps: visited.append((index, maps.clone())))
+    first = net.first(x).clamp(min=0)
+    second = net.second(net.norm(first)).clamp(min=0)
+    assert [index for index, _ in visited] == [0, 1]
+    assert torch.equal(visited[0][1], first)
+    assert torch.allclose(visited[1][1], second, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(output, second.mean(dim=(2, 3)), rtol=1e-5, atol=1e-6)
+
+
+def test_a_visit_that_returns_true_ends_the_pass(net, x):
+    visited = []
+    assert run_intercepted(net, x, lambda index, _: visited.append(index) or index == 0) is None
+    assert visited == [0]
+    assert net.after == []
+
+
+def test_an_error_in_a_visit_reaches_the_caller(net, x):
+    def visit(index, maps):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        run_intercepted(net, x, visit)
+
+
+def test_rules_stand_in_for_relu_and_normalisation(net, x):
+    asked = []
+
+    def rectify(maps, ceiling, inplace):
+        asked.append((ceiling, inplace))
+        return maps.abs()
+
+    def normalise(maps, size, alpha, beta, k):
+        asked.append((size, alpha, beta, k))
+        return maps + 1
+
+    output = run_intercepted(net, x, lambda *_: False, Rules(rectify, normalise))
+    expected = net.second(net.first(x).abs() + 1).abs().mean(dim=(2, 3))
+    assert torch.allclose(output, expected)
+    assert asked == [(None, False), (3, 1.0, 0.75, 0.1), (None, True)]
+
+
+@pytest.mark.parametrize(
+    ("relu", "ceiling", "inplace"),
+    [
+        (nn.ReLU6(), 6.0, False),
+        (nn.ReLU6(inplace=True), 6.0, True),
+        (F.relu6, 6.0, False),
+        (nn.Hardtanh(0, 20), 20, False),
+        (lambda x: x.clamp(0, 3), 3, False),
+        (lambda x: x.clamp_(min=0), None, True),
+        (torch.relu_, None, True),
+    ],
+)
+def test_rules_are_told_of_ceiling_and_place(relu, ceiling, inplace):
+    class Only(nn.Module):
+        def forward(self, x):
+            return relu(x)
+
+    asked = []
+    run_intercepted(
+        Only(), torch.randn(1, 3, 4, 4), lambda *_: False, Rules(rectify=lambda *given: asked.append(given[1:]) or given[0])
+    )
+    assert asked == [(ceiling, inplace)]
+
+
+def test_without_rules_values_and_gradients_are_the_modules_own(net, x):
+    pixels, watched = x.clone().requires_grad_(), x.clone().requires_grad_()
+    net.eval()(pixels).sum().backward()
+    run_intercepted(net, watched, lambda *_: False).sum().backward()
+    assert torch.allclose(watched.grad, pixels.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_rules_end_with_the_pass(net, x):
+    before = net(x)
+    run_intercepted(net, x, lambda *_: False, Rules(rectify=lambda maps, *_: maps * 0))
+    assert torch.equal(net(x), before)
+
+
+def flags(module):
+    return [part.training for part in module.modules()]
+
+
+@pytest.fixture
+def mixed():
+    """A module of which some parts are training and some are not."""
+    module = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Sequential(nn.Dropout(), nn.BatchNorm2d(3)), nn.ReLU()).train()
+    module[1][1].eval()
+    module[2].eval()
+    return module
+
+
+def test_evaluating_puts_every_parts_own_mode_back(mixed):
+    before = flags(mixed)
+    with evaluation_mode(mixed):
+        assert not any(flags(mixed))
+    assert flags(mixed) == before
+
+
+def test_evaluating_puts_modes_back_after_an_error(mixed):
+    before = flags(mixed)
+    with pytest.raises(ZeroDivisionError), evaluation_mode(mixed):
+        raise ZeroDivisionError
+    assert flags(mixed) == before
+
+
+def test_evaluating_does_not_turn_on_what_was_off(mixed):
+    mixed.eval()
+    with evaluation_mode(mixed):
+        pass
+    assert not any(flags(mixed))
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_watching_puts_modes_back_whether_or_not_the_pass_is_ended(mixed, stop):
+    before = flags(mixed)
+    seen = []
+    run_intercepted(mixed, torch.randn(2, 3, 4, 4), lambda *_: seen.append(flags(mixed)) or stop)
+    assert seen == [[False] * len(before)]
+    assert flags(mixed) == before
+
+
+def test_watching_puts_modes_back_when_the_forward_raises(mixed):
+    before = flags(mixed)
+    with pytest.raises(RuntimeError):
+        run_intercepted(mixed, torch.randn(2, 7, 4, 4), lambda *_: False)
+    assert flags(mixed) == before
+
+
+def test_batch_statistics_do_not_change_while_watching(mixed):
+    mixed[1][1].train()
+    before = mixed[1][1].running_mean.clone()
+    run_intercepted(mixed, torch.randn(8, 3, 4, 4) + 5, lambda *_: False)
+    assert torch.equal(mixed[1][1].running_mean, before)
+
+
+def test_two_threads_within_exact_float32_leave_the_settings_as_they_were():
+    """One that began first and ends first must not put them back under the other, nor the other put back what it found."""
+    settings = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = [setting.fp32_precision for setting in settings]
+    first, second = exact_float32(), exact_float32()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert [setting.fp32_precision for setting in settings] == ["ieee", "ieee"]
+    second.__exit__(None, None, None)
+    assert [setting.fp32_precision for setting in settings] == before
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_exact_float32_allows_no_rounding_within_and_puts_the_settings_back(allowed):
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+        with exact_float32():
+            assert torch.backends.cuda.matmul.fp32_precision != "tf32"
+            assert torch.backends.cudnn.conv.fp32_precision != "tf32"
+        assert torch.backends.cuda.matmul.allow_tf32 is allowed
+        assert torch.backends.cudnn.allow_tf32 is allowed
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
