@@ -27,13 +27,13 @@ from torchvision.datasets import ImageFolder
 from deconvnet.data import (
     ImageSet,
     PackedImageSet,
+    Preprocessing,
     find_images,
     pack,
 )
 from deconvnet.data.transforms import central_crop
 from deconvnet.distributed import Processes
-from deconvnet.memory import keep_freed_memory
-from deconvnet.models import Preprocessing
+from deconvnet.environment import keep_freed_memory
 from deconvnet.training import read_recipe
 from deconvnet.training.data import TrainingBatch, TrainingData, training_batches
 from deconvnet.training.normalise import Normalise

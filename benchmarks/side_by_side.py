@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from deconvnet.data import ImageSet, PackedImageSet, find_images
 from deconvnet.demo import write_views
-from deconvnet.models.contrast import LocalResponseNorm
+from deconvnet.local_response_norm import LocalResponseNorm
 from deconvnet.tracing import exact_float32
 
 RESULTS = Path(__file__).parent / "results"

@@ -6,7 +6,7 @@ Ours with the recipes `fast` (bfloat16, channels_last) and `paper` (float32), ag
 `nn.LocalResponseNorm`, float32, default layout), whose inputs are normalised beforehand. The limit is the same convolutions
 and matrix products, forward and backward, alone: for `fast` in bfloat16, for the others in float32, in channels_last.
 
-`train` keeps freed memory (`deconvnet.memory`). That is a setting of the process, so it is made before each of our turns,
+`train` keeps freed memory (`deconvnet.environment`). That is a setting of the process, so it is made before each of our turns,
 and before the plain step's turn put back to what glibc does by itself; the first step of each turn does not count. Then
 we train on a packed set, and the share of the time is taken in which the next batch was waited for.
 """
@@ -38,7 +38,7 @@ from deconvnet.data import (
     pack,
 )
 from deconvnet.distributed import Processes
-from deconvnet.memory import keep_freed_memory
+from deconvnet.environment import keep_freed_memory
 from deconvnet.tracing import exact_float32
 from deconvnet.training import read_recipe
 from deconvnet.training.data import TrainingBatch, TrainingData, training_batches

@@ -5,7 +5,7 @@
 Whole steps of full-size networks (1,000 classes, 4,096 units in fc6 and fc7) on random pixels: normalising, forward,
 backward, update and filter renormalisation, as `deconvnet.training.loop` makes them, without reading photos. Each network
 and recipe is measured in a process of its own, after two steps that do not count. `train` keeps freed memory on CPUs
-(`deconvnet.memory`); `--no-kept` measures without.
+(`deconvnet.environment`); `--no-kept` measures without.
 """
 
 import json
@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deconvnet.data import imagenet_classes
-from deconvnet.memory import keep_freed_memory
+from deconvnet.environment import keep_freed_memory
 from deconvnet.training import read_recipe
 from deconvnet.training.data import TrainingBatch
 from deconvnet.training.filter_renormalisation import renormalise

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from deconvnet.models import Network, torchvision_preprocessing
+from deconvnet.data import torchvision_preprocessing
+from deconvnet.models import Network
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,10 @@ def module_name(file: Path) -> str:
     return ".".join(file.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
-PACKAGES = sorted(module_name(file) for file in SOURCE.rglob("__init__.py"))
+#: Deprecated names of packages are left out.
+PACKAGES = sorted(
+    module_name(file) for file in SOURCE.rglob("__init__.py") if file.parent.name not in ("images", "networks")
+)
 EXPORTS = [(package, name) for package in PACKAGES for name in getattr(importlib.import_module(package), "__all__", ())]
 
 

@@ -25,14 +25,9 @@ from safetensors.torch import load as load_tensors
 import deconvnet
 from deconvnet import cli
 from deconvnet.data import find_images
+from deconvnet.local_response_norm import LRNConstants
 from deconvnet.mining import merge_parts
-from deconvnet.models import (
-    ARCHITECTURES,
-    AlexNetOptions,
-    LRNConstants,
-    ZFNetOptions,
-    save_weights,
-)
+from deconvnet.models import ARCHITECTURES, AlexNetOptions, ZFNetOptions, save_weights
 from deconvnet.training import read_recipe
 from helpers import small_training, thin_networks
 

@@ -27,27 +27,22 @@ __all__ = [
 
 if TYPE_CHECKING:
     from deconvnet.atlas import Atlas
+    from deconvnet.data import Preprocessing, per_channel, torchvision_preprocessing
     from deconvnet.mining import mine
-    from deconvnet.models import (
-        Network,
-        Preprocessing,
-        load,
-        per_channel,
-        torchvision_preprocessing,
-    )
+    from deconvnet.models import Network, load
     from deconvnet.projection import picture, project
 else:
     # The same, but imported when first used: torch takes seconds, which `deconvnet --help` need not wait for.
     _PACKAGES = {
         "Atlas": "atlas",
-        "Network": "networks",
-        "Preprocessing": "networks",
-        "load": "networks",
+        "Network": "models",
+        "Preprocessing": "data",
+        "load": "models",
         "mine": "mining",
-        "per_channel": "networks",
+        "per_channel": "data",
         "picture": "projection",
         "project": "projection",
-        "torchvision_preprocessing": "networks",
+        "torchvision_preprocessing": "data",
     }
 
     def __getattr__(name: str) -> Any:

@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import has_torch_function_unary
 
 from deconvnet.errors import UsageError
+from deconvnet.text import printed_as
 
 #: Places (of all maps) that are normalised at once on a CPU: what is made on the way then stays in its cache.
 _AT_ONCE = 2048
@@ -138,3 +140,23 @@ def _in_whole(x: Tensor, constants: LRNConstants) -> Tensor:
     around = torch.stack([squares[:, i : i + maps] for i in range(n)]).sum(dim=0)
     scale = around * (constants.alpha / n) + constants.k
     return (a * scale.pow(-constants.beta)).to(x.dtype)
+
+
+@printed_as("LocalResponseNorm")
+class LocalResponseNorm(nn.Module):
+    """Divides each activation by a measure of the activations of neighbouring maps at the same place."""
+
+    def __init__(self, constants: LRNConstants) -> None:
+        super().__init__()
+        self.constants = constants
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, H, W)."""
+        c = self.constants
+        if has_torch_function_unary(x):  # whoever watches, such as a projection, knows torch's own function
+            return F.local_response_norm(x, c.n, c.alpha, c.beta, c.k)
+        return lrn(x, c)
+
+    def extra_repr(self) -> str:
+        c = self.constants
+        return f"ContrastConstants(n={c.n!r}, alpha={c.alpha!r}, beta={c.beta!r}, k={c.k!r})"

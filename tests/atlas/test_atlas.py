@@ -21,8 +21,7 @@ from deconvnet import (
 from deconvnet.atlas import project_units as project_hits_module
 from deconvnet.atlas.render import UnitLayout
 from deconvnet.atlas.tables import read_table
-from deconvnet.data import read_image
-from deconvnet.models import torchvision_preprocessing
+from deconvnet.data import read_image, torchvision_preprocessing
 from deconvnet.projection import display_scale, project, to_pixels
 
 

@@ -17,8 +17,9 @@ from filelock import FileLock
 from PIL import Image
 
 from deconvnet import Atlas, DeconvnetError, UsageError
-from deconvnet.atlas import build, draw_units
+from deconvnet.atlas import build
 from deconvnet.atlas import project_units as project_units
+from deconvnet.atlas import render as draw_units
 from deconvnet.atlas.build import build_atlas, merge_atlas
 from deconvnet.atlas.work import Unfinished
 from deconvnet.data import find_images
@@ -246,7 +247,7 @@ def test_the_way_to_the_atlas_may_be_crooked(network, photos, undisturbed, tmp_p
 def test_a_place_that_no_folder_can_take_is_refused_before_any_work(network, photos, tmp_path, monkeypatch, place, said):
     monkeypatch.chdir(tmp_path)
     Path("loop").symlink_to("loop")
-    monkeypatch.setattr(network, "observe", None)
+    monkeypatch.setattr(network, "capture", None)
     before = sorted(tmp_path.iterdir())
     if place in (".", "new/.."):
         (tmp_path / "here").mkdir()
@@ -265,7 +266,7 @@ def test_an_atlas_that_another_process_has_just_finished_leaves_no_folder(networ
         (out / "atlas.json").write_text("{}")
         return find(images)
 
-    monkeypatch.setattr(build, "find_photos", found_late)
+    monkeypatch.setattr(build, "find_images", found_late)
     with pytest.raises(UsageError, match="exists already"):
         Atlas.build(network, photos, out)
     assert list(tmp_path.iterdir()) == [out]
@@ -355,7 +356,7 @@ def test_signals_end_it_with_a_sentence(photos, tmp_path, monkeypatch, capsys, n
             signal.raise_signal(getattr(signal, name))
         observe(x, *rest)
 
-    monkeypatch.setattr(network, "observe", signalled)
+    monkeypatch.setattr(network, "capture", signalled)
     with pytest.raises(SystemExit) as stop:
         cli.main()
     printed = capsys.readouterr()

@@ -15,9 +15,10 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_pla
 from torch import nn
 
 from deconvnet import Atlas
+from deconvnet.data import torchvision_preprocessing
 from deconvnet.explorer.app import Explorer
 from deconvnet.explorer.models import find_served
-from deconvnet.models import Network, torchvision_preprocessing
+from deconvnet.models import Network
 from helpers.exploring import Listening
 from helpers.reporting import type_command, write_materials
 

@@ -23,7 +23,7 @@ from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.training.data import mean_image, squares
 from helpers.killing import files
 
-pack_module = sys.modules["deconvnet.data.pack"]
+pack_module = sys.modules["deconvnet.data.packing"]
 
 UNREADABLE = "is not a JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF image, or it is damaged"
 

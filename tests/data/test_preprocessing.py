@@ -8,9 +8,9 @@ from torchvision.models import AlexNet_Weights
 from torchvision.transforms import InterpolationMode, functional
 from torchvision.transforms._presets import ImageClassification
 
+from deconvnet.data import Preprocessing, torchvision_preprocessing
+from deconvnet.data.transforms import per_channel
 from deconvnet.errors import UsageError
-from deconvnet.models import Preprocessing, torchvision_preprocessing
-from deconvnet.models.preprocessing import per_channel
 
 SIZES = [
     (256, 256), (224, 224), (333, 251), (251, 333), (257, 255), (640, 481), (1023, 769), (500, 7), (17, 31),

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deconvnet.data import torchvision_preprocessing
 from deconvnet.data.transforms import (
     central_crop,
     random_crops,
     square,
     ten_views,
 )
-from deconvnet.models import torchvision_preprocessing
 from deconvnet.training.rng import crop_numbers
 
 SQUARES = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)

@@ -17,20 +17,14 @@ from deconvnet import (
     mine,
     project,
 )
-from deconvnet.data import find_images, read_image
+from deconvnet.data import Preprocessing, find_images, read_image
+from deconvnet.data.transforms import per_channel
 from deconvnet.experiments.fig4_evolution import compute as evolve_module
 from deconvnet.experiments.fig4_evolution.compute import evolve, write_evolution
 from deconvnet.experiments.fig4_evolution.convergence import settled, similarity
 from deconvnet.experiments.fig4_evolution.snapshots import open_snapshots
-from deconvnet.models import (
-    Network,
-    Preprocessing,
-    ZFNet,
-    ZFNetOptions,
-    save_weights,
-)
+from deconvnet.models import Network, ZFNet, ZFNetOptions, save_weights
 from deconvnet.models.init import initialise_he
-from deconvnet.models.preprocessing import per_channel
 
 EPOCHS = [1, 2, 5, 10]
 #: The epoch from which on a layer's weights are those of the end.

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from deconvnet import DeconvnetError, UsageError
-from deconvnet.data import find_images
+from deconvnet.data import find_images, torchvision_preprocessing
 from deconvnet.experiments.class_labels import find_class
 from deconvnet.experiments.fig5_invariance.compute import transform, write_invariance
 from deconvnet.experiments.fig5_invariance.transforms import (
@@ -19,7 +19,7 @@ from deconvnet.experiments.fig5_invariance.transforms import (
     moved,
     turned,
 )
-from deconvnet.models import Network, torchvision_preprocessing
+from deconvnet.models import Network
 
 NAMES = ["conv1", "conv2", "fc3"]
 

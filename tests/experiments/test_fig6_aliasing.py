@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from deconvnet.data import find_images
+from deconvnet.data import Preprocessing, find_images
+from deconvnet.data.transforms import per_channel
 from deconvnet.errors import DeconvnetError
 from deconvnet.experiments.fig6_comparison.aliasing import aliasing
-from deconvnet.models import Network, Preprocessing
-from deconvnet.models.preprocessing import per_channel
+from deconvnet.models import Network
 from oracles.plain_aliasing import aliased_energy
 
 CROP = 64

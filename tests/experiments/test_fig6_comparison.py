@@ -17,18 +17,13 @@ from deconvnet import (
     mine,
     project,
 )
-from deconvnet.data import find_images
+from deconvnet.data import find_images, torchvision_preprocessing
 from deconvnet.experiments.fig6_comparison import compute as compare_module
 from deconvnet.experiments.fig6_comparison.compute import compare, write_comparison
 from deconvnet.experiments.fig6_comparison.findings import findings
 from deconvnet.experiments.fig6_comparison.network_stats import LayerMeasures, Side
 from deconvnet.experiments.fig6_comparison.spectra import Spectra
-from deconvnet.models import (
-    Network,
-    load,
-    save_weights,
-    torchvision_preprocessing,
-)
+from deconvnet.models import Network, load, save_weights
 
 
 @pytest.fixture

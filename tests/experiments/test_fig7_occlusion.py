@@ -15,10 +15,10 @@ from deconvnet import (
     mine,
     project,
 )
-from deconvnet.data import find_images
+from deconvnet.data import find_images, torchvision_preprocessing
 from deconvnet.experiments.fig7_occlusion.compute import occlude, write_occlusion
 from deconvnet.experiments.fig7_occlusion.occluder import Occluder
-from deconvnet.models import Network, torchvision_preprocessing
+from deconvnet.models import Network
 from oracles import plain_occlusion
 
 CLASSES = [("ant", "ant"), ("bee", "bee"), ("cat", "cat, tom cat")]

@@ -14,6 +14,7 @@ from deconvnet import (
     cli,
     project,
 )
+from deconvnet.data import torchvision_preprocessing
 from deconvnet.experiments.fig7_occlusion.occluder import Occluder
 from deconvnet.experiments.sanity_checks.curves import RandomisationCurve
 from deconvnet.experiments.sanity_checks.occlusion_maps import delete, randomise_maps
@@ -25,7 +26,7 @@ from deconvnet.experiments.sanity_checks.randomisation import (
     weighted_parts,
 )
 from deconvnet.experiments.sanity_checks.similarity import likeness, rank_correlation
-from deconvnet.models import Network, torchvision_preprocessing
+from deconvnet.models import Network
 from deconvnet.projection import RULES
 from oracles import plain_occlusion
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from deconvnet import DeconvnetError, UsageError, cli
-from deconvnet.data import find_images
+from deconvnet.data import find_images, torchvision_preprocessing
 from deconvnet.experiments.table1_correspondence.compute import correspond, write_correspondence
 from deconvnet.experiments.table1_correspondence.hamming import (
     distances,
@@ -20,7 +20,7 @@ from deconvnet.experiments.table1_correspondence.hamming import (
 )
 from deconvnet.experiments.table1_correspondence.landmarks import read_landmarks
 from deconvnet.experiments.table1_correspondence.part_crops import moved_corners, part_view, random_corners
-from deconvnet.models import Network, torchvision_preprocessing
+from deconvnet.models import Network
 
 
 @pytest.fixture

@@ -14,12 +14,14 @@ from torch import nn
 
 from deconvnet import cli
 from deconvnet.data import (
+    Preprocessing,
     find_images,
     imagenet_classes,
     pack,
     read_image,
 )
 from deconvnet.data.packed import open_packed
+from deconvnet.data.transforms import per_channel
 from deconvnet.distributed import Processes
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.table2_errors.compute import (
@@ -27,11 +29,11 @@ from deconvnet.experiments.table2_errors.compute import (
     Evaluation,
     Judged,
     evaluate,
+    mean_probabilities,
+    misses,
 )
-from deconvnet.experiments.table2_errors.counting import mean_probabilities, misses
 from deconvnet.experiments.table2_errors.paper_table import TABLE_2
-from deconvnet.models import Network, Preprocessing
-from deconvnet.models.preprocessing import per_channel
+from deconvnet.models import Network
 from oracles.plain_ten_views import probabilities_of, wrong_of
 
 FOLDERS = ("ant", "bee", "cat")

@@ -13,7 +13,7 @@ import pytest
 
 from deconvnet import cli
 from deconvnet.errors import UsageError
-from deconvnet.explorer.serve import PORT, listen
+from deconvnet.explorer.app import PORT, listen
 from helpers.exploring import picture_bytes
 
 
@@ -67,8 +67,8 @@ def test_the_next_port_is_tried_where_none_was_asked_for(monkeypatch):
     with listen("127.0.0.1", None) as first, listen("127.0.0.1", None) as second:
         ports = [taken.getsockname()[1] for taken in (first, second)]
         assert PORT <= ports[0] < ports[1] <= PORT + 20
-        monkeypatch.setattr("deconvnet.explorer.serve.PORT", ports[0])
-        monkeypatch.setattr("deconvnet.explorer.serve.MORE_PORTS", 0)
+        monkeypatch.setattr("deconvnet.explorer.app.PORT", ports[0])
+        monkeypatch.setattr("deconvnet.explorer.app.MORE_PORTS", 0)
         with pytest.raises(UsageError, match="are all taken"):
             listen("127.0.0.1", None)
 

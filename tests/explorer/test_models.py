@@ -18,18 +18,11 @@ from deconvnet import (
 )
 from deconvnet.atlas import tables
 from deconvnet.atlas.html import page_files
+from deconvnet.data import torchvision_preprocessing
 from deconvnet.explorer.app import Explorer
 from deconvnet.explorer.models import find_served
-from deconvnet.models import (
-    AlexNet2012,
-    AlexNetOptions,
-    Network,
-    save_weights,
-    torchvision_preprocessing,
-)
-from deconvnet.models import (
-    registry as catalogue,
-)
+from deconvnet.models import AlexNet2012, AlexNetOptions, Network, save_weights
+from deconvnet.models import registry as catalogue
 from deconvnet.models.registry import check_runs_no_code
 from helpers.exploring import Client
 

@@ -13,7 +13,7 @@ from deconvnet.data import read_image
 from deconvnet.experiments.fig7_occlusion.compute import occluded_scores
 from deconvnet.experiments.fig7_occlusion.occluder import Occluder
 from deconvnet.experiments.look import look
-from deconvnet.explorer import upload_cache as photos_module
+from deconvnet.explorer import uploads as photos_module
 from deconvnet.explorer.app import Explorer
 from deconvnet.explorer.models import Ready, Served
 from deconvnet.explorer.occlusion_stream import Sweep, clipped

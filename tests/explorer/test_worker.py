@@ -16,9 +16,9 @@ import pytest
 
 from deconvnet.explorer import uploads
 from deconvnet.explorer import worker as work
-from deconvnet.explorer.bodies import Limit
 from deconvnet.explorer.occlusion_stream import Sweep
 from deconvnet.explorer.responses import Busy, Gone
+from deconvnet.explorer.uploads import Limit
 from deconvnet.explorer.worker import Worker
 from helpers.exploring import picture_bytes, read_answer
 
@@ -168,7 +168,7 @@ def test_a_step_that_cannot_be_interrupted_does_not_hold_up_the_end():
 
 
 def test_silent_connections_are_given_up(listening, monkeypatch):
-    monkeypatch.setattr("deconvnet.explorer.serve._SILENCE", 0.3)
+    monkeypatch.setattr("deconvnet.explorer.app._SILENCE", 0.3)
     half = f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{listening.port}\r\n"
     for begins in ("", half, f"{half}\r\n"):  # nothing, half a question, or one and then half of another
         with listening.connect() as connection:

@@ -9,8 +9,8 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from deconvnet.explorer.app import Server, listen
 from deconvnet.explorer.middleware import Guard
-from deconvnet.explorer.serve import Server, listen
 
 CLASSES = [("ant", "ant"), ("bee", "bee"), ("cat", "cat, tom cat")]
 OWN = "http://127.0.0.1:8000"

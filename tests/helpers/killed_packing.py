@@ -56,7 +56,7 @@ def killed(folder: Path, moment: int) -> bool:
 
 
 def main(folder: Path) -> None:
-    sys.modules["deconvnet.data.pack"].SAVE_EVERY = -1  # after every photo
+    sys.modules["deconvnet.data.packing"].SAVE_EVERY = -1  # after every photo
     out, work = folder / "packed", folder / ".packed.partial"
     assert not killed(folder, -1)
     wanted = files(out)

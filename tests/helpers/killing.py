@@ -20,10 +20,11 @@ import torch.fx.experimental.symbolic_shapes
 from PIL import Image
 from torch import nn
 
-from deconvnet.atlas import draw_units
+from deconvnet.atlas import render as draw_units
 from deconvnet.atlas.build import build_atlas
+from deconvnet.data import torchvision_preprocessing
 from deconvnet.distributed import Processes
-from deconvnet.models import Network, torchvision_preprocessing
+from deconvnet.models import Network
 
 PHOTOS, KILLS = 100, 10
 

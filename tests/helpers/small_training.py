@@ -7,12 +7,8 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from deconvnet.models import (
-    ARCHITECTURES,
-    ZFNet,
-    ZFNetOptions,
-    torchvision_preprocessing,
-)
+from deconvnet.data import torchvision_preprocessing
+from deconvnet.models import ARCHITECTURES, ZFNet, ZFNetOptions
 from deconvnet.models.init import initialise
 from deconvnet.training import Recipe
 

@@ -19,9 +19,7 @@ from deconvnet.models import (
     load,
     save_weights,
 )
-from deconvnet.models import (
-    registry as catalogue,
-)
+from deconvnet.models import registry as catalogue
 from deconvnet.models.architecture import Architecture
 from deconvnet.models.init import initialise
 

@@ -6,16 +6,16 @@ import pytest
 import torch
 
 from deconvnet.data import find_images
+from deconvnet.data import torchvision_preprocessing as preprocessing
+from deconvnet.local_response_norm import LRNConstants
 from deconvnet.mining import Key
 from deconvnet.models import (
     AlexNet2012,
     AlexNetOptions,
-    LRNConstants,
     Network,
     ZFNet,
     ZFNetOptions,
 )
-from deconvnet.models import torchvision_preprocessing as preprocessing
 from helpers import thin_networks
 from helpers.thin_networks import thin
 

@@ -50,7 +50,7 @@ def stopped_after(network, calls, error=None):
         return observe(x, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "observe", counted)
+        patch.setattr(network, "capture", counted)
         yield seen
 
 

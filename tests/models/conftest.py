@@ -4,12 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
-from deconvnet.models import (
-    Network,
-    ZFNet,
-    ZFNetOptions,
-    torchvision_preprocessing,
-)
+from deconvnet.data import torchvision_preprocessing
+from deconvnet.models import Network, ZFNet, ZFNetOptions
 
 #: A description, as in docs/file-formats.md, of weights that take RGB at 224×224.
 DESCRIPTION = """\

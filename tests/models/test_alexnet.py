@@ -2,7 +2,8 @@
 
 import torch
 
-from deconvnet.models import AlexNet2012, AlexNetOptions, LRNConstants
+from deconvnet.local_response_norm import LRNConstants
+from deconvnet.models import AlexNet2012, AlexNetOptions
 
 
 def map_sizes(module, x):

@@ -9,12 +9,7 @@ from safetensors import safe_open
 from deconvnet.data import find_images, imagenet_classes
 from deconvnet.data.image_set import ImageSet
 from deconvnet.experiments.table2_errors.compute import evaluate
-from deconvnet.models import (
-    AlexNetOptions,
-    ZFNetOptions,
-    describe_network,
-    load,
-)
+from deconvnet.models import AlexNetOptions, ZFNetOptions, describe_network, load
 from deconvnet.models.bundled import BUNDLED, bundled_weights
 from deconvnet.training import Recipe, read_recipe
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from deconvnet.models import Network, parallel_map, torchvision_preprocessing
+from deconvnet.data import torchvision_preprocessing
+from deconvnet.models import Network, parallel_map
 
 
 class Keeping(nn.Module):

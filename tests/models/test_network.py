@@ -8,6 +8,7 @@ import torch
 import torchvision
 from torch import nn
 
+from deconvnet.data import torchvision_preprocessing
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models import (
     AlexNet2012,
@@ -15,7 +16,6 @@ from deconvnet.models import (
     ZFNet,
     load,
     save_weights,
-    torchvision_preprocessing,
 )
 
 NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7")

@@ -16,12 +16,8 @@ from deconvnet.models import (
     ZFNetOptions,
     load,
 )
-from deconvnet.models import (
-    onnx_weights as onnx_file,
-)
-from deconvnet.models import (
-    registry as catalogue,
-)
+from deconvnet.models import onnx_weights as onnx_file
+from deconvnet.models import registry as catalogue
 from deconvnet.models.pretrained import PRETRAINED
 from helpers.loading import refusal
 from helpers.onnx_files import GEOMETRY, Op, chain, evaluate, write

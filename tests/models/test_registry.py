@@ -7,7 +7,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from deconvnet.data import imagenet_classes
+from deconvnet.data import imagenet_classes, torchvision_preprocessing
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models import (
     ARCHITECTURES,
@@ -16,7 +16,6 @@ from deconvnet.models import (
     describe_network,
     load,
     save_weights,
-    torchvision_preprocessing,
 )
 
 

@@ -12,14 +12,8 @@ from torchvision import models
 
 from deconvnet.data import imagenet_classes
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.models import (
-    describe_network,
-    load,
-    torchvision_models,
-)
-from deconvnet.models import (
-    registry as catalogue,
-)
+from deconvnet.models import describe_network, load, torchvision_models
+from deconvnet.models import registry as catalogue
 from deconvnet.models.architecture import build_empty
 from deconvnet.models.weights_metadata import describe
 from helpers.loading import refusal

@@ -10,19 +10,19 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from deconvnet.data import Preprocessing
+from deconvnet.data.transforms import per_channel
 from deconvnet.errors import DeconvnetError
+from deconvnet.local_response_norm import LRNConstants
 from deconvnet.models import (
     AlexNet2012,
     AlexNetOptions,
-    LRNConstants,
     Network,
-    Preprocessing,
     ZFNet,
     ZFNetOptions,
     load,
     save_weights,
 )
-from deconvnet.models.preprocessing import per_channel
 from helpers.loading import refusal
 
 

@@ -7,7 +7,8 @@ from PIL import Image
 
 from deconvnet.data import imagenet_classes
 from deconvnet.errors import DeconvnetError
-from deconvnet.models import LRNConstants, ZFNetOptions
+from deconvnet.local_response_norm import LRNConstants
+from deconvnet.models import ZFNetOptions
 from deconvnet.models.weights_metadata import (
     check_options,
     describe,

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from deconvnet.errors import UsageError
-from deconvnet.models import LRNConstants, ZFNet, ZFNetOptions
+from deconvnet.local_response_norm import LRNConstants
+from deconvnet.models import ZFNet, ZFNetOptions
 
 
 def test_the_maps_have_the_sizes_of_figure_3():

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
+from deconvnet.data import torchvision_preprocessing
 from deconvnet.errors import DeconvnetError
-from deconvnet.models import Network, torchvision_preprocessing
+from deconvnet.models import Network
 from deconvnet.projection import project_batch
 from oracles import plain_deconvnet as plain
 from oracles.hand_placed_rules import Deconvnet, placed

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
+from deconvnet.data import torchvision_preprocessing
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.models import Network, torchvision_preprocessing
+from deconvnet.models import Network
 from deconvnet.projection import project_batch
 
 PROJECT = importlib.import_module("deconvnet.projection.project")  # the package has a function of that name

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from deconvnet.data import torchvision_preprocessing
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models import (
     AlexNet2012,
@@ -16,7 +17,6 @@ from deconvnet.models import (
     ZFNet,
     ZFNetOptions,
     load,
-    torchvision_preprocessing,
 )
 from deconvnet.projection import (
     RULES,

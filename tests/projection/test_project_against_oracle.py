@@ -12,16 +12,15 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from deconvnet.data import find_images, read_image
+from deconvnet.data import find_images, read_image, torchvision_preprocessing
+from deconvnet.local_response_norm import LRNConstants
 from deconvnet.models import (
     AlexNet2012,
     AlexNetOptions,
-    LRNConstants,
     Network,
     ZFNet,
     ZFNetOptions,
     load,
-    torchvision_preprocessing,
 )
 from deconvnet.projection import RULES, project_batch
 from oracles import plain_deconvnet as plain

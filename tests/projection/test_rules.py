@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from deconvnet.models import Network, torchvision_preprocessing
+from deconvnet.data import torchvision_preprocessing
+from deconvnet.models import Network
 from deconvnet.projection import RULES, project, project_batch
 from deconvnet.tracing import run_intercepted
 from oracles.plain_deconvnet import OverwritingPool, Pool, written_one_by_one

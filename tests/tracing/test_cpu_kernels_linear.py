@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from deconvnet.tracing.linear import linear
+from deconvnet.tracing.cpu_kernels import linear
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 33])

@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from deconvnet.models import (
-    AlexNet2012,
-    AlexNetOptions,
-    ZFNet,
-    ZFNetOptions,
-)
+from deconvnet.models import AlexNet2012, AlexNetOptions, ZFNet, ZFNetOptions
 from deconvnet.projection.rules import DECONVNET
 from deconvnet.tracing import (
     CroppedForward,

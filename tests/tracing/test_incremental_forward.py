@@ -6,12 +6,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from deconvnet.models import (
-    AlexNet2012,
-    AlexNetOptions,
-    ZFNet,
-    ZFNetOptions,
-)
+from deconvnet.models import AlexNet2012, AlexNetOptions, ZFNet, ZFNetOptions
 from deconvnet.tracing import run_intercepted, trace
 from deconvnet.tracing.incremental_forward import ActivationCache, ChangedRegion, IncrementalForward
 

@@ -15,12 +15,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from deconvnet.models import (
-    AlexNet2012,
-    AlexNetOptions,
-    ZFNet,
-    ZFNetOptions,
-)
+from deconvnet.models import AlexNet2012, AlexNetOptions, ZFNet, ZFNetOptions
 from deconvnet.tracing import (
     Box,
     ReceptiveField,

@@ -10,7 +10,8 @@ from functools import partial
 import pytest
 import torch
 
-from deconvnet import cli, memory
+from deconvnet import cli
+from deconvnet import environment as memory
 from deconvnet.data import find_images, pack
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models import load

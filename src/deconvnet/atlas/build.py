@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from deconvnet.atlas.draw_units import draw_units, save_picture
 from deconvnet.atlas.figures import layer_figure
 from deconvnet.atlas.html import write_pages
 from deconvnet.atlas.project_units import picture_size
-from deconvnet.atlas.render import filter_sheet
+from deconvnet.atlas.render import draw_units, filter_sheet, save_picture
 from deconvnet.atlas.tables import write_tables
 from deconvnet.atlas.work import Unfinished, unfinished
 from deconvnet.data import ImageSet, find_images
@@ -130,7 +129,7 @@ def _draw(
         folder.mkdir(exist_ok=True)
         write_tables(found, chosen, folder)
         draw_units(network, found, chosen, work, **options)
-        description = _describe(network, found, state.key.image_set, chosen, work.drawn)
+        description = _describe(network, found, state.key.photos, chosen, work.drawn)
         if network.filters is not None and next(iter(network.layers)) in chosen:
             filters = network.filters.float().cpu().numpy()
             write_via_buffer(folder / "filters.npy", lambda file: np.save(file, filters))

@@ -19,7 +19,7 @@ import numpy as np
 from deconvnet.atlas.figures import random_units
 from deconvnet.atlas.render import UnitLayout
 from deconvnet.atlas.tables import HIT_COLUMNS, read_arrays, read_table
-from deconvnet.data.classes import named_classes
+from deconvnet.data.image_set import named_classes
 from deconvnet.errors import DeconvnetError
 from deconvnet.storage import atomic_write
 

@@ -63,9 +63,9 @@ def explore(
         raise UsageError("--preprocessing describes the weights of one network: pass one --network with it.")
     with ExitStack() as stack:
         with Console(stderr=True).status("Loading PyTorch …"):  # on a terminal only
+            from deconvnet.explorer.app import listen, serve
             from deconvnet.explorer.middleware import is_loopback
             from deconvnet.explorer.models import find_served
-            from deconvnet.explorer.serve import listen, serve
 
             device = find_device(device)
         listener = stack.enter_context(listen(host, port))  # loading takes longer than to say that the port is taken

@@ -8,7 +8,25 @@ from types import FrameType
 
 # They register the commands.
 from deconvnet.cli import (  # noqa: F401
-    ablate as ablating,
+    ablate,
+    atlas,
+    compare,
+    correspond,
+    demo,
+    evaluate,
+    evolve,
+    explore,
+    invariance,
+    look,
+    merge,
+    mine,
+    networks,
+    occlude,
+    pack,
+    project,
+    reproduce,
+    sanity,
+    train,
 )
 from deconvnet.cli.app import app
 from deconvnet.cli.output import print_line

@@ -3,9 +3,12 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from deconvnet.text import printable
+
+if TYPE_CHECKING:
+    from deconvnet.atlas import Atlas
 
 
 def say(as_json: bool, result: dict[str, Any], *lines: str) -> None:
@@ -32,3 +35,20 @@ def left_out(ignored: Sequence[str], skipped: Sequence[dict[str, str]], most: in
         lines.append(f"{len(skipped)} photos could not be read and were skipped:")
         lines += [f"  {photo['path']} {photo['reason']}" for photo in skipped]
     return lines
+
+
+def print_atlas(as_json: bool, book: "Atlas") -> None:
+    say(as_json, atlas_as_json(book), *describe_atlas(book))
+
+
+def atlas_as_json(book: "Atlas") -> dict[str, Any]:
+    return {"atlas": str(book.folder), **book.description}
+
+
+def describe_atlas(book: "Atlas") -> list[str]:
+    """What is said of a new atlas, line by line."""
+    images = book.description["images"]
+    wrote = (
+        f"Wrote {book.folder}: {len(book.units):,} units over {images['read']:,} photos. Open {book.folder / 'index.html'}."
+    )
+    return [wrote, *left_out(images["ignored"], images["skipped"])]

@@ -26,8 +26,7 @@ from deconvnet.errors import DeconvnetError
 from deconvnet.report.paper_claims import NETWORKS, PARTS
 
 if TYPE_CHECKING:
-    from deconvnet.report.commands import Materials
-    from deconvnet.report.estimate import Speeds
+    from deconvnet.report.commands import Materials, Speeds
 
 _IDS = ", ".join(part.id for part in PARTS)
 
@@ -140,8 +139,7 @@ def _plan(materials: "Materials", out: Path, ids: list[str]) -> tuple[list[dict[
     from rich.table import Table
 
     from deconvnet.progress import duration
-    from deconvnet.report.commands import plan
-    from deconvnet.report.estimate import Speeds
+    from deconvnet.report.commands import Speeds, plan
     from deconvnet.report.runner import finished, open_record, with_training
 
     record, wanted = open_record(out, materials), with_training(ids, materials)

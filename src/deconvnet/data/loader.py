@@ -1,10 +1,13 @@
 """Batches of photos as tensors, decoded ahead by threads, all of one size whatever is broken or left over."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -12,7 +15,6 @@ from torch import Tensor
 
 from deconvnet.data.decode import UnreadableImage
 from deconvnet.data.image_set import ImageSet
-from deconvnet.data.prefetch import prefetch
 
 
 @dataclass(frozen=True)
@@ -81,3 +83,32 @@ def _assemble(results: list[Tensor | str], indices: Sequence[int], batch_size: i
     skipped = {index: result for index, result in zip(indices, results, strict=True) if isinstance(result, str)}
     images = torch.tensor([indices[row] for row in rows], dtype=torch.int64)
     return Batch(inputs, torch.tensor(rows, dtype=torch.int64), images, skipped)
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def prefetch(
+    make: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int,
+    most: int,
+    begin: Callable[[], None] | None = None,
+) -> Generator[Result]:
+    """`make` of each item, in order, by so many threads; at most `most` are under way or wait while one is being used.
+
+    Each thread calls `begin` first. What `make` raises comes in its turn. Close the generator, or what is under way goes on
+    for a while after an error.
+    """
+    with ThreadPoolExecutor(threads, initializer=begin) as pool:
+        ahead: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                ahead.append(pool.submit(make, item))
+                if len(ahead) > most:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

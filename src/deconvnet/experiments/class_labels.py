@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deconvnet.data import ImageSet, find_images
-from deconvnet.data.classes import require_labels
+from deconvnet.data.image_set import require_labels
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models import Network
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deconvnet.errors import DeconvnetError
@@ -67,3 +68,15 @@ def _save(result: Writable, folder: Path, name: str) -> None:
             write_via_buffer(folder / f"{picture}.png", partial(figure.savefig, format="png"))
     except OSError as error:
         raise DeconvnetError(f"{folder} cannot be written: {error.strerror or error}.") from error
+
+
+def axes_at(figure: Figure, left: float, top: float, width: float, height: float, **options: Any) -> Axes:
+    """Axes whose upper left corner is there."""
+    across, down = figure.get_size_inches()
+    return figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down), **options)
+
+
+def write_at(figure: Figure, left: float, bottom: float, text: str, **style: Any) -> None:
+    """Words whose lower left corner is there."""
+    across, down = figure.get_size_inches()
+    figure.text(left / across, 1 - bottom / down, text, parse_math=False, **style)

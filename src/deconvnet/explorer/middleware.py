@@ -12,8 +12,8 @@ from ipaddress import ip_address
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deconvnet.explorer.bodies import Limit
 from deconvnet.explorer.responses import Gone, Refusal, refused
+from deconvnet.explorer.uploads import Limit
 
 #: Where the one address is that takes something other than JSON.
 UPLOADS = "/api/photos"

@@ -20,6 +20,7 @@ from deconvnet.explorer.inference import (
 from deconvnet.explorer.models import Ready
 from deconvnet.explorer.occlusion_stream import (
     Sweep,
+    SweepStream,
     clipped,
     cover,
     default_layer,
@@ -30,8 +31,7 @@ from deconvnet.explorer.responses import (
     json_answer,
     png_answer,
 )
-from deconvnet.explorer.stream import SweepStream
-from deconvnet.explorer.upload_cache import UploadedImage
+from deconvnet.explorer.uploads import UploadedImage
 from deconvnet.explorer.worker import client_gone
 
 if TYPE_CHECKING:

@@ -1,17 +1,97 @@
 """From the bytes that a browser sends to a photo, with limits on all that it may cost."""
 
 import asyncio
+import secrets
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
+from starlette.types import Receive
+from torch import Tensor
 
 from deconvnet.data import UnreadableImage, read_image
-from deconvnet.explorer.bodies import Limit
+from deconvnet.explorer.inference import Seen
 from deconvnet.explorer.models import Ready
-from deconvnet.explorer.responses import Busy, Refusal
-from deconvnet.explorer.upload_cache import UploadedImage
+from deconvnet.explorer.responses import Busy, Gone, Refusal
 from deconvnet.explorer.worker import Worker, client_gone
+
+#: Photos that are kept; the one that was used longest ago goes first.
+MAX_IMAGES = 32
+
+
+@dataclass(frozen=True)
+class UploadedImage:
+    """One photo."""
+
+    inputs: dict[Ready, Tensor]
+    """What each network is shown, (3, crop, crop)."""
+    seen: dict[Ready, Seen] = field(default_factory=dict)
+    """What each has made of it so far; written in the networks' thread."""
+
+
+class UploadCache:
+    """The photos that are kept, by token."""
+
+    def __init__(self) -> None:
+        self._photos: OrderedDict[str, UploadedImage] = OrderedDict()
+
+    def keep(self, photo: UploadedImage) -> str:
+        """Keep a photo; returns its token."""
+        token = secrets.token_urlsafe(16)
+        self._photos[token] = photo
+        while len(self._photos) > MAX_IMAGES:
+            self._photos.popitem(last=False)
+        return token
+
+    def __getitem__(self, token: str) -> UploadedImage:
+        """Raises `Refusal` (404) if there is no such photo."""
+        if token not in self._photos:
+            raise Refusal(404, "This photo is not here any more: choose it again.")
+        self._photos.move_to_end(token)
+        return self._photos[token]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What the body of a request may cost, and the sentences for those that cost more."""
+
+    size: int
+    """Bytes."""
+    too_large: str
+    too_slow: str
+    seconds: float = 30.0
+    """From when it is read to its end."""
+
+    def check(self, headers: Headers) -> None:
+        """Raises `Refusal` if a body is announced that is too large."""
+        announced = headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > self.size:
+            raise Refusal(413, self.too_large)
+
+    async def read(self, receive: Receive) -> bytes:
+        """The whole body, of which never more than `size` is kept.
+
+        Raises `Refusal` for one that is too large or too slow, `Gone` if the client leaves before its end.
+        """
+        body, more = bytearray(), True
+        try:
+            async with asyncio.timeout(self.seconds):
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Gone
+                    chunk = message.get("body", b"")
+                    if len(body) + len(chunk) > self.size:
+                        raise Refusal(413, self.too_large)
+                    body += chunk
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            raise Refusal(408, self.too_slow, {"Connection": "close"}) from None
+        return bytes(body)
+
 
 #: Of one file.
 FILE = Limit(

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from deconvnet.errors import UsageError
-from deconvnet.local_response_norm import LRNConstants
-from deconvnet.models.contrast import LocalResponseNorm
+from deconvnet.local_response_norm import LocalResponseNorm, LRNConstants
 from deconvnet.models.init import initialise
-from deconvnet.models.printed import printed_as
+from deconvnet.text import printed_as
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from deconvnet.models.preprocessing import Preprocessing
+from deconvnet.data.transforms import Preprocessing
 from deconvnet.models.weights import State
 
 

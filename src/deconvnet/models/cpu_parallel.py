@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from deconvnet.data.prefetch import prefetch
+from deconvnet.data.loader import prefetch
 from deconvnet.models.network import Network
 from deconvnet.tracing import evaluation_mode
 

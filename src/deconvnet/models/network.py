@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from deconvnet.data.transforms import Preprocessing
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models.alexnet import AlexNet2012
-from deconvnet.models.preprocessing import Preprocessing
 from deconvnet.models.zfnet import ZFNet
 from deconvnet.tracing import (
     ActivationCache,

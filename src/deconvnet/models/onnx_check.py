@@ -12,8 +12,7 @@ from math import isclose
 from torch import fx, nn
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.local_response_norm import LRNConstants
-from deconvnet.models.contrast import LocalResponseNorm
+from deconvnet.local_response_norm import LocalResponseNorm, LRNConstants
 
 Pair = tuple[int, int]
 

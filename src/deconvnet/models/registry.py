@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from deconvnet.data.classes import imagenet_classes
+from deconvnet.data.image_set import imagenet_classes
+from deconvnet.data.transforms import torchvision_preprocessing
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.local_response_norm import LRNConstants
 from deconvnet.models import torchvision_models
@@ -19,7 +20,6 @@ from deconvnet.models.architecture import Architecture, build_empty
 from deconvnet.models.bundled import BUNDLED, bundled_weights
 from deconvnet.models.network import CannotRun, Network
 from deconvnet.models.onnx_weights import OnnxNetwork, read_onnx
-from deconvnet.models.preprocessing import torchvision_preprocessing
 from deconvnet.models.pretrained import (
     PRETRAINED,
     PretrainedFile,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from deconvnet.data.classes import imagenet_classes
+from deconvnet.data.image_set import imagenet_classes
 from deconvnet.errors import UsageError
 from deconvnet.models.architecture import Architecture, build_empty
 from deconvnet.models.pretrained import PretrainedFile

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deconvnet.data.classes import imagenet_classes
+from deconvnet.data.image_set import imagenet_classes
+from deconvnet.data.transforms import Preprocessing, per_channel
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.models.preprocessing import Preprocessing, per_channel
 
 _REQUIRED = ("resize", "crop", "channels", "scale", "mean")
 _OPTIONAL = ("std", "interpolation", "network", "weights", "options", "classes")

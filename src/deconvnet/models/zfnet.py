@@ -6,11 +6,10 @@ from typing import Literal
 from torch import Tensor, nn
 
 from deconvnet.errors import UsageError
-from deconvnet.local_response_norm import LRNConstants
+from deconvnet.local_response_norm import LocalResponseNorm, LRNConstants
 from deconvnet.models.alexnet import check_removed
-from deconvnet.models.contrast import LocalResponseNorm
 from deconvnet.models.init import initialise
-from deconvnet.models.printed import printed_as
+from deconvnet.text import printed_as
 
 
 @dataclass(frozen=True)

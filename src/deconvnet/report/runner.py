@@ -17,12 +17,12 @@ from deconvnet.progress import say
 from deconvnet.report.commands import (
     Materials,
     Planned,
+    Speeds,
     Step,
     plan,
 )
-from deconvnet.report.estimate import Speeds
 from deconvnet.report.html import write_page
-from deconvnet.report.identity import about, key
+from deconvnet.report.inputs import about, key
 from deconvnet.report.paper_claims import PARTS
 from deconvnet.storage import atomic_write, locked, refuse_existing
 

@@ -5,13 +5,12 @@ from deconvnet.tracing.cropped_forward import (
     CroppedForward,
     TraceMismatch,
     cone,
+    paste,
 )
-from deconvnet.tracing.evaluating import bfloat16_is_slow, evaluation_mode, exact_float32
 from deconvnet.tracing.graph import Layer, Trace, trace
 from deconvnet.tracing.incremental_forward import ActivationCache, IncrementalForward
-from deconvnet.tracing.intercept import Rules, run_intercepted
+from deconvnet.tracing.intercept import Rules, bfloat16_is_slow, evaluation_mode, exact_float32, run_intercepted
 from deconvnet.tracing.layer_weights import Filters, filters
-from deconvnet.tracing.paste import paste
 from deconvnet.tracing.receptive_field import Box, ReceptiveField
 
 __all__ = [

@@ -18,15 +18,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from deconvnet.tracing.graph import (
-    Step,
-    Trace,
-    iter_tensors,
-    map_tensors,
-)
-from deconvnet.tracing.ops.activations import Args, Kwargs
+from deconvnet.tracing.graph import Step, Trace
+from deconvnet.tracing.ops.arguments import Args, Kwargs, iter_tensors, map_tensors
 from deconvnet.tracing.ops.spatial import Window, is_reshaping, match_sliding_window
-from deconvnet.tracing.paste import paste
 from deconvnet.tracing.receptive_field import Axis
 
 Call = Callable[[Callable[..., Any], Args, Kwargs], Any]
@@ -223,3 +217,12 @@ class _Fill(torch.autograd.Function):
     def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None, None]:
         (mask,) = ctx.saved_tensors
         return signal.clone().masked_fill_(mask, 0), None, None
+
+
+def paste(into: Tensor, tensor: Tensor, starts: Tensor) -> None:
+    """Put tensor[n] (…, h, w) into into[n] (…, H, W) at the row and column starts[n], as far as it fits."""
+    (height, width), (rows, columns) = tensor.shape[-2:], into.shape[-2:]
+    for whole, part, (row, column) in zip(into, tensor, starts.tolist(), strict=True):
+        top, left, bottom, right = max(row, 0), max(column, 0), min(row + height, rows), min(column + width, columns)
+        if top < bottom and left < right:
+            whole[..., top:bottom, left:right] = part[..., top - row : bottom - row, left - column : right - column]

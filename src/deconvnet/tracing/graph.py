@@ -17,15 +17,10 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.tracing.evaluating import evaluation_mode
-from deconvnet.tracing.ops.activations import (
-    Args,
-    Kwargs,
-    is_local_response_norm,
-    is_other_activation,
-    match_relu,
-    uses_batch_statistics,
-)
+from deconvnet.tracing.intercept import evaluation_mode
+from deconvnet.tracing.ops.activations import is_other_activation, match_relu
+from deconvnet.tracing.ops.arguments import Args, Kwargs, iter_tensors
+from deconvnet.tracing.ops.normalisation import is_local_response_norm, uses_batch_statistics
 from deconvnet.tracing.ops.spatial import (
     SlidingWindowCall,
     Window,
@@ -308,25 +303,3 @@ class _Tracer(TorchFunctionMode):
 
 def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
-
-
-def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Nested arguments with every tensor changed, in the order of `iter_tensors`."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, tuple | list):
-        return type(value)(map_tensors(item, change) for item in value)
-    if isinstance(value, dict):
-        return {key: map_tensors(item, change) for key, item in value.items()}
-    return value
-
-
-def iter_tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors among nested arguments or results, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from iter_tensors(item)
-    elif isinstance(value, dict):
-        yield from iter_tensors(tuple(value.values()))

@@ -15,22 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from deconvnet.tracing.cropped_forward import Call, TraceMismatch
-from deconvnet.tracing.evaluating import evaluation_mode
-from deconvnet.tracing.graph import (
-    Step,
-    Trace,
-    iter_tensors,
-    map_tensors,
-)
-from deconvnet.tracing.ops.activations import Args, Kwargs
+from deconvnet.tracing.cropped_forward import Call, TraceMismatch, paste
+from deconvnet.tracing.graph import Step, Trace
+from deconvnet.tracing.intercept import evaluation_mode
+from deconvnet.tracing.ops.arguments import Args, Kwargs, iter_tensors, map_tensors
 from deconvnet.tracing.ops.spatial import (
     Window,
     is_metadata_access,
     is_reshaping,
     match_sliding_window,
 )
-from deconvnet.tracing.paste import paste
 
 #: The share of a map's places above which the rest of it is computed too.
 _CROP_COST_THRESHOLD = 0.7

@@ -5,9 +5,11 @@ another one. Nothing of the module is changed for that: no hook, no swapped subm
 evaluation while it runs, and put back.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
+from threading import Lock
 from typing import Any
 
 import torch
@@ -17,21 +19,11 @@ from torch.overrides import TorchFunctionMode
 
 from deconvnet.errors import DeconvnetError
 from deconvnet.local_response_norm import local_response_norm
-from deconvnet.tracing.cpu_kernels import convolve
-from deconvnet.tracing.cropped_forward import CroppedForward
-from deconvnet.tracing.evaluating import evaluation_mode
-from deconvnet.tracing.graph import iter_tensors
-from deconvnet.tracing.incremental_forward import IncrementalForward
-from deconvnet.tracing.linear import linear
-from deconvnet.tracing.ops.activations import (
-    Args,
-    Kwargs,
-    is_local_response_norm,
-    is_other_activation,
-    match_max_pooling,
-    match_relu,
-)
-from deconvnet.tracing.ops.spatial import is_metadata_access, split_dim
+from deconvnet.tracing.cpu_kernels import convolve, linear
+from deconvnet.tracing.ops.activations import is_other_activation, match_relu
+from deconvnet.tracing.ops.arguments import Args, Kwargs, iter_tensors
+from deconvnet.tracing.ops.normalisation import is_local_response_norm
+from deconvnet.tracing.ops.spatial import is_metadata_access, match_max_pooling, split_dim
 
 
 @dataclass(frozen=True)
@@ -48,6 +40,9 @@ class Rules:
     """Refuse SiLU, GELU, leaky ReLU and the like, for which there is no rule."""
 
 
+#: Runs one torch call on a part of its input, `CroppedForward` or `IncrementalForward`: (function, args, kwargs, what runs it).
+PartialForward = Callable[[Callable[..., Any], Args, Kwargs, Callable[..., Any]], Any]
+
 #: What computes the same as some of torch's functions.
 _QUICK: dict[Callable[..., Any], Callable[..., Tensor]] = {torch.conv2d: convolve, F.linear: linear}
 
@@ -57,9 +52,7 @@ class _Enough(BaseException):  # so that no module takes it for an error
 
 
 class _InterceptMode(TorchFunctionMode):
-    def __init__(
-        self, callback: Callable[[int, Tensor], bool], rules: Rules, cut: CroppedForward | IncrementalForward | None
-    ) -> None:
+    def __init__(self, callback: Callable[[int, Tensor], bool], rules: Rules, cut: PartialForward | None) -> None:
         super().__init__()
         self.callback, self.rules, self.cut, self.count = callback, rules, cut, 0
 
@@ -111,7 +104,7 @@ def run_intercepted(
     x: Tensor,
     callback: Callable[[int, Tensor], bool],
     rules: Rules | None = None,
-    cut: CroppedForward | IncrementalForward | None = None,
+    cut: PartialForward | None = None,
 ) -> Tensor | None:
     """Run `module` on `x`, in evaluation mode, calling `callback(n, output)` for the n-th ReLU (from 0).
 
@@ -126,3 +119,52 @@ def run_intercepted(
                 return output
         except _Enough:
             return None
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode (no dropout, fixed batch statistics) within; every submodule's own mode again afterwards."""
+    training = [part for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+_lock = Lock()
+_inside = 0
+_before: list[str] = []
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Full float32 on a GPU within: without this cuDNN may round convolutions' inputs to TF32, about 1e-3.
+
+    The settings are the process's: the first thread that comes in changes them, the last that goes puts them back.
+    """
+    global _inside, _before
+    settings: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    with _lock:
+        if not _inside:
+            _before = [setting.fp32_precision for setting in settings]
+            for setting in settings:
+                setting.fp32_precision = "ieee"
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                for setting, precision in zip(settings, _before, strict=True):
+                    setting.fp32_precision = precision
+
+
+def bfloat16_is_slow(device: torch.device) -> bool:
+    """Whether `device` is an x86 processor without instructions for bfloat16 (AVX-512): each number is converted there and
+    back, which takes many times as long as float32.
+    """
+    return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("NO AVX", "AVX2")

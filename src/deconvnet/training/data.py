@@ -16,8 +16,8 @@ from deconvnet.data import (
     UnreadableImage,
     find_images,
 )
-from deconvnet.data.classes import require_same_classes
-from deconvnet.data.prefetch import prefetch
+from deconvnet.data.image_set import require_same_classes
+from deconvnet.data.loader import prefetch
 from deconvnet.data.transforms import (
     SQUARE,
     central_crop,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from deconvnet.models import Preprocessing
+from deconvnet.data import Preprocessing
 from deconvnet.training.data import TrainingBatch
 from deconvnet.training.recipe import Recipe
 

@@ -3,16 +3,10 @@
 import numpy as np
 import torch
 
-from deconvnet.data import named_classes
+from deconvnet.data import Preprocessing, named_classes
 from deconvnet.data.transforms import SQUARE, central_crop
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.models import (
-    ARCHITECTURES,
-    AlexNet2012,
-    Network,
-    Preprocessing,
-    ZFNet,
-)
+from deconvnet.models import ARCHITECTURES, AlexNet2012, Network, ZFNet
 from deconvnet.models.init import initialise_he
 from deconvnet.models.registry import untrained
 from deconvnet.training.recipe import Recipe

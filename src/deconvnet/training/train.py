@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from deconvnet.distributed import Processes
+from deconvnet.environment import keep_freed_memory
 from deconvnet.errors import UsageError
-from deconvnet.memory import keep_freed_memory
 from deconvnet.training.data import compute_mean, open_data
 from deconvnet.training.loop import fit
 from deconvnet.training.recipe import Recipe, read_recipe

@@ -1,1 +1,1 @@
-""" """
+"""How sets of images lie on disk, one module per kind."""

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from deconvnet.data.classes import require_same_classes
-from deconvnet.data.image_set import ImageSet
+from deconvnet.data.image_set import ImageSet, require_same_classes
 from deconvnet.data.packed import PackedImageSet
 from deconvnet.data.sources.devkit import DEVKIT, Devkit, are_validation_images
 from deconvnet.data.sources.folders import find_images

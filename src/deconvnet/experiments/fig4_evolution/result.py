@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deconvnet.data import ImageSet
 from deconvnet.experiments.fig4_evolution.convergence import SETTLED, settled
-from deconvnet.experiments.inches import axes_at, write_at
+from deconvnet.experiments.result import axes_at, write_at
 from deconvnet.mining import Hit
 from deconvnet.projection import display_scale, to_pixels
 from deconvnet.projection.picture import tile_grid

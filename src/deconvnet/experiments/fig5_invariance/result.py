@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deconvnet.data import ImageSet
 from deconvnet.experiments.fig5_invariance.transforms import Transformation
-from deconvnet.experiments.inches import write_at
+from deconvnet.experiments.result import write_at
 from deconvnet.projection.picture import tile_grid
 from deconvnet.text import printable
 

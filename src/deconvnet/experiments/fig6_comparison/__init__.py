@@ -1,1 +1,6 @@
-""" """
+"""Fig. 6: two networks compared, AlexNet and ZFNet for instance."""
+
+from deconvnet.experiments.fig6_comparison.compute import compare, write_comparison
+from deconvnet.experiments.fig6_comparison.result import Comparison
+
+__all__ = ["Comparison", "compare", "write_comparison"]

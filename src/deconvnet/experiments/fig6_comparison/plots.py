@@ -16,7 +16,7 @@ from PIL import Image
 from deconvnet.atlas.render import filter_tiles
 from deconvnet.experiments.fig6_comparison.network_stats import LayerMeasures, Side, Sides
 from deconvnet.experiments.fig6_comparison.spectra import BAND_NAMES, BANDS
-from deconvnet.experiments.inches import axes_at, write_at
+from deconvnet.experiments.result import axes_at, write_at
 from deconvnet.projection import display_scale, to_pixels
 from deconvnet.projection.picture import MID_GREY, tile_grid
 

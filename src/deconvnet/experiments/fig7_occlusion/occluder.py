@@ -6,8 +6,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from deconvnet.data import Preprocessing
 from deconvnet.errors import UsageError
-from deconvnet.models import Preprocessing
 
 Shape = Literal["square", "disc"]
 SHAPES: tuple[str, ...] = get_args(Shape)

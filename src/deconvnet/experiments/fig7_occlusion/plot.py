@@ -12,7 +12,7 @@ from matplotlib.ticker import Formatter, PercentFormatter, ScalarFormatter
 
 from deconvnet.experiments.fig7_occlusion.occluded_image import Occluded
 from deconvnet.experiments.fig7_occlusion.occluder import Occluder
-from deconvnet.experiments.inches import axes_at, write_at
+from deconvnet.experiments.result import axes_at, write_at
 from deconvnet.projection import display_scale, to_pixels
 from deconvnet.text import printable
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from deconvnet.experiments.inches import axes_at, write_at
+from deconvnet.experiments.result import axes_at, write_at
 from deconvnet.experiments.sanity_checks.curves import DeletionCurve, RandomisationCurve
 from deconvnet.experiments.sanity_checks.randomisation import said
 from deconvnet.projection import display_scale, to_pixels

@@ -10,7 +10,7 @@ from PIL import Image
 from rich.table import Table
 
 from deconvnet.data import ImageSet
-from deconvnet.experiments.inches import axes_at, write_at
+from deconvnet.experiments.result import axes_at, write_at
 from deconvnet.experiments.table1_correspondence.hamming import p_value
 from deconvnet.projection.picture import tile_grid
 

@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Args = tuple[Any, ...]
-Kwargs = dict[str, Any]
+from deconvnet.tracing.ops.arguments import Args, Kwargs
 
 
 @dataclass(frozen=True)
@@ -89,32 +88,6 @@ def match_relu(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> ReLUCall
     """The ReLU that this call is, or None."""
     read = _RELU_CALLS.get(func)
     return read(*args, **kwargs) if read else None
-
-
-def is_local_response_norm(func: Callable[..., Any]) -> bool:
-    """Is the function a normalisation across feature maps (Krizhevsky et al. 2012, section 3.3)?"""
-    return func is F.local_response_norm
-
-
-def uses_batch_statistics(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> bool:
-    """Is it a batch normalisation by the batch's own statistics, rather than by those that training left?"""
-    if func is not F.batch_norm:
-        return False
-    return bool(args[5] if len(args) > 5 else kwargs.get("training", False))
-
-
-_MAX_POOLINGS: dict[Callable[..., Any], Callable[..., tuple[Tensor, Tensor]]] = {
-    F.max_pool2d: F.max_pool2d_with_indices,
-    F.max_pool2d_with_indices: F.max_pool2d_with_indices,
-    torch.max_pool2d: F.max_pool2d_with_indices,
-    F.adaptive_max_pool2d: F.adaptive_max_pool2d_with_indices,
-    F.adaptive_max_pool2d_with_indices: F.adaptive_max_pool2d_with_indices,
-}
-
-
-def match_max_pooling(func: Callable[..., Any]) -> Callable[..., tuple[Tensor, Tensor]] | None:
-    """The function that takes a max pooling's arguments and gives its switches too; None for any other function."""
-    return _MAX_POOLINGS.get(func)
 
 
 _OTHER_ACTIVATIONS = frozenset(

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deconvnet.tracing.cpu_kernels import convolve
-from deconvnet.tracing.ops.activations import Args, Kwargs
+from deconvnet.tracing.ops.arguments import Args, Kwargs
 from deconvnet.tracing.receptive_field import Pair
 
 
@@ -286,3 +286,17 @@ def is_assignment(func: Callable[..., Any]) -> bool:
 def is_constant(func: Callable[..., Any]) -> bool:
     """Does the output not depend on the values of the inputs?"""
     return getattr(func, "__name__", "") in _CONSTANT
+
+
+_MAX_POOLINGS: dict[Callable[..., Any], Callable[..., tuple[Tensor, Tensor]]] = {
+    F.max_pool2d: F.max_pool2d_with_indices,
+    F.max_pool2d_with_indices: F.max_pool2d_with_indices,
+    torch.max_pool2d: F.max_pool2d_with_indices,
+    F.adaptive_max_pool2d: F.adaptive_max_pool2d_with_indices,
+    F.adaptive_max_pool2d_with_indices: F.adaptive_max_pool2d_with_indices,
+}
+
+
+def match_max_pooling(func: Callable[..., Any]) -> Callable[..., tuple[Tensor, Tensor]] | None:
+    """The function that takes a max pooling's arguments and gives its switches too; None for any other function."""
+    return _MAX_POOLINGS.get(func)

@@ -1,0 +1,59 @@
+"""The command `merge`: make an atlas of parts that were mined apart."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deconvnet.cli.app import app, example
+from deconvnet.cli.options import (
+    BatchSizeOption,
+    DescriptionOption,
+    DeviceOption,
+    ImagesArgument,
+    JsonOption,
+    NetworkArgument,
+    OutOption,
+    UnitsOption,
+    WorkersOption,
+    load_network,
+    parse_ranges,
+    there,
+)
+from deconvnet.cli.output import print_atlas
+
+
+@app.command(epilog=example("deconvnet merge alexnet:imagenet1k photos/ half-1.safetensors half-2.safetensors --out atlas/"))
+def merge(
+    network: NetworkArgument,
+    images: ImagesArgument,
+    parts: Annotated[
+        list[Path], typer.Argument(metavar="PART…", help="What `deconvnet mine` wrote: all parts.", callback=there)
+    ],
+    out: OutOption,
+    units: UnitsOption = "",
+    batch_size: BatchSizeOption = 32,
+    workers: WorkersOption = None,
+    preprocessing: DescriptionOption = None,
+    device: DeviceOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make the atlas of photos that were mined in parts: the same that one `deconvnet atlas` over all of them makes.
+
+    If it is stopped, or killed, the same command goes on where it was.
+    """
+    from deconvnet.atlas import Atlas
+    from deconvnet.atlas.build import merge_atlas
+
+    merge_atlas(
+        load_network(network, preprocessing, device),
+        images,
+        parts,
+        out,
+        parse_ranges(units) if units else None,
+        batch_size=batch_size,
+        workers=workers,
+        progress=True,
+    )
+    print_atlas(as_json, Atlas(os.path.realpath(out)))

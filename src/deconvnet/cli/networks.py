@@ -1,0 +1,60 @@
+"""The command `networks`: list networks, their weights and their layers."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from deconvnet.cli.app import app, example
+from deconvnet.cli.options import (
+    DescriptionOption,
+    JsonOption,
+)
+from deconvnet.errors import UsageError
+
+
+@app.command(
+    epilog=example("deconvnet networks", "deconvnet networks zfnet:imagenette", "deconvnet networks torchvision:resnet18")
+)
+def networks(
+    network: Annotated[
+        str,
+        typer.Argument(
+            metavar="[NETWORK]",
+            help="Only this one: NAME, as published; NAME:WEIGHTS, as it is with these weights; torchvision:NAME or "
+            "FILE.py:FUNCTION.",
+        ),
+    ] = "",
+    preprocessing: DescriptionOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List what can be looked at: networks, where their weights come from, and their layers."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from deconvnet.models import ARCHITECTURES, describe_network
+
+    if preprocessing and not network:
+        raise UsageError("--preprocessing describes weights: name them, as NAME:FILE.")
+    found = {name: describe_network(name, preprocessing) for name in ([network] if network else ARCHITECTURES)}
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    console = Console(highlight=False)
+    for described in found.values():
+        name = described["name"]
+        console.print(f"\n[bold]{escape(name)}[/bold]: {escape(described['summary'])}")
+        if described["weights"]:
+            console.print(f"weights: {', '.join(f'{name}:{weights}' for weights in described['weights'])}")
+        table = Table("layer", "units", "feature map", "receptive field", box=None)
+        for layer in described["layers"]:
+            table.add_row(layer["name"], str(layer["units"]), *("×".join(map(str, layer[key])) for key in ("map", "field")))
+        console.print(table)
+    if not network:
+        console.print(
+            "\n[bold]torchvision:NAME[/bold]: any classification model of torchvision, such as torchvision:resnet18"
+        )
+        console.print(
+            "[bold]FILE.py:FUNCTION[/bold]: your own; the function returns deconvnet.Network(module, preprocessing)"
+        )

@@ -1,0 +1,20 @@
+"""Which torch calls normalise, and by what."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch.nn.functional as F
+
+from deconvnet.tracing.ops.arguments import Args, Kwargs
+
+
+def is_local_response_norm(func: Callable[..., Any]) -> bool:
+    """Is the function a normalisation across feature maps (Krizhevsky et al. 2012, section 3.3)?"""
+    return func is F.local_response_norm
+
+
+def uses_batch_statistics(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> bool:
+    """Is it a batch normalisation by the batch's own statistics, rather than by those that training left?"""
+    if func is not F.batch_norm:
+        return False
+    return bool(args[5] if len(args) > 5 else kwargs.get("training", False))
