@@ -102,18 +102,6 @@ def views_apart(photos: ImageSet, folder: Path, network: Network) -> dict[str, f
     }
 
 
-def recall(fast: MiningResult, exact: MiningResult) -> float:
-    """The share of the exact hits (unit, photo) that are also among the fast ones."""
-    found = total = 0
-    for name, hits in exact.layers.items():
-        others = fast[name].strongest.images
-        for unit, photos in enumerate(hits.strongest.images.tolist()):
-            wanted = {photo for photo in photos if photo >= 0}
-            total += len(wanted)
-            found += len(wanted.intersection(others[unit].tolist()))
-    return found / max(total, 1)
-
-
 def main(
     network: Annotated[str, typer.Option(help="NAME:WEIGHTS")] = "alexnet:random",
     images: Images = None,
@@ -144,7 +132,6 @@ def main(
             views = views_apart(mine(net, some).image_set, some, net)  # first calls are slower
             size = quickest(numbers(batches), lambda size: usual(some, size), on)
         works = [ours("deconvnet", folder), ours("deconvnet, packed set", packed)]
-        works += [ours("deconvnet --fast", folder, fast=True), ours("deconvnet --fast, packed set", packed, fast=True)]
         works.append(Work("usual script", lambda: results.update({"usual script": usual(folder, size)}), count))
         last = net.layer(net.convolutional_layers[-1]).index
         batch = torch.randn(min(32, count), 3, 224, 224)
@@ -166,9 +153,6 @@ def main(
         "hits_against_usual_script": hits,
         "views_against_torchvision": views,
     }
-    goals.append(Goal("--fast, times the usual script", rates["deconvnet --fast"].median / peer, least=3))
-    found["recall_of_fast"] = recall(results["deconvnet --fast"], results["deconvnet"])
-    found["searched_again_by_fast"] = results["deconvnet --fast"].searched_again
     report("mining", f"photos mined, {net.full_name}", arguments, rows, goals, found, on, out)
 
 

@@ -21,7 +21,7 @@ from deconvnet.atlas import build
 from deconvnet.atlas import project_units as project_units
 from deconvnet.atlas import render as draw_units
 from deconvnet.atlas.build import build_atlas, merge_atlas
-from deconvnet.atlas.work import Unfinished
+from deconvnet.atlas.work import AtlasWork
 from deconvnet.data import find_images
 from deconvnet.distributed import Processes
 from deconvnet.mining import State, mine_part
@@ -273,7 +273,7 @@ def test_an_atlas_that_another_process_has_just_finished_leaves_no_folder(networ
 
 
 def test_a_save_that_was_killed_is_no_work(tmp_path):
-    work = Unfinished(tmp_path / "atlas")
+    work = AtlasWork(tmp_path / "atlas")
     work.folder.mkdir()
     for name in (".mined.partial.safetensors", "..mined-process-1.partial.safetensors"):
         (work.folder / name).write_bytes(b"half")

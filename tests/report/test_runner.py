@@ -206,7 +206,7 @@ def test_a_report_of_other_things_is_refused(report, reproduce, asked, materials
     other = ["--zfnet" if word == "--alexnet" else "--alexnet" if word == "--zfnet" else word for word in asked]
     for words, name in ((other, "networks"), ([*asked, "--seed", 1], "seeds"), (asked[:-4] + asked[-2:], "landmarks")):
         assert reproduce(*words, "--out", report) == 2
-        assert f"holds a report of other {name}" in capsys.readouterr().err
+        assert f"holds a report with other {name}" in capsys.readouterr().err
     assert files(report) == before
 
 

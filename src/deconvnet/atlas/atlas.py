@@ -46,7 +46,6 @@ class Atlas:
         units: Sequence[int] | None = None,
         top: int = 9,
         *,
-        fast: bool = False,
         batch_size: int = 32,
         workers: int | None = None,
         progress: bool = False,
@@ -54,7 +53,7 @@ class Atlas:
         """Mine `images` with `network` and write the atlas to the new folder `out`, which appears only when it is complete.
 
         `layers` are names (default: the convolutional layers), `units` numbers that are taken in each of them (default:
-        all), `top` how many photos to show of each unit; `fast` is as in `mine`. Work that was interrupted is kept in a
+        all), `top` how many photos to show of each unit. Work that was interrupted is kept in a
         hidden folder beside `out`, and the same call goes on with it.
 
         Raises `UsageError` if `out` exists already or a layer does not, `DeconvnetError` if `out` cannot be written, another
@@ -67,7 +66,6 @@ class Atlas:
             layers,
             units,
             top,
-            fast=fast,
             batch_size=batch_size,
             workers=workers,
             progress=progress,

@@ -14,14 +14,13 @@ from deconvnet.atlas.html import write_pages
 from deconvnet.atlas.project_units import picture_size
 from deconvnet.atlas.render import draw_units, filter_sheet, save_picture
 from deconvnet.atlas.tables import write_tables
-from deconvnet.atlas.work import Unfinished, unfinished
+from deconvnet.atlas.work import AtlasWork
 from deconvnet.data import ImageSet, find_images
 from deconvnet.distributed import Processes
 from deconvnet.environment import software_versions
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.mining import (
     HISTOGRAM_EDGES,
-    MARGIN,
     Key,
     MiningResult,
     State,
@@ -45,7 +44,6 @@ def build_atlas(
     top: int = 9,
     processes: Processes | None = None,
     *,
-    fast: bool = False,
     batch_size: int = 32,
     workers: int | None = None,
     progress: bool = False,
@@ -61,23 +59,20 @@ def build_atlas(
     options = {"batch_size": batch_size, "workers": workers, "progress": progress}
     image_set = find_images(images)
     chosen = _choose(network, network.convolutional_layers if layers is None else layers, units)
-    key = Key.of(network, image_set, chosen, top, fast)
+    key = Key.of(network, image_set, chosen, top)
 
-    def search(work: Unfinished) -> tuple[State, State | None]:
-        state = mine_together(network, image_set, key, work.state, processes, **options)  # type: ignore[arg-type]
-        if not fast or not state.read:
-            return state, None
-        candidates = state.candidates
-        return state, mine_together(network, image_set, key.exact, work.again, processes, candidates, **options)  # type: ignore[arg-type]
+    work = AtlasWork(out)
+
+    def search() -> State:
+        return mine_together(network, image_set, key, work.state, processes, **options)  # type: ignore[arg-type]
 
     if not processes.first:
-        work = Unfinished(out)
-        search(work)
+        search()
         with suppress(OSError):
-            work.folder.rmdir()  # on another machine's disk it is empty now
+            work.folder.path.rmdir()  # on another machine's disk it is empty now
         return
-    with unfinished(out, key, chosen, network.full_name) as work:
-        _draw(network, image_set, *search(work), chosen, work, options)
+    with work.open(key, chosen, network.full_name):
+        _draw(network, image_set, search(), chosen, work, options)
 
 
 def merge_atlas(
@@ -100,31 +95,23 @@ def merge_atlas(
     image_set = find_images(images)
     state = merge_parts(network, image_set, parts)
     chosen = _choose(network, state.key.layers, units)
-    with unfinished(out, state.key, chosen, network.full_name) as work:
-        _draw(
-            network,
-            image_set,
-            state,
-            None,
-            chosen,
-            work,
-            {"batch_size": batch_size, "workers": workers, "progress": progress},
-        )
+    work = AtlasWork(out)
+    with work.open(state.key, chosen, network.full_name):
+        _draw(network, image_set, state, chosen, work, {"batch_size": batch_size, "workers": workers, "progress": progress})
 
 
 def _draw(
     network: Network,
     image_set: ImageSet,
     state: State,
-    again: State | None,
     chosen: dict[str, list[int]],
-    work: Unfinished,
+    work: AtlasWork,
     options: dict[str, Any],
 ) -> None:
-    """All that comes after mining; of a fast search `again` is what its second step found."""
+    """All that comes after mining."""
     if not state.read:
         work.state.unlink(missing_ok=True)  # nothing in it is worth keeping
-    found, folder = to_result(state, network, image_set, again), work.atlas
+    found, folder = to_result(state, network, image_set), work.atlas
     try:
         folder.mkdir(exist_ok=True)
         write_tables(found, chosen, folder)
@@ -141,7 +128,7 @@ def _draw(
             save_picture(layer_figure(folder, description, name), folder / f"figure-{name}.png")
         (folder / "atlas.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
         write_pages(folder)
-        work.finish()
+        work.publish()
     except OSError as error:
         raise DeconvnetError(f"The atlas cannot be written to {work.out}: {error.strerror or error}.") from error
 
@@ -208,9 +195,7 @@ def _describe(
             "ignored": list(image_set.ignored),
         },
         "top": mined.top,
-        "search": {"precision": "float32"}
-        if mined.searched_again is None
-        else {"precision": "bfloat16", "margin": MARGIN, "searched_again": mined.searched_again},
+        "search": {"precision": "float32"},
         "layers": layers,
         "histogram_edges": HISTOGRAM_EDGES.tolist(),
         "versions": software_versions(),

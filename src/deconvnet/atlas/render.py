@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from deconvnet.atlas.project_units import UnitProjections, picture_size, project_units
-from deconvnet.atlas.work import Unfinished
+from deconvnet.atlas.work import AtlasWork
 from deconvnet.mining import MiningResult
 from deconvnet.models import Network
 from deconvnet.progress import bar, say
@@ -219,7 +219,7 @@ def draw_units(
     network: Network,
     mined: MiningResult,
     chosen: dict[str, list[int]],
-    work: Unfinished,
+    work: AtlasWork,
     *,
     batch_size: int = 32,
     workers: int | None = None,
@@ -260,10 +260,10 @@ def draw_units(
                     writers.submit(_save_unit, pieces, layout, name, network.full_name, work.atlas)
                     differences[pieces.unit] = pieces.difference
                     advance(1)
-                writers.afterwards(partial(work.record, name, differences))
+                writers.afterwards(partial(work.record_drawn, name, differences))
 
 
-def _go_on(mined: MiningResult, chosen: dict[str, list[int]], work: Unfinished) -> None:
+def _go_on(mined: MiningResult, chosen: dict[str, list[int]], work: AtlasWork) -> None:
     """Let `work` find out what was drawn already."""
 
     def pictures(layer: str, unit: int) -> list[Path]:
@@ -272,7 +272,7 @@ def _go_on(mined: MiningResult, chosen: dict[str, list[int]], work: Unfinished) 
         return [_unit_file(work.atlas, layer, unit), _thumbnail_file(work.atlas, layer, unit), *views]
 
     digest = hashlib.sha256((work.atlas / "hits.csv").read_bytes()).hexdigest()
-    work.go_on_drawing(digest, chosen, pictures)
+    work.resume_drawing(digest, chosen, pictures)
 
 
 def _unit_file(folder: Path, layer: str, unit: int) -> Path:

@@ -23,6 +23,7 @@ from deconvnet.cli.options import (
     parse_ranges,
 )
 from deconvnet.cli.output import print_atlas
+from deconvnet.errors import UsageError
 
 
 @app.command(
@@ -39,9 +40,7 @@ def atlas(
     layers: LayersOption = "",
     units: UnitsOption = "",
     top: TopOption = 9,
-    fast: Annotated[
-        bool, typer.Option("--fast", help="Search in bfloat16 first: quicker, and a hit may be missed.")
-    ] = False,
+    fast: Annotated[bool, typer.Option("--fast", hidden=True, help="Gone; it says so.")] = False,
     batch_size: BatchSizeOption = 32,
     workers: WorkersOption = None,
     preprocessing: DescriptionOption = None,
@@ -56,6 +55,8 @@ def atlas(
     from deconvnet.atlas.build import build_atlas
     from deconvnet.distributed import Processes
 
+    if fast:
+        raise UsageError("--fast is gone: the exact search is as quick. Leave it out.")
     net, processes = load_network(network, preprocessing, device), Processes.here()
     build_atlas(
         net,
@@ -65,7 +66,6 @@ def atlas(
         parse_ranges(units) if units else None,
         top,
         processes,
-        fast=fast,
         batch_size=batch_size,
         workers=workers,
         progress=processes.first,

@@ -80,7 +80,7 @@ def reproduce(
     If it is stopped, or killed, the same command goes on where it was.
     """
     from deconvnet.report.inputs import check_use, gather
-    from deconvnet.report.runner import check_parts, claimed
+    from deconvnet.report.runner import check_parts, open_report
 
     networks, trainings = {"alexnet": alexnet, "zfnet": zfnet}, runs or []
     ids = [name.strip() for name in only.split(",")] if only else []
@@ -103,7 +103,7 @@ def reproduce(
         if as_json:
             print(json.dumps(parts, indent=1))
         return
-    with claimed(out):
+    with open_report(out):
         record = _make(collect(folder=out), out, ids)
     failed = {key: step["failed"] for key, step in record["steps"].items() if "failed" in step}
     say(
@@ -140,9 +140,9 @@ def _plan(materials: "Materials", out: Path, ids: list[str]) -> tuple[list[dict[
 
     from deconvnet.progress import duration
     from deconvnet.report.commands import Speeds, plan
-    from deconvnet.report.runner import finished, open_record, with_training
+    from deconvnet.report.runner import finished, read_record, with_training
 
-    record, wanted = open_record(out, materials), with_training(ids, materials)
+    record, wanted = read_record(out, materials), with_training(ids, materials)
     speeds = Speeds.measure(materials.networks, materials.image_set)
     table = Table("part", "in the paper", "what", "commands", "about", box=None)
     parts: list[dict[str, Any]] = []

@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -34,32 +34,9 @@ from deconvnet.data.packed import (
 from deconvnet.data.transforms import SQUARE, square
 from deconvnet.errors import DeconvnetError
 from deconvnet.progress import bar
-from deconvnet.storage import atomic_write, locked, refuse_existing
+from deconvnet.storage import WorkFolder, atomic_write
 
 _BYTES = SQUARE * SQUARE * 3
-
-
-def same_work(work: Path, sets: Mapping[str, ImageSet]) -> None:
-    """Begin in the folder `work`, or see that the same was begun there. Raises `DeconvnetError` if other work was done."""
-    record = work / "work.json"
-    content = json.dumps({"format": FORMAT, "photos": {name: photos.digest for name, photos in sets.items()}}).encode()
-    same = record.exists() and record.read_bytes() == content
-    if same and work_done(work):
-        return
-    if work_done(work):
-        raise DeconvnetError(
-            f"{work} holds an unfinished packed set of other photos, or of these before they were changed: finish it with "
-            "the command that began it, or remove that folder."
-        )
-    for left in work.glob("done*.npz"):
-        left.unlink()
-    shutil.rmtree(work / "packed", ignore_errors=True)
-    atomic_write(record, content)
-
-
-def work_done(work: Path) -> bool:
-    """Whether there is anything in the folder `work` to go on with. (When all is done its pixels go first.)"""
-    return (work / "packed").is_dir() and any(work.glob("done*.npz"))
 
 
 class PixelFile:
@@ -204,41 +181,38 @@ def pack(
     Raises `UsageError` if `out` exists; `DeconvnetError` if a set has no readable photo, if photos go while they are read,
     if the disk has too little room, or if other photos were being packed into `out`.
     """
-    out = Path(os.path.realpath(out))
-    refuse_existing(out)
-    work = out.with_name(f".{out.name}.partial")
-    with locked(work / "lock", f"Another process is packing into {out}: wait for it, or choose another --out."):
-        refuse_existing(out)  # that process may just have finished it
-        fits = False
+    work = WorkFolder(Path(os.path.realpath(out)), "packed set", activity="packing into")
+    key = {"format": FORMAT, "photos": {name: image_set.digest for name, image_set in sets.items()}}
+
+    def has_work() -> bool:
+        # When all is done the pixels are renamed first, and only then the rest is removed.
+        return (work.path / "packed").is_dir() and any(work.path.glob("done*.npz"))
+
+    def difference(record: dict[str, Any]) -> str:
+        return "" if record == key else "other photos, or with these before they were changed"
+
+    def check() -> None:
+        if not has_work():
+            for stale in work.path.glob("done*.npz"):
+                stale.unlink()
+            shutil.rmtree(work.path / "packed", ignore_errors=True)
+        work.begin(key, difference, has_work())
+
+    with work.open(has_work, check):
         try:
-            same_work(work, sets)
-            fits = True
-            _pack(sets, work, out, workers, progress)
-        except BaseException as error:
-            if not work_done(work):
-                shutil.rmtree(work, ignore_errors=True)
-            elif fits:
-                error.add_note(
-                    f"What is done so far is kept in {work}: the same command goes on with it, or begins anew if you remove "
-                    "that folder."
-                )
-            raise
-        shutil.rmtree(work, ignore_errors=True)
-    return {name: open_packed(out / name) for name in sets}
+            _pack(sets, work.path, workers, progress)
+            work.publish(work.path / "packed")
+        except OSError as error:
+            raise DeconvnetError(f"{work.out} cannot be written: {error.strerror or error}.") from error
+    return {name: open_packed(work.out / name) for name in sets}
 
 
-def _pack(sets: Mapping[str, ImageSet], work: Path, out: Path, workers: int | None, progress: bool) -> None:
-    try:
-        files = {name: PixelFile(work / "packed" / name / PIXELS, len(image_set)) for name, image_set in sets.items()}
-        for file in files.values():  # of all sets, or the last would find the disk full after hours
-            file.reserve()
-        for name, image_set in sets.items():
-            _pack_set(image_set, files[name], work / f"done-{name}.npz", f"packing {name}".rstrip(), workers, progress)
-        if out.exists():
-            out.rmdir()  # empty, or it would have been refused
-        (work / "packed").rename(out)
-    except OSError as error:
-        raise DeconvnetError(f"{out} cannot be written: {error.strerror or error}.") from error
+def _pack(sets: Mapping[str, ImageSet], work: Path, workers: int | None, progress: bool) -> None:
+    files = {name: PixelFile(work / "packed" / name / PIXELS, len(image_set)) for name, image_set in sets.items()}
+    for file in files.values():  # of all sets, or the last would find the disk full after hours
+        file.reserve()
+    for name, image_set in sets.items():
+        _pack_set(image_set, files[name], work / f"done-{name}.npz", f"packing {name}".rstrip(), workers, progress)
 
 
 def _pack_set(image_set: ImageSet, file: PixelFile, state: Path, title: str, workers: int | None, progress: bool) -> None:

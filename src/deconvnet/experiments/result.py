@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.storage import locked, refuse_existing, write_via_buffer
+from deconvnet.storage import WorkFolder, write_via_buffer
 
 
 class Writable(Protocol):
@@ -37,37 +36,22 @@ def write_result(out: Path, name: str, make: Callable[[Path], Result]) -> Result
     Raises `UsageError` if `out` exists, `DeconvnetError` if it cannot be written or another process is writing it, and what
     `make` raises.
     """
-    out = Path(os.path.realpath(out))
-    refuse_existing(out)
-    work = out.with_name(f".{out.name}.partial")
-    with locked(work / "lock", f"Another process is making {out}: wait for it, or choose another --out."):
+    work = WorkFolder(Path(os.path.realpath(out)), "result")
+    with work.open(has_work=lambda: any(work.path.glob("*.safetensors"))):
+        result = make(work.path)
         try:
-            result = make(work)
-            _save(result, work / "result", name)
-            if out.exists():
-                out.rmdir()  # empty, or it would have been refused
-            (work / "result").rename(out)
-        except BaseException as error:
-            if any(work.glob("*.safetensors")):
-                error.add_note(
-                    f"What is done so far is kept in {work}: the same command goes on with it, or begins anew if you remove "
-                    "that folder."
-                )
-            else:
-                shutil.rmtree(work, ignore_errors=True)
-            raise
-        shutil.rmtree(work, ignore_errors=True)
+            _save(result, work.path / "result", name)
+            work.publish(work.path / "result")
+        except OSError as error:
+            raise DeconvnetError(f"{work.out} cannot be written: {error.strerror or error}.") from error
     return result
 
 
 def _save(result: Writable, folder: Path, name: str) -> None:
-    try:
-        folder.mkdir(exist_ok=True)
-        (folder / f"{name}.json").write_text(json.dumps(result.as_json(), indent=1), encoding="utf-8")
-        for picture, figure in result.figures().items():
-            write_via_buffer(folder / f"{picture}.png", partial(figure.savefig, format="png"))
-    except OSError as error:
-        raise DeconvnetError(f"{folder} cannot be written: {error.strerror or error}.") from error
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(result.as_json(), indent=1), encoding="utf-8")
+    for figure_name, figure in result.figures().items():
+        write_via_buffer(folder / f"{figure_name}.png", partial(figure.savefig, format="png"))
 
 
 def axes_at(figure: Figure, left: float, top: float, width: float, height: float, **options: Any) -> Axes:

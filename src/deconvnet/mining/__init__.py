@@ -3,12 +3,11 @@
 from deconvnet.mining.mine import mine, to_result
 from deconvnet.mining.results import Hit, LayerHits, MiningResult
 from deconvnet.mining.shared import merge_parts, mine_part, mine_together
-from deconvnet.mining.state import MARGIN, Key, State
+from deconvnet.mining.state import Key, State
 from deconvnet.mining.statistics import HISTOGRAM_EDGES
 
 __all__ = [
     "HISTOGRAM_EDGES",
-    "MARGIN",
     "Hit",
     "Key",
     "LayerHits",

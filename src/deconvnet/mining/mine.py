@@ -20,9 +20,8 @@ from deconvnet.mining.results import LayerHits, MiningResult
 from deconvnet.mining.state import Key, State
 from deconvnet.mining.statistics import LARGEST
 from deconvnet.models import Network, parallel_map
-from deconvnet.progress import bar, say
+from deconvnet.progress import bar
 from deconvnet.storage import locked
-from deconvnet.tracing import bfloat16_is_slow
 
 #: Seconds of mining between two savings; as many times more as a saving takes seconds.
 SAVE_EVERY = 10.0
@@ -34,7 +33,6 @@ def mine(
     layers: Sequence[str] | None = None,
     top: int = 9,
     *,
-    fast: bool = False,
     state: Path | str | None = None,
     batch_size: int = 32,
     workers: int | None = None,
@@ -49,9 +47,6 @@ def mine(
     input. Memory does not grow with the number of photos, and neither `batch_size` nor `workers` (threads) changes the
     answer beyond rounding.
 
-    `fast` searches in bfloat16 and then, in float32, once more the photos that may be a hit of some unit. What is said of a
-    hit is exact, but one may be missed; the statistics are those of bfloat16. It pays for many photos: tens of thousands.
-
     `state` names a file in which the work is kept: saved every ten seconds, at the end, and when something stops it. If it
     is there already, mining goes on where it was, and finds what it would have found undisturbed.
 
@@ -59,16 +54,12 @@ def mine(
     gives NaN or the like, or `state` cannot be written, is of another search, or is in use.
     """
     image_set = find_images(images)
-    key = Key.of(network, image_set, network.convolutional_layers if layers is None else layers, top, fast)
+    key = Key.of(network, image_set, network.convolutional_layers if layers is None else layers, top)
     file = None if state is None else Path(state)
     with nullcontext() if file is None else only_process(file):
         found = State.load(file, key) if file is not None and file.exists() else State(key)
         mine_images(found, network, image_set, found.left, file, batch_size=batch_size, workers=workers, progress=progress)
-    again = None
-    if fast and found.read:
-        again = State(found.key.exact)
-        mine_images(again, network, image_set, found.candidates, batch_size=batch_size, workers=workers, progress=progress)
-    return to_result(found, network, image_set, again)
+    return to_result(found, network, image_set)
 
 
 def mine_images(
@@ -92,8 +83,6 @@ def mine_images(
     numbers = {name: number for number, name in enumerate(image_set.classes)}
     labels = torch.tensor([numbers.get(label, -1) for label in image_set.labels])
     state.to(network.device)
-    if state.key.fast and bfloat16_is_slow(network.device):
-        say("This processor computes bfloat16 much slower than float32: leave --fast out.", progress and len(left) > 0)
 
     def read(indices: Sequence[int]) -> Batch:
         return read_batch(image_set, network.preprocessing.viewed, indices, batch_size)
@@ -108,8 +97,7 @@ def mine_images(
             found[name] = maxima[batch.rows], _places(maps, maxima, state.strongest[name].threshold)[batch.rows]
 
         if len(batch.rows):
-            half = torch.autocast(own.device.type, torch.bfloat16, enabled=state.key.fast)
-            with torch.inference_mode(), half:
+            with torch.inference_mode():
                 inputs = own.preprocessing.normalise(batch.inputs.to(own.device))
                 own.capture(inputs, state.key.layers, reduce)
         return batch, found
@@ -128,20 +116,17 @@ def mine_images(
                     start = time.monotonic()
                     state.save(file)
                     due = time.monotonic() + SAVE_EVERY * max(1.0, time.monotonic() - start)
-    except BaseException as error:
+    except BaseException:
         if file is not None and state.read:
             with suppress(DeconvnetError):  # what stopped the mining is the thing to say
                 state.save(file)
-        if state.key.fast and isinstance(error, RuntimeError) and "memory" not in str(error):
-            reason = str(error).partition("\n")[0].rstrip(".")
-            raise DeconvnetError(f"{network.full_name} does not run in bfloat16 ({reason}): leave out --fast.") from error
         raise
     if file is not None:
         state.save(file)
 
 
-def to_result(state: State, network: Network, image_set: ImageSet, again: State | None = None) -> MiningResult:
-    """The hits and statistics of a finished state; of a fast search, `again` is the state of its second step.
+def to_result(state: State, network: Network, image_set: ImageSet) -> MiningResult:
+    """The hits and statistics of a finished state.
 
     Raises `DeconvnetError` if no photo could be read.
     """
@@ -150,13 +135,12 @@ def to_result(state: State, network: Network, image_set: ImageSet, again: State 
         raise DeconvnetError(
             f"None of the {len(image_set)} photos in {image_set.root} can be read: {image_set.paths[index]} {reason}."
         )
-    decided = (again or state).to("cpu")
+    state.to("cpu")
     layers = {
-        name: LayerHits(network.layer(name), image_set, decided.strongest[name], state.statistics[name])
+        name: LayerHits(network.layer(name), image_set, state.strongest[name], state.statistics[name])
         for name in state.key.layers
     }
-    searched_again = None if again is None else again.read
-    return MiningResult(image_set, layers, state.key.top, dict(sorted(state.skipped.items())), searched_again)
+    return MiningResult(image_set, layers, state.key.top, dict(sorted(state.skipped.items())))
 
 
 def only_process(file: Path) -> AbstractContextManager[None]:

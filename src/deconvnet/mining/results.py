@@ -97,8 +97,6 @@ class MiningResult:
     top: int
     skipped: dict[int, str] = field(default_factory=dict)
     """Photos that could not be read, by index, with the reason."""
-    searched_again: int | None = None
-    """Of a fast search, how many photos were candidates of some unit; None of any other."""
 
     def __getitem__(self, layer: str) -> LayerHits:
         return self.layers[layer]

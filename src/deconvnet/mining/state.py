@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,11 +26,6 @@ from deconvnet.storage import atomic_write
 _FORMAT = 1
 _ENTRY = "deconvnet-mining"  # of the file's metadata
 
-#: The most photos of each unit among which a search in two steps decides (or twice as many as are wanted), …
-CANDIDATES = 64
-#: … those whose activation is at most this much weaker, relatively, than the last one that would be a hit.
-MARGIN = 0.02
-
 
 @dataclass(frozen=True)
 class Key:
@@ -50,11 +45,9 @@ class Key:
     answers: dict[str, list[float]] = field(compare=False)
     """By layer, the largest activations of some units in one fixed picture: what a changed `forward` changes, which neither
     tensors nor structure show. Compared by `differences` only, as other devices round otherwise."""
-    fast: bool = False
-    """Whether it is the first step of a search in two: in bfloat16, for candidates among which float32 then decides."""
 
     @classmethod
-    def of(cls, network: Network, photos: ImageSet, layers: Iterable[str], top: int, fast: bool = False) -> Self:
+    def of(cls, network: Network, photos: ImageSet, layers: Iterable[str], top: int) -> Self:
         """Raises `UsageError` for an unknown layer, or if `top` is less than 1."""
         if top < 1:
             raise UsageError(f"top = {top}: it must be 1 or more.")
@@ -70,7 +63,6 @@ class Key:
             layers={name: network.layer(name).units for name in names},
             top=top,
             answers=_answers(network, names),
-            fast=fast,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -84,12 +76,14 @@ class Key:
             "layers": self.layers,
             "top": self.top,
             "answers": self.answers,
-            "fast": self.fast,
+            "fast": False,  # version 0.1 had another search, in bfloat16
         }
 
     @classmethod
     def from_json(cls, entries: dict[str, Any]) -> Self:
         """What `as_json` gave. Raises `KeyError`, `TypeError`, `ValueError` or `AttributeError` for anything else."""
+        if entries.get("fast", False):
+            raise ValueError("it is of a search with --fast, which this version does not have")
         found = cls(
             network=entries["network"],
             preprocessing=entries["preprocessing"],
@@ -99,21 +93,10 @@ class Key:
             layers=entries["layers"],
             top=entries["top"],
             answers=entries["answers"],
-            fast=entries.get("fast", False),
         )
         if unknown := entries.keys() - found.as_json().keys():
             raise ValueError(f"a key with {', '.join(sorted(unknown))}")
         return found
-
-    @property
-    def exact(self) -> Self:
-        """The key of the second step."""
-        return replace(self, fast=False)
-
-    @property
-    def kept(self) -> int:
-        """How many of each unit's strongest activations a state keeps."""
-        return max(2 * self.top, CANDIDATES) if self.fast else self.top
 
     def differences(self, other: "Key") -> str:
         """In words, what `other` has that is not as it is here; empty if they are the same."""
@@ -123,7 +106,6 @@ class Key:
             "photos": "other photos",
             "layers": f"other layers ({', '.join(other.layers)})",
             "top": f"top = {other.top}",
-            "fast": "bfloat16 (--fast)" if other.fast else "float32 (without --fast)",
         }
         differing = [words[name] for name in words if getattr(self, name) != getattr(other, name)]
         common = self.answers.keys() & other.answers.keys()
@@ -144,7 +126,7 @@ class State:
         """(photos,) those that were mined or could not be read."""
         self.skipped: dict[int, str] = {}
         """Indices of photos that could not be read, with the reason."""
-        self.strongest = {name: RunningTopK(units, key.kept, device) for name, units in key.layers.items()}
+        self.strongest = {name: RunningTopK(units, key.top, device) for name, units in key.layers.items()}
         self.statistics = {name: Statistics(units, key.class_count) for name, units in key.layers.items()}
         self._whole = True
 
@@ -152,16 +134,6 @@ class State:
     def read(self) -> int:
         """How many photos were read."""
         return int(self.done.sum()) - len(self.skipped)
-
-    @property
-    def candidates(self) -> Tensor:
-        """(n,) indices of the photos that may be a hit of some unit, ascending."""
-        chosen = []
-        for kept in self.strongest.values():
-            least = kept.values[:, self.key.top - 1 : self.key.top] * (1 - MARGIN)
-            chosen.append(kept.images[(kept.values >= least) & (kept.images >= 0)])
-        found: Tensor = torch.unique(torch.cat(chosen))
-        return found.cpu()
 
     @property
     def left(self) -> Tensor:

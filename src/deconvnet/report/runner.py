@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from deconvnet.report.commands import (
 from deconvnet.report.html import write_page
 from deconvnet.report.inputs import about, key
 from deconvnet.report.paper_claims import PARTS
-from deconvnet.storage import atomic_write, locked, refuse_existing
+from deconvnet.storage import WorkFolder, atomic_write, first_difference, read_json_object, write_json
 
 FORMAT = 1
 
@@ -32,50 +31,37 @@ FORMAT = 1
 _UNTRAINED = frozenset(("training", "fig-3"))
 
 
+def report_folder(out: Path) -> WorkFolder:
+    """The folder of a report, which is looked at while it grows."""
+    return WorkFolder(out, "report", "report.json", in_place=True)
+
+
 @contextmanager
-def claimed(out: Path) -> Iterator[None]:
+def open_report(out: Path) -> Iterator[None]:
     """Hold the folder `out` of a report, new, empty, or begun before; a new one is removed if its materials turn out bad.
 
     Raises `UsageError` if it holds anything but a report, `DeconvnetError` if another process is writing it.
     """
-    there = out.exists() or out.is_symlink()
-    if there and not (out / "report.json").exists() and not _only_a_lock(out):
-        refuse_existing(out.absolute())
-    with locked(out / ".lock", f"Another process is making {out}: wait for it, or choose another --out."):
-        begun = (out / "report.json").exists()
-        try:
-            yield
-        except BaseException:
-            if not begun and not (out / "report.json").exists():
-                shutil.rmtree(out, ignore_errors=True)
-            raise
+    with report_folder(out).open(has_work=(out / "report.json").exists):
+        yield
 
 
-def _only_a_lock(out: Path) -> bool:
-    return out.is_dir() and {path.name for path in out.iterdir()} <= {".lock"}
-
-
-def open_record(out: Path, materials: Materials) -> dict[str, Any]:
+def read_record(out: Path, materials: Materials) -> dict[str, Any]:
     """What `report.json` says of the report in `out`, or of a new one.
 
-    Raises `UsageError` if it is of other materials, `DeconvnetError` if it cannot be read.
+    Raises `DeconvnetError` if it is of other materials or cannot be read.
     """
-    file, now = out / "report.json", json.loads(json.dumps(key(materials)))
-    record: dict[str, Any] = {"format": FORMAT, "key": now, "steps": {}}
-    if file.exists():
-        try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-            found = dict(record["key"])
-            if record["format"] != FORMAT or not isinstance(record["steps"], dict):
-                raise ValueError("it is of another version")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DeconvnetError(f"{file} cannot be read ({error}): choose another --out.") from None
-        for name, value in now.items():
-            if found.get(name) != value:
-                raise UsageError(
-                    f"{out} holds a report of other {name}: go on with the command that began it, or choose another --out."
-                )
-    return record
+    now = json.loads(json.dumps(key(materials)))
+
+    def difference(record: dict[str, Any]) -> str:
+        if record["format"] != FORMAT or not isinstance(record["steps"], dict):
+            return "another format"
+        name = first_difference(record["key"], now)
+        return name and f"other {name}"
+
+    if report_folder(out).is_begun(difference):
+        return read_json_object(out / "report.json")
+    return {"format": FORMAT, "key": now, "steps": {}}
 
 
 def reproduce(
@@ -88,16 +74,16 @@ def reproduce(
     only: Sequence[str] = (),
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Make a report in the folder `out`, which is `claimed`: `index.html`, `report.json`, and a folder for each part.
+    """Make a report in the folder `out`, which is held by `open_report`: `index.html`, `report.json`, and a folder for each part.
 
     `run` runs a command of `deconvnet`, given as its words, and returns what it prints. A command that fails is named on the
     page, and the others go on; what has finished is not run again, so the same call, with another `only` (ids of parts, see
     `PARTS`) perhaps, completes a report. `command` is what the page says that it was made by. Returns what `report.json`
     holds.
 
-    Raises what `open_record` raises, and `DeconvnetError` if `out` cannot be written.
+    Raises what `read_record` raises, and `DeconvnetError` if `out` cannot be written.
     """
-    parts, record = plan(materials, out), open_record(out, materials)
+    parts, record = plan(materials, out), read_record(out, materials)
     record |= {"about": about(materials), "command": command, "folder": os.getcwd()}
     device = str(next(iter(materials.networks.values())).device)
     only = with_training(only, materials)
@@ -112,9 +98,7 @@ def reproduce(
         _write(out, record, parts, only)
         try:
             entry |= _run(out, step, run, speeds)
-        except BaseException as stopped:
-            if not getattr(stopped, "__notes__", None):
-                stopped.add_note("The same command goes on where it was.")
+        except BaseException:
             raise
         _write(out, record, parts, only)
     _link_atlases(out)
@@ -172,5 +156,5 @@ def _link_atlases(out: Path) -> None:
 
 
 def _write(out: Path, record: dict[str, Any], parts: Sequence[Planned], only: Sequence[str]) -> None:
-    atomic_write(out / "report.json", json.dumps(record, indent=1).encode())
+    write_json(out / "report.json", record)
     write_page(out, record, parts, only)

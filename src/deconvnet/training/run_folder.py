@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,7 @@ import numpy as np
 from deconvnet.distributed import Processes
 from deconvnet.environment import software_versions
 from deconvnet.errors import DeconvnetError
-from deconvnet.storage import atomic_write, locked
-from deconvnet.training.divergence import TrainingDiverged
+from deconvnet.storage import WorkFolder, atomic_write, first_difference
 from deconvnet.training.logs import EPOCHS
 
 FORMAT = 1
@@ -66,75 +66,43 @@ def read_log(run: Path) -> list[dict[str, float]]:
 
 @contextmanager
 def open_run(folder: Path, key: Mapping[str, Any], processes: Processes) -> Iterator[Run]:
-    """Begin a run in a new or empty folder, or go on with the one in it. `key` is all that decides what it computes.
+    """Begin a run in a new or empty folder, or resume the one in it. `key` is all that decides what it computes.
 
-    An error that leaves work behind says so in a note. Raises `DeconvnetError` if the folder holds a run with another key
-    (unless that has not made a step yet) or anything else, or is in use.
+    An error that leaves work behind says so in a note. Raises `UsageError` if the folder holds anything but a run,
+    `DeconvnetError` if it holds a run with another key (unless that has not made a step yet) or is in use.
     """
     if not processes.first:
         yield Run(folder)
         return
-    if not (folder / "run.json").exists() and _has_more_than_a_beginning(folder):
-        raise DeconvnetError(f"{folder} exists already and is no training run: choose another --out.")
-    with locked(folder / ".lock", f"Another process is training in {folder}: wait for it, or choose another --out."):
-        _begin_or_go_on(folder, key)
-        for left in [*folder.glob(".*.partial*"), *folder.glob("snapshots/.*.partial*")]:  # by what was killed
-            left.unlink(missing_ok=True)
-        try:
-            yield Run(folder)
-        except BaseException as error:
-            if not isinstance(error, TrainingDiverged) and _has_more_than_a_beginning(folder):
-                error.add_note(f"What is done so far is kept in {folder}: the same command goes on with it.")
-            raise
+    work = WorkFolder(folder, "training run", "run.json", in_place=True, activity="training in")
+
+    def has_work() -> bool:
+        return folder.exists() and bool(set(os.listdir(folder)) - _BEFORE_FIRST_STEP)
+
+    def check() -> None:
+        if not has_work():
+            (folder / "mean.npy").unlink(missing_ok=True)  # of other photos, perhaps
+        work.begin({"format": FORMAT, **key, "made_with": software_versions()}, partial(_difference, key), has_work())
+        for stale in [*folder.glob(".*.partial*"), *folder.glob("snapshots/.*.partial*")]:  # of a process that was killed
+            stale.unlink(missing_ok=True)
+
+    with work.open(has_work, check):
+        yield Run(folder)
 
 
 #: What is in a run's folder before the first step: nothing that another run may not take the place of.
-_BEGINNING = {".lock", ".run.partial.json", "run.json", ".mean.partial.npy", "mean.npy"}
+_BEFORE_FIRST_STEP = {".lock", ".run.partial.json", "run.json", ".mean.partial.npy", "mean.npy"}
 
 
-def _has_more_than_a_beginning(folder: Path) -> bool:
-    try:
-        return folder.exists() and bool(set(os.listdir(folder)) - _BEGINNING)
-    except NotADirectoryError:
-        raise DeconvnetError(f"{folder} is a file: choose another --out.") from None
-    except OSError as error:
-        raise DeconvnetError(f"{folder} cannot be opened: {error.strerror or error}.") from None
-
-
-def _begin_or_go_on(folder: Path, key: Mapping[str, Any]) -> None:
-    file = folder / "run.json"
-    if file.exists():
-        problem = _problem(file, key)
-        if not problem:
-            return
-        if _has_more_than_a_beginning(folder):
-            raise DeconvnetError(problem)
-        (folder / "mean.npy").unlink(missing_ok=True)  # of other photos, perhaps
-    content = {"format": FORMAT, **key, "made_with": software_versions()}
-    atomic_write(file, json.dumps(content, indent=1, ensure_ascii=False).encode())
-
-
-def _problem(file: Path, key: Mapping[str, Any]) -> str:
-    """Why the run that `file` describes is not the one with this key; empty if it is."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        found = found if found["format"] == FORMAT else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        found = {}
-    if not found:
-        return f"{file} is damaged or of another version: choose another --out."
-    for name, value in json.loads(json.dumps(key)).items():
-        if (other := found.get(name)) != value:
-            return (
-                f"{file.parent} holds a run with another {_difference(name, other, value)}: go on with the command that "
-                "began it, or choose another --out."
-            )
-    return ""
-
-
-def _difference(name: str, found: Any, wanted: Any) -> str:
-    """What differs, in as few words as tell it."""
-    if name == "recipe" and isinstance(found, dict):
-        entry = next(entry for entry in {**wanted, **found} if found.get(entry) != wanted.get(entry))
-        return f"recipe ({entry} = {found.get(entry)!r}, not {wanted.get(entry)!r})"
-    return f"{name} ({found!r}, not {wanted!r})" if isinstance(wanted, str | int) else name
+def _difference(key: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    """How a run's record differs from `key`, in as few words as tell it; "" if it does not."""
+    if record["format"] != FORMAT:
+        return "another format"
+    name = first_difference(record, key)
+    if not name:
+        return ""
+    theirs, ours = record.get(name), json.loads(json.dumps(key[name]))
+    if name == "recipe" and isinstance(theirs, dict):
+        entry = first_difference(theirs, ours) or first_difference(ours, theirs)
+        return f"another recipe ({entry} = {theirs.get(entry)!r}, not {ours.get(entry)!r})"
+    return f"another {name} ({theirs!r}, not {ours!r})" if isinstance(ours, str | int) else f"another {name}"

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,7 +26,7 @@ from deconvnet.experiments.table3_ablation.variants import (
 )
 from deconvnet.models import load
 from deconvnet.progress import say
-from deconvnet.storage import atomic_path, atomic_write
+from deconvnet.storage import WorkFolder, atomic_path, atomic_write, first_difference
 from deconvnet.training import Recipe, read_recipe, train
 from deconvnet.training.data import TrainingData, open_data
 
@@ -120,23 +121,16 @@ def _errors(folder: Path) -> Errors | None:
 
 
 def _open(out: Path, ablation: Ablation) -> None:
-    """Begin an ablation in a new or empty folder, or go on with the one in it."""
-    try:
-        found = json.loads((out / "ablation.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        # What is hidden is what another process, started at the same time, is writing.
-        if out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
-            raise UsageError(f"{out} exists already and is no ablation: choose another --out.") from None
+    """Begin an ablation in a new or empty folder, or resume the one in it. Several processes may be at work there."""
+    work = WorkFolder(out, "ablation", "ablation.json", in_place=True)
+
+    def difference(record: dict[str, Any]) -> str:
+        name = first_difference(record, ablation.key)
+        return name and f"{'other' if name == 'photos' else 'another'} {name}"
+
+    work.refuse_foreign()
+    if not work.is_begun(difference):
         _write(out, ablation)
-        return
-    except (OSError, ValueError) as error:
-        raise DeconvnetError(f"{out / 'ablation.json'} cannot be read ({error}): choose another --out.") from None
-    for name, value in json.loads(json.dumps(ablation.key)).items():
-        if not isinstance(found, dict) or found.get(name) != value:
-            other = f"{'other' if name == 'photos' else 'another'} {name}"
-            raise DeconvnetError(
-                f"{out} holds an ablation with {other}: go on with the command that began it, or choose another --out."
-            )
 
 
 def _write(out: Path, ablation: Ablation) -> None:
