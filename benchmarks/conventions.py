@@ -1,11 +1,11 @@
-"""How much the rules of the way down matter: what other conventions make of the same activations.
+"""How much the conventions of the backward pass matter: the same activations projected by other rules.
 
     python benchmarks/conventions.py alexnet2012:bvlc_alexnet_trunk.safetensors imagenette/val [--activations 200]
 
-For each convolutional layer, the strongest activation of the most driven unit in randomly drawn photos is projected by the
-paper's rules and by every other convention. Written to benchmarks/results: relative error and cosine of the projections, and
-how many grey levels apart the two pictures are as an atlas would draw them, each cropped to its receptive field and on its
-own grey scale. Two mistakes that published code makes are measured as well; they are made here and nowhere else.
+For each convolutional layer, the strongest activation of any unit in randomly drawn photos is projected by the paper's rules
+and by every other convention. Written to benchmarks/results: the relative error and the cosine of the projections, and the
+mean difference in grey levels of the two pictures as an atlas would draw them, each cropped to its receptive field and on
+its own grey scale. Two mistakes of published code are measured too; they are implemented here and nowhere else.
 """
 
 import json
@@ -26,7 +26,6 @@ from deconvnet.data import find_images, read_image
 from deconvnet.models import Network, load
 from deconvnet.projection import (
     RULES,
-    ProjectionBatch,
     display_scale,
     project_batch,
     to_pixels,
@@ -34,10 +33,10 @@ from deconvnet.projection import (
 from deconvnet.tracing import Rules
 
 RESULTS = Path(__file__).parent / "results"
-_AT_ONCE = 20
+_BATCH_SIZE = 20
 
 
-class _RectifyOnlyUpward(torch.autograd.Function):
+class _ReLUWithoutBackwardRectification(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         return x.clamp(min=0)
@@ -47,46 +46,44 @@ class _RectifyOnlyUpward(torch.autograd.Function):
         return signal
 
 
-#: Projected beside the paper's. "pixels rectified" is not among them: it is the paper's, its negative pixels cut off.
+#: Compared with the paper's rules. "pixels rectified" is not among them: it is the paper's projection, clamped at 0.
 CONVENTIONS = {name: rules for name, rules in RULES.items() if name != "deconvnet"}
 CONVENTIONS["signal never rectified"] = replace(
-    RULES["deconvnet"], rectify=lambda x, ceiling, inplace: _RectifyOnlyUpward.apply(x)
+    RULES["deconvnet"], rectify=lambda x, ceiling, inplace: _ReLUWithoutBackwardRectification.apply(x)
 )
 
 
 def compare(network: Network, layer: str, x: Tensor) -> Iterator[tuple[int, float, dict[str, tuple[float, float, float]]]]:
-    """For each of x (N, 3, H, W): the unit projected, the paper's picture's contrast (mean distance from mid-grey), and per
+    """For each of x (N, 3, H, W): the unit, the contrast of the paper's picture (mean distance from mid-grey), and by
     convention the relative error, the cosine and the mean difference in grey levels.
     """
     with torch.no_grad():
         units = network.activations(x, layer).flatten(2).amax(dim=2).argmax(dim=1)
     paper = project_batch(network, x, layer, units)
     positions = torch.stack([paper.rows, paper.columns], dim=1)
-    others = {
-        name: project_batch(network, x, layer, units, positions, rules=rules).pixels for name, rules in CONVENTIONS.items()
-    }
-    others["pixels rectified"] = paper.pixels.clamp(min=0)
-    for n, mine in enumerate(paper.pixels):
-        shown = drawn(network, layer, paper, mine, n)
-        apart = {}
-        for name, pixels in others.items():
-            error = (pixels[n] - mine).norm() / mine.norm()
-            cosine = torch.nn.functional.cosine_similarity(pixels[n].flatten(), mine.flatten(), dim=0)
-            levels = np.abs(drawn(network, layer, paper, pixels[n], n) - shown).mean()
-            apart[name] = (float(error), float(cosine), float(levels))
-        yield int(units[n]), float(np.abs(shown - 128).mean()), apart
+    batches = {name: project_batch(network, x, layer, units, positions, rules=rules) for name, rules in CONVENTIONS.items()}
+    batches["pixels rectified"] = replace(paper, crops=paper.crops.clamp(min=0))
+    pixels = {name: batch.pixels for name, batch in batches.items()}
+    crops = {name: batch.crop(network.layer(layer)) for name, batch in batches.items()}
+    for n, (paper_pixels, paper_crop) in enumerate(zip(paper.pixels, paper.crop(network.layer(layer)), strict=True)):
+        paper_levels = grey_levels(paper_crop)
+        differences = {}
+        for name in batches:
+            error = (pixels[name][n] - paper_pixels).norm() / paper_pixels.norm()
+            cosine = torch.nn.functional.cosine_similarity(pixels[name][n].flatten(), paper_pixels.flatten(), dim=0)
+            levels = np.abs(grey_levels(crops[name][n]) - paper_levels).mean()
+            differences[name] = (float(error), float(cosine), float(levels))
+        yield int(units[n]), float(np.abs(paper_levels - 128).mean()), differences
 
 
-def drawn(network: Network, layer: str, found: ProjectionBatch, pixels: Tensor, n: int) -> np.ndarray:
-    """A projection's receptive field as an atlas draws it, (h, w, 3), in grey levels."""
-    left, top, right, bottom = network.layer(layer).field.patch_box(int(found.rows[n]), int(found.columns[n]))
-    crop = pixels[:, top:bottom, left:right]
-    return to_pixels(crop, display_scale(crop)).astype(float)
+def grey_levels(projection: Tensor) -> np.ndarray:
+    """(h, w, 3) a projection (3, h, w) as an atlas draws it, 0 to 255."""
+    return to_pixels(projection, display_scale(projection)).astype(float)
 
 
 def shared_switches(network: Network, x: Tensor) -> list[tuple[int, int, int]]:
-    """For each pooling below the last convolutional layer: outputs, those whose switch another window has too, and those
-    that an overwriting unpooling loses.
+    """For each pooling below the last convolutional layer: the number of outputs, of those that share their switch with
+    another window, and of those that an overwriting unpooling loses.
     """
     counts = []
 
@@ -105,7 +102,7 @@ def shared_switches(network: Network, x: Tensor) -> list[tuple[int, int, int]]:
 
 
 def convolutional(network: Network) -> list[str]:
-    """The layers that are compared."""
+    """The names of the layers that are compared."""
     return [name for name, layer in network.layers.items() if layer.convolutional]
 
 
@@ -124,12 +121,12 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
 ) -> None:
     """Measure, print a table, and write the numbers to benchmarks/results."""
-    net, photos = load(network), find_images(images)
-    which = np.random.default_rng(seed).choice(len(photos), size=min(activations, len(photos)), replace=False)
-    inputs = torch.stack([net.preprocess(read_image(photos.file(int(n)))) for n in which])
-    batches = [inputs[first : first + _AT_ONCE] for first in range(0, len(inputs), _AT_ONCE)]
+    net, image_set = load(network), find_images(images)
+    indices = np.random.default_rng(seed).choice(len(image_set), size=min(activations, len(image_set)), replace=False)
+    inputs = torch.stack([net.preprocess(read_image(image_set.file(int(index)))) for index in indices])
+    batches = [inputs[first : first + _BATCH_SIZE] for first in range(0, len(inputs), _BATCH_SIZE)]
 
-    result: dict[str, Any] = {"network": net.full_name, "images": images.name, "activations": len(which), "seed": seed}
+    result: dict[str, Any] = {"network": net.full_name, "images": images.name, "activations": len(indices), "seed": seed}
     pools = np.sum([shared_switches(net, x) for x in track(batches, "switches")], axis=0)
     result["switches"] = [
         {"outputs": int(n), "sharing": float(f"{shared / n:.4g}"), "lost": float(f"{lost / n:.4g}")}
@@ -137,13 +134,14 @@ def main(
     ]
     result["layers"] = {}
     table = Table(
-        "layer", "convention", "relative error", "cosine", "grey levels", title=f"{net.full_name}, {len(which)} each"
+        "layer", "convention", "relative error", "cosine", "grey levels", title=f"{net.full_name}, {len(indices)} each"
     )
     for layer in convolutional(net):
-        found = [one for x in track(batches, layer) for one in compare(net, layer, x)]
-        entry: dict[str, Any] = {"units": len({unit for unit, *_ in found}), "contrast": spread([c for _, c, _ in found])}
-        for name in found[0][2]:
-            measures = zip(*(apart[name] for *_, apart in found), strict=True)
+        rows = [row for x in track(batches, layer) for row in compare(net, layer, x)]
+        units, contrasts, differences = zip(*rows, strict=True)
+        entry: dict[str, Any] = {"units": len(set(units)), "contrast": spread(list(contrasts))}
+        for name in differences[0]:
+            measures = zip(*(by_convention[name] for by_convention in differences), strict=True)
             entry[name] = dict(zip(("error", "cosine", "grey_levels"), map(spread, map(list, measures)), strict=True))
             cells = (f"{value['median']:.3g} ({value['min']:.3g}–{value['max']:.3g})" for value in entry[name].values())
             table.add_row(layer, name, *cells)

@@ -1,8 +1,8 @@
 """How fast the live page's server answers: python benchmarks/explorer.py [--network NETWORK …]
 
-Starts `deconvnet explore`, and as soon as it listens, while it still warms up, sends a photo of 2,000×1,500 pixels and asks
-what every browser asks first: classes and the most driven units, and one projection of the last convolutional layer. Then
-once more, with another photo; and the time of a whole occlusion map (900 positions on a view of 224).
+Starts `deconvnet explore` and, as soon as it listens and while it still warms up, uploads an image of 2,000×1,500 pixels and
+requests what every browser requests first: classes and strongest units, and one projection of the last convolutional layer.
+Then the same with another image, and the time of a whole occlusion map (900 positions on a view of 224×224).
 """
 
 import json
@@ -20,23 +20,23 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from deconvnet.demo import demo_photo
+from deconvnet.demo import demo_image
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def photo(name: str) -> bytes:
-    """A photo of scikit-image's as a JPEG as large as a telephone takes."""
+def demo_jpeg(name: str) -> bytes:
+    """One of scikit-image's photos as a JPEG, as large as a phone takes them."""
     encoded = BytesIO()
-    demo_photo(name).resize((2000, 1500)).save(encoded, "jpeg", quality=90)
+    demo_image(name).resize((2000, 1500)).save(encoded, "jpeg", quality=90)
     return encoded.getvalue()
 
 
-def ask(client: httpx.Client, key: str, content: bytes) -> dict[str, float]:
-    """Seconds from the upload to each answer."""
+def time_first_requests(client: httpx.Client, key: str, content: bytes) -> dict[str, float]:
+    """Seconds from the start of the upload to each response."""
     start = time.perf_counter()
-    sent = client.post("/api/photos", content=content, headers={"Content-Type": "application/octet-stream"})
-    address = f"/api/photos/{sent.raise_for_status().json()['photo']}/{key}"
+    uploaded = client.post("/api/photos", content=content, headers={"Content-Type": "application/octet-stream"})
+    address = f"/api/photos/{uploaded.raise_for_status().json()['photo']}/{key}"
     seconds = {"uploaded": time.perf_counter() - start}
     layers = client.get(address).raise_for_status().json()["layers"]
     seconds["classes and units"] = time.perf_counter() - start
@@ -46,16 +46,16 @@ def ask(client: httpx.Client, key: str, content: bytes) -> dict[str, float]:
     return seconds
 
 
-def sweep(client: httpx.Client, key: str, content: bytes) -> float:
-    """Seconds for an occlusion map."""
-    sent = client.post("/api/photos", content=content, headers={"Content-Type": "application/octet-stream"})
+def time_occlusion_map(client: httpx.Client, key: str, content: bytes) -> float:
+    """Seconds for an occlusion map, without the upload."""
+    uploaded = client.post("/api/photos", content=content, headers={"Content-Type": "application/octet-stream"})
     start = time.perf_counter()
-    client.post(f"/api/photos/{sent.json()['photo']}/{key}/occlusion", json={}).raise_for_status()
+    client.post(f"/api/photos/{uploaded.json()['photo']}/{key}/occlusion", json={}).raise_for_status()
     return time.perf_counter() - start
 
 
 def main(
-    network: Annotated[list[str] | None, typer.Option(help="Networks, each in a server of its own.")] = None,
+    network: Annotated[list[str] | None, typer.Option(help="Networks, each in a separate server.")] = None,
 ) -> None:
     """Measure, print a table, write results/explorer.json."""
     rows: list[dict[str, Any]] = []
@@ -69,10 +69,11 @@ def main(
             listening = time.perf_counter() - start
             with httpx.Client(base_url=address[0], timeout=120) as client:
                 key = client.get("/api/networks").json()[0]["key"]
-                for when, picture in (("cold", photo("astronaut")), ("warm", photo("coffee"))):
-                    found = {what: round(seconds, 2) for what, seconds in ask(client, key, picture).items()}
-                    rows.append({"network": name, "": when, "listens after": round(listening, 1), **found})
-                rows[-1]["occlusion map"] = round(sweep(client, key, photo("coffee")), 1)
+                for state, content in (("cold", demo_jpeg("astronaut")), ("warm", demo_jpeg("coffee"))):
+                    timings = time_first_requests(client, key, content)
+                    rounded = {response: round(seconds, 2) for response, seconds in timings.items()}
+                    rows.append({"network": name, "": state, "listens after": round(listening, 1), **rounded})
+                rows[-1]["occlusion map"] = round(time_occlusion_map(client, key, demo_jpeg("coffee")), 1)
             server.send_signal(signal.SIGINT)
     table = Table(*rows[-1])
     for row in rows:

@@ -26,17 +26,17 @@ from deconvnet.models import load
 
 def measure(network: str, folder: Path, device: str) -> tuple[float, float]:
     """Seconds, and the peak memory of this process in MB."""
-    net, photos = load(network).to(device), find_images(folder)
-    mine(net, replace(photos, paths=photos.paths[:64]))  # first calls are slower
+    net, image_set = load(network).to(device), find_images(folder)
+    mine(net, replace(image_set, paths=image_set.paths[:64]))  # first calls are slower
     start = time.perf_counter()
-    mine(net, photos)
+    mine(net, image_set)
     return time.perf_counter() - start, peak_memory()
 
 
 def peak_memory() -> float:
-    """The most memory that this process has held, in MB."""
+    """Peak memory of this process, in MB."""
     status = Path("/proc/self/status")
-    if status.exists():  # what `getrusage` says is on Linux never less than what the parent held when it began this process
+    if status.exists():  # on Linux, `getrusage` includes what the parent held when it started this process
         return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
 
@@ -50,13 +50,13 @@ def main(
 ) -> None:
     arguments = {key: value for key, value in locals().items() if key != "out"}
     rows, megabytes = [], {}
-    with jpeg_folder(images) as every:
+    with jpeg_folder(images) as all_images:
         for size in numbers(sizes):
             with (
-                jpeg_folder(every, size) as folder,
-                ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone,
+                jpeg_folder(all_images, size) as folder,
+                ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool,
             ):
-                seconds, memory = alone.submit(measure, network, folder, device).result()
+                seconds, memory = pool.submit(measure, network, folder, device).result()
             rows.append(Row(f"{size:,} photos, {memory:.0f} MB", Rate(size, (seconds,))))
             megabytes[size] = memory
     rates = [row.rate.median for row in rows]

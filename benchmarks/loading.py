@@ -1,11 +1,11 @@
-"""Loading: random crops of 224×224 for training, normalised, in batches; photos per second of one core.
+"""Throughput of data loading on one core: batches of random crops, 224×224, normalised.
 
     python benchmarks/loading.py [--images FOLDER] [--photos 2000] [--batch 128]
 
 From a packed set, as `train` reads it (it keeps freed memory, see `step.py`), against a folder of JPEGs with torchvision's
-ImageFolder and transforms (`loading_peer.py`). Measured is the processor time of all threads, so "per second" is what one
-core does in a second. The limit is what the bytes cost at the measured bandwidth of memory: each pixel read as a byte and
-written as a float32. Before that, the packed pixels are compared with those that torchvision makes.
+ImageFolder and transforms (`loading_peer.py`). The processor time of all threads is measured, so "per second" is per second
+of one core. The limit is the time to read each pixel as a byte and to write it as a float32, at the measured memory
+bandwidth. The packed pixels are compared with those from torchvision.
 """
 
 import tempfile
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import typer
 from side_by_side import Device, Goal, Images, Out, Repeats, Row, Work, jpeg_folder, report, synchronise, timed
-from step import usual_memory
+from step import reset_memory_settings
 from torchvision.datasets import ImageFolder
 
 from deconvnet.data import (
@@ -36,33 +36,34 @@ from deconvnet.distributed import Processes
 from deconvnet.environment import keep_freed_memory
 from deconvnet.training import read_recipe
 from deconvnet.training.data import TrainingBatch, TrainingData, training_batches
-from deconvnet.training.normalise import Normalise
 
 CROP = 224
-#: Bytes of one photo: read, and written as float32.
-_BYTES = CROP * CROP * 3 * (1 + 4)
+#: Bytes per image: read as uint8, and written as float32.
+_BYTES_PER_IMAGE = CROP * CROP * 3 * (1 + 4)
 
 
-def ours(photos: ImageSet, batch: int, device: torch.device, pool: ThreadPoolExecutor) -> Iterator[TrainingBatch]:
+def epoch_batches(
+    image_set: ImageSet, batch_size: int, device: torch.device, pool: ThreadPoolExecutor
+) -> Iterator[TrainingBatch]:
     """An epoch's batches, not yet normalised."""
-    data = TrainingData(photos, photos)
-    with closing(training_batches(data, CROP, batch, 0, 1, 0, Processes(), pool, device)) as batches:
+    data = TrainingData(image_set, image_set)
+    with closing(training_batches(data, CROP, batch_size, 0, 1, 0, Processes(), pool, device)) as batches:
         yield from batches
 
 
-def pixels_apart(packed: PackedImageSet, folder: Path, count: int) -> int:
-    """The largest difference, in grey levels, between packed pixels and those that torchvision makes of the JPEGs."""
+def max_pixel_difference(packed: PackedImageSet, folder: Path, count: int) -> int:
+    """The largest difference, in grey levels, between packed pixels and those that torchvision reads from the JPEGs."""
     largest = 0
-    places = {path: index for index, path in enumerate(packed.paths)}
+    index_by_path = {path: index for index, path in enumerate(packed.paths)}
     dataset = ImageFolder(str(folder), loading_peer.SQUARE)
     for number in range(0, len(dataset), -(-len(dataset) // count)):
-        own = packed.square(places["/".join(Path(dataset.samples[number][0]).parts[-2:])])
-        largest = max(largest, int(np.abs(own.astype(int) - np.asarray(dataset[number][0])).max()))
+        square = packed.square(index_by_path["/".join(Path(dataset.samples[number][0]).parts[-2:])])
+        largest = max(largest, int(np.abs(square.astype(int) - np.asarray(dataset[number][0])).max()))
     return largest
 
 
 def bandwidth(size: int = 2**27) -> float:
-    """Bytes of memory that one core reads and writes in a second, in a copy of `size` bytes."""
+    """Bytes that one core reads and writes per second while copying `size` bytes."""
     source, target = torch.zeros(size, dtype=torch.uint8), torch.ones(size, dtype=torch.uint8)
     works = [Work("copy", lambda: target.copy_(source), 2 * size)]
     return timed(works, 5, torch.device("cpu"))["copy"].highest
@@ -81,34 +82,34 @@ def main(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # threads that wait for each other use processor time too
     with jpeg_folder(images, photos or None) as folder, tempfile.TemporaryDirectory() as temporary:
-        found = find_images(folder)
-        packed = pack({"": found}, Path(temporary) / "packed")[""]
+        image_set = find_images(folder)
+        packed = pack({"": image_set}, Path(temporary) / "packed")[""]
         mean = torch.from_numpy(central_crop(packed.mean[None], CROP)[0].copy()).permute(2, 0, 1)
-        preprocessing = Preprocessing(256, CROP, 255.0, mean, torch.full((3, 1, 1), recipe.deviation))
-        normalise, batch = Normalise(preprocessing, recipe, on), min(batch, len(packed))
-        apart = pixels_apart(packed, folder, 50)
+        preprocessing = Preprocessing(256, CROP, 255.0, mean, torch.full((3, 1, 1), recipe.input_std))
+        batch_size = min(batch, len(packed))
+        pixel_difference = max_pixel_difference(packed, folder, 50)
 
-        def run(source: ImageSet, ready: bool) -> None:
-            for examples in ours(source, batch, on, pool):
-                if ready:
-                    normalise(examples)
+        def run(source: ImageSet, normalise: bool) -> None:
+            for training_batch in epoch_batches(source, batch_size, on, pool):
+                if normalise:
+                    training_batch.to_inputs(preprocessing, recipe, on)
             synchronise(on)
 
-        def usual() -> None:
-            for inputs, targets in loading_peer.batches(folder, batch):
+        def run_image_folder() -> None:
+            for inputs, targets in loading_peer.batches(folder, batch_size):
                 inputs.to(on), targets.to(on)
 
-        count = len(packed) // batch * batch
+        count = len(packed) // batch_size * batch_size
         with ThreadPoolExecutor(1) as pool:
             works = [
                 Work("packed set", lambda: run(packed, True), count, keep_freed_memory),
                 Work("packed set, bytes not yet normalised", lambda: run(packed, False), count, keep_freed_memory),
-                Work("deconvnet, folder of JPEGs", lambda: run(found, True), count, keep_freed_memory),
-                Work("ImageFolder and transforms", usual, count, usual_memory),
+                Work("deconvnet, folder of JPEGs", lambda: run(image_set, True), count, keep_freed_memory),
+                Work("ImageFolder and transforms", run_image_folder, count, reset_memory_settings),
             ]
             run(packed, True)
             rates = timed(works, repeats, on, time.process_time)
-            limit = bandwidth() / _BYTES
+            limit = bandwidth() / _BYTES_PER_IMAGE
     torch.set_num_threads(threads)
 
     peer = rates["ImageFolder and transforms"].median
@@ -116,9 +117,9 @@ def main(
     rows.append(Row("ImageFolder and transforms", rates["ImageFolder and transforms"], {}, limit))
     goals = [
         Goal("packed set, times ImageFolder", rates["packed set"].median / peer, least=10),
-        Goal("grey levels between packed pixels and torchvision's", apart, most=1),
+        Goal("grey levels between packed pixels and torchvision's", pixel_difference, most=1),
     ]
-    result = {"photos": count, "bytes_per_second_of_memory": limit * _BYTES, "grey_levels_apart": apart}
+    result = {"photos": count, "bytes_per_second_of_memory": limit * _BYTES_PER_IMAGE, "grey_levels_apart": pixel_difference}
     report("loading", "photos loaded, by one core", arguments, rows, goals, result, on, out)
 
 

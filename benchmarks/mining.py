@@ -48,56 +48,60 @@ from deconvnet.mining import MiningResult, mine
 from deconvnet.models import Network, load
 
 TOLERANCE, SMALL = 1e-5, 0.01
-Found = tuple[dict[str, tuple[Tensor, Tensor]], list[str]]
+#: By layer, values and images (units, top); and the files of the images.
+PeerResult = tuple[dict[str, tuple[Tensor, Tensor]], list[str]]
 
 
-def peers_model(network: Network) -> tuple[nn.Module, dict[str, nn.Module]]:
+def peer_model(network: Network) -> tuple[nn.Module, dict[str, nn.Module]]:
     """The module for the usual script, and its convolutions by layer."""
     module = as_written(network.module)
-    convolutions = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
+    convolutions = [child for child in module.modules() if isinstance(child, nn.Conv2d)]
     if len(convolutions) != len(network.convolutional_layers):
         raise typer.BadParameter(f"{network.name} has not one convolution to each layer, as the usual script takes it.")
     return module, dict(zip(network.convolutional_layers, convolutions, strict=True))
 
 
-def compare(mined: MiningResult, peer: Found) -> dict[str, Any]:
-    """How many places (unit, rank) hold the same photo, and how many another one whose value is not equal either."""
-    best, files = peer
-    root = mined.image_set.root
-    names = {path: index for index, path in enumerate(mined.image_set.paths)}
-    if not isinstance(mined.image_set, PackedImageSet):
-        names = {str(root / path): index for path, index in names.items()}
-        own = torch.tensor([names[file] for file in files])
+def compare(result: MiningResult, peer: PeerResult) -> dict[str, Any]:
+    """How many entries (unit, rank) hold the same image, and how many a different one whose value is not equal either."""
+    peer_topk, files = peer
+    image_set = result.image_set
+    indices = {path: index for index, path in enumerate(image_set.paths)}
+    if not isinstance(image_set, PackedImageSet):
+        indices = {str(image_set.root / path): index for path, index in indices.items()}
+        peer_indices = torch.tensor([indices[file] for file in files])
     else:  # it has the paths of the folder that it was packed from
-        own = torch.tensor([names["/".join(Path(file).parts[-2:])] for file in files])
-    places = same = different = 0
+        peer_indices = torch.tensor([indices["/".join(Path(file).parts[-2:])] for file in files])
+    entries = same = different = 0
     largest = 0.0
-    for layer, (values, photos) in best.items():
-        ours, top = mined[layer].strongest, photos.shape[1]
-        theirs = own[photos].where(values > 0, -1)
+    for layer, (values, images) in peer_topk.items():
+        ours, top = result[layer].topk, images.shape[1]
+        theirs = peer_indices[images].where(values > 0, -1)
         equal = ours.images[:, :top] == theirs
-        size = torch.maximum(values, SMALL * values.max())
-        apart = (ours.values[:, :top] - values).abs() / size
-        places += equal.numel()
+        scale = torch.maximum(values, SMALL * values.max())
+        difference = (ours.values[:, :top] - values).abs() / scale
+        entries += equal.numel()
         same += int(equal.sum())
-        different += int((~equal & (apart > TOLERANCE)).sum())
-        largest = max(largest, float(apart.max()))
-    return {"places": places, "same_photo": same, "different": different, "largest_difference_of_values": largest}
+        different += int((~equal & (difference > TOLERANCE)).sum())
+        largest = max(largest, float(difference.max()))
+    return {"places": entries, "same_photo": same, "different": different, "largest_difference_of_values": largest}
 
 
-def views_apart(photos: ImageSet, folder: Path, network: Network) -> dict[str, float]:
-    """How far views are from torchvision's: photos with any difference, the share of their pixels' channels, grey levels."""
-    places = {str(photos.root / path): index for index, path in enumerate(photos.paths)}
+def compare_views(image_set: ImageSet, folder: Path, network: Network) -> dict[str, float]:
+    """How views differ from torchvision's: images with any difference, the fraction of their channel values, grey levels."""
+    indices = {str(image_set.root / path): index for index, path in enumerate(image_set.paths)}
     dataset = ImageFolder(str(folder), VIEW)
-    differing, largest, share = 0, 0, 0.0
+    differing, largest, fraction = 0, 0, 0.0
     for number in range(len(dataset)):
-        own = network.preprocessing.viewed(photos.read(places[dataset.samples[number][0]])).numpy().astype(int)
-        apart = np.abs(own - np.asarray(dataset[number][0]))
-        differing, largest, share = differing + bool(apart.any()), max(largest, int(apart.max())), share + (apart > 0).mean()
+        image = image_set.read(indices[dataset.samples[number][0]])
+        ours = network.preprocessing.view_pixels(image).numpy().astype(int)
+        difference = np.abs(ours - np.asarray(dataset[number][0]))
+        differing += bool(difference.any())
+        largest = max(largest, int(difference.max()))
+        fraction += (difference > 0).mean()
     return {
         "photos": len(dataset),
         "photos_that_differ": differing,
-        "share_of_pixels": share / max(differing, 1),
+        "share_of_pixels": fraction / max(differing, 1),
         "largest_grey_levels": largest,
     }
 
@@ -116,7 +120,7 @@ def main(
     on, net = torch.device(device), load(network).to(device)
     if net.preprocessing.crop != 224:
         raise typer.BadParameter(f"The usual script shows 224×224 pixels, and {net.name} takes others.")
-    module, layers = peers_model(net)
+    module, layers = peer_model(net)
     with jpeg_folder(images, photos or None) as folder, tempfile.TemporaryDirectory() as temporary:
         packed = pack({"": find_images(folder)}, Path(temporary) / "packed")[""]
         count = len(packed)
@@ -125,12 +129,12 @@ def main(
         def ours(name: str, source: Any, **options: Any) -> Work:
             return Work(name, lambda: results.update({name: mine(net, source, **options)}), count)
 
-        def usual(where: Path, size: int) -> Found:
-            return strongest(module, layers, where, batch_size=size, workers=workers, device=device)
+        def usual(images_folder: Path, size: int) -> PeerResult:
+            return strongest(module, layers, images_folder, batch_size=size, workers=workers, device=device)
 
-        with jpeg_folder(folder, min(256, count)) as some:
-            views = views_apart(mine(net, some).image_set, some, net)  # first calls are slower
-            size = quickest(numbers(batches), lambda size: usual(some, size), on)
+        with jpeg_folder(folder, min(256, count)) as sample:
+            views = compare_views(mine(net, sample).image_set, sample, net)  # first calls are slower
+            size = quickest(numbers(batches), lambda size: usual(sample, size), on)
         works = [ours("deconvnet", folder), ours("deconvnet, packed set", packed)]
         works.append(Work("usual script", lambda: results.update({"usual script": usual(folder, size)}), count))
         last = net.layer(net.convolutional_layers[-1]).index
@@ -147,13 +151,13 @@ def main(
         Goal("places with another photo, not equal in value", hits["deconvnet"]["different"], most=0),
         Goal("packed set, share of the limit", rates["deconvnet, packed set"].median / limit, least=0.8),
     ]
-    found: dict[str, Any] = {
+    details: dict[str, Any] = {
         "photos": count,
         "batch_of_usual_script": size,
         "hits_against_usual_script": hits,
         "views_against_torchvision": views,
     }
-    report("mining", f"photos mined, {net.full_name}", arguments, rows, goals, found, on, out)
+    report("mining", f"photos mined, {net.full_name}", arguments, rows, goals, details, on, out)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python benchmarks/occlusion_speed.py [--network alexnet:random,zfnet:random] [--images FOLDER] [--device cuda]
 
-Against captum's `Occlusion` (`occlusion_peer.py`) with its best of `--batches`, on the same weights in a module as anybody
-would write it, with torch's contrast normalisation. The limit is as many whole forward passes and nothing else. We compute
-only what the square can change, so we may be above it. The class is the one that the network sees in the photo, and the
-probabilities that captum's forward passes gave are compared with ours.
+Compared with captum's `Occlusion` (`occlusion_peer.py`) at the best of `--batches`, on the same weights in a plain module
+with torch's local response normalisation. The limit is as many whole forward passes and nothing else. We compute only what
+the square can change, so we may be above it. The class is the network's prediction for the photo, and our probabilities are
+compared with those of captum's forward passes.
 """
 
 from pathlib import Path
@@ -33,87 +33,89 @@ from side_by_side import (
 from torch import Tensor, nn
 
 from deconvnet.data import find_images
-from deconvnet.experiments.fig7_occlusion.compute import occluded_scores
-from deconvnet.experiments.fig7_occlusion.occluder import Occluder
+from deconvnet.experiments.fig7_occlusion import Occluder, forward_occluded_in_batches
 from deconvnet.models import Network, load
 
 GOALS = {"alexnet": 2.5, "zfnet": 3.0}
 
 
-def make_decided(network: Network, x: Tensor) -> float:
-    """Multiply the scores of an untrained network so that they spread over classes: before, all are about as probable,
-    whatever is covered, and probabilities would be equal if all else was wrong. Returns by how much.
+def spread_scores(network: Network, x: Tensor) -> float:
+    """Scale the last layer so that the scores for x have a standard deviation of 2. Returns the factor.
+
+    The classes of an untrained network are about equally probable whatever is occluded, so that wrong probabilities would
+    look right.
     """
-    last = [part for part in network.module.modules() if isinstance(part, nn.Linear)][-1]
-    times = 2 / float(network.output(x[None]).std())
+    last = [module for module in network.module.modules() if isinstance(module, nn.Linear)][-1]
+    factor = 2 / float(network.output(x[None]).std())
     with torch.no_grad():
-        last.weight.mul_(times)
+        last.weight.mul_(factor)
         if last.bias is not None:
-            last.bias.mul_(times)
-    return times
+            last.bias.mul_(factor)
+    return factor
 
 
 def measure(
-    name: str, folder: Path, occluder: Occluder, batches: list[int], repeats: int, on: torch.device
+    name: str, folder: Path, occluder: Occluder, batches: list[int], repeats: int, device: torch.device
 ) -> tuple[list[Row], list[Goal], dict[str, Any]]:
     """One network."""
-    net = load(name).to(on)
-    photos = find_images(folder)
-    x = net.preprocess(photos.read(0))
-    times = make_decided(net, x) if name.endswith(":random") else 1.0
+    net = load(name).to(device)
+    image_set = find_images(folder)
+    x = net.preprocess(image_set.read(0))
+    factor = spread_scores(net, x) if name.endswith(":random") else 1.0
     target = int(net.probabilities(x[None]).argmax())
     crop, layer = net.preprocessing.crop, net.convolutional_layers[-1]
     if (crop - occluder.size) % occluder.stride:
         raise typer.BadParameter(f"Captum covers pixels beyond the last position that we take: choose a stride for {crop}.")
     corners = occluder.corners(crop)
-    module = as_written(net.module).to(on)
+    module = as_written(net.module).to(device)
 
     def probabilities(inputs: Tensor) -> Tensor:
         return module(inputs).softmax(dim=1)
 
-    def ours(places: Tensor) -> Tensor:
-        return occluded_scores(net, x, occluder, places, layer, 0)[1][:, target].exp()
+    def ours(corners: Tensor) -> Tensor:
+        return forward_occluded_in_batches(net, x, occluder, corners, layer, 0)[1][:, target].exp()
 
     def captum(size: int, forward: Any = probabilities, stride: int = occluder.stride) -> Tensor:
-        return occlude(forward, x[None].to(on), target, occluder.size, stride, size)
+        return occlude(forward, x[None].to(device), target, occluder.size, stride, size)
 
-    seen: list[Tensor] = []
+    recorded: list[Tensor] = []
 
-    def noting(inputs: Tensor) -> Tensor:
-        found = probabilities(inputs)
-        seen.append(found[:, target].double().cpu())
-        return found
+    def recording_probabilities(inputs: Tensor) -> Tensor:
+        output = probabilities(inputs)
+        recorded.append(output[:, target].double().cpu())
+        return output
 
-    captum(batches[0], noting)
+    captum(batches[0], recording_probabilities)
     side = len(occluder.starts(crop))
-    theirs = torch.cat(seen)[1:].view(side, side).T.flatten()  # the first is of the whole photo; rows change quickest
-    own = ours(corners)
-    change = float((own - torch.cat(seen)[0]).abs().max())
-    apart = float((own - theirs).abs().max())
+    clean_probability, captum_probabilities = torch.cat(recorded)[0], torch.cat(recorded)[1:]
+    captum_probabilities = captum_probabilities.view(side, side).T.flatten()  # captum's rows change fastest
+    our_probabilities = ours(corners)
+    largest_change = float((our_probabilities - clean_probability).abs().max())
+    largest_difference = float((our_probabilities - captum_probabilities).abs().max())
 
     coarse = min(2 * occluder.stride, occluder.size)
-    size = quickest(batches, lambda size: captum(size, stride=coarse), on)
+    size = quickest(batches, lambda size: captum(size, stride=coarse), device)
     count = len(corners)
     works = [Work("deconvnet", lambda: ours(corners), count), Work("captum", lambda: captum(size), count)]
     batch = x[None].expand(min(32, count), -1, -1, -1).contiguous()
-    passes = forward_passes(net.module, batch, max(1, count // len(batch)), on)
-    rates = timed([*works, *passes], repeats, on)
+    passes = forward_passes(net.module, batch, max(1, count // len(batch)), device)
+    rates = timed([*works, *passes], repeats, device)
     peer, limit = rates["captum"].median, max(rates[work.name].median for work in passes)
     rows = [Row(f"{net.name}, deconvnet", rates["deconvnet"], {"captum": peer}, limit)]
     rows += [Row(f"{net.name}, {work.name}", rates[work.name], {}, limit) for work in (works[1], *passes)]
-    goals = [Goal(f"{net.name}: largest difference of probabilities", apart, most=1e-5)]
+    goals = [Goal(f"{net.name}: largest difference of probabilities", largest_difference, most=1e-5)]
     if net.name in GOALS:
         goals.insert(0, Goal(f"{net.name}: times captum", rates["deconvnet"].median / peer, least=GOALS[net.name]))
-    found = {
+    details = {
         "positions": count,
-        "scores_multiplied_by": times,
-        "photo": photos.paths[0],
+        "scores_multiplied_by": factor,
+        "photo": image_set.paths[0],
         "batch_of_captum": size,
-        "probability_of_whole_photo": float(torch.cat(seen)[0]),
-        "largest_change_by_occluding": change,
-        "largest_difference_of_probabilities": apart,
+        "probability_of_whole_photo": float(clean_probability),
+        "largest_change_by_occluding": largest_change,
+        "largest_difference_of_probabilities": largest_difference,
     }
-    return rows, goals, {net.full_name: found}
+    return rows, goals, {net.full_name: details}
 
 
 def main(
@@ -129,15 +131,15 @@ def main(
     out: Out = None,
 ) -> None:
     arguments = {key: value for key, value in locals().items() if key != "out"}
-    on, occluder = torch.device(device), Occluder(size, stride)
+    torch_device, occluder = torch.device(device), Occluder(size, stride)
     rows: list[Row] = []
     goals: list[Goal] = []
-    found: dict[str, Any] = {}
+    details: dict[str, Any] = {}
     with jpeg_folder(images, 1) as folder:
         for name in network.split(","):
-            more = measure(name, folder, occluder, numbers(batches), repeats, on)
-            rows, goals, found = rows + more[0], goals + more[1], found | more[2]
-    report("occlusion_speed", f"positions of a square of {size} pixels", arguments, rows, goals, found, on, out)
+            new_rows, new_goals, new_details = measure(name, folder, occluder, numbers(batches), repeats, torch_device)
+            rows, goals, details = rows + new_rows, goals + new_goals, details | new_details
+    report("occlusion_speed", f"positions of a square of {size} pixels", arguments, rows, goals, details, torch_device, out)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from side_by_side import RESULTS, Images, Out, jpeg_folder, machine
-from step import Ours
+from step import ZFNetTraining
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from deconvnet.atlas.project_units import project_units
-from deconvnet.experiments.fig7_occlusion.compute import occluded_scores
-from deconvnet.experiments.fig7_occlusion.occluder import Occluder
+from deconvnet.experiments.fig7_occlusion import Occluder, forward_occluded_in_batches
 from deconvnet.mining import mine
 from deconvnet.models import Network, load, parallel_map
 from deconvnet.training.data import TrainingBatch
@@ -100,10 +99,10 @@ def main(
     found: dict[str, dict[str, float]] = {}
     with alone(), jpeg_folder(images, photos) as folder:
         mined = mine(net, folder)
-        found["mining, a photo"] = profiled(lambda: mine(net, folder), mined.read)
+        found["mining, a photo"] = profiled(lambda: mine(net, folder), mined.read_count)
         for layer, hits in mined.layers.items():
             chosen = list(range(min(units, len(hits))))
-            count = int((hits.strongest.images[chosen] >= 0).sum())
+            count = int((hits.topk.images[chosen] >= 0).sum())
             found[f"projecting, an activation of {layer}"] = profiled(
                 lambda hits=hits, chosen=chosen: list(project_units(net, hits, chosen)),
                 max(count, 1),  # type: ignore[misc]
@@ -112,12 +111,12 @@ def main(
         occluder = Occluder(size)
         corners = occluder.corners(net.preprocessing.crop)
         found["occluding, a position"] = profiled(
-            lambda: occluded_scores(net, x, occluder, corners, net.convolutional_layers[-1], 0), len(corners)
+            lambda: forward_occluded_in_batches(net, x, occluder, corners, net.convolutional_layers[-1], 0), len(corners)
         )
         pixels = torch.randint(0, 256, (batch, 224, 224, 3), dtype=torch.uint8)
         examples = TrainingBatch(pixels, torch.randint(0, 1000, (batch,)))
         for recipe in ("fast", "paper"):
-            ours = Ours(recipe, hidden, torch.device("cpu"))
+            ours = ZFNetTraining(recipe, hidden, torch.device("cpu"))
             found[f"a photo of a training step of zfnet, {recipe}"] = profiled(
                 lambda ours=ours: ours.step(examples),
                 batch,  # type: ignore[misc]

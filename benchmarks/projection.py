@@ -41,8 +41,8 @@ from deconvnet.mining import LayerHits, mine
 from deconvnet.models import Network, load, parallel_map
 from deconvnet.projection import ProjectionBatch, project_batch
 
-#: Hits in each of our batches; in those of the others are the hits of one unit.
-_AT_ONCE = 32
+#: Hits in each of our batches; the peers' batches hold the hits of one unit.
+_BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -50,96 +50,98 @@ class Hits:
     """Activations of one layer, unit by unit."""
 
     layer: str
-    photos: Tensor
-    """(n,) which of the inputs each is in, as are the others."""
+    images: Tensor
+    """(n,) indices of the inputs that they are in; all tensors are (n,)."""
     units: Tensor
     rows: Tensor
     columns: Tensor
     values: Tensor
-    every: int
-    """How many there are of all units together."""
+    total: int
+    """Number of hits of all units of the layer."""
 
     @classmethod
-    def of(cls, hits: LayerHits, units: int) -> "Hits":
+    def from_layer(cls, hits: LayerHits, units: int) -> "Hits":
         """Those of the first `units` units; of all, if that is 0."""
-        images = hits.strongest.images[: units or None]
-        which = (images >= 0).nonzero().unbind(dim=1)
-        rows, columns = hits.positions[which].unbind(dim=1)
-        every = int((hits.strongest.images >= 0).sum())
-        return cls(hits.layer.name, images[which], which[0], rows, columns, hits.strongest.values[which], every)
+        images = hits.topk.images[: units or None]
+        entries = (images >= 0).nonzero().unbind(dim=1)
+        rows, columns = hits.positions[entries].unbind(dim=1)
+        total = int((hits.topk.images >= 0).sum())
+        return cls(hits.layer.name, images[entries], entries[0], rows, columns, hits.topk.values[entries], total)
 
-    def part(self, chosen: Any) -> "Hits":
-        return self._each(lambda tensor: tensor[chosen])
+    def select(self, index: Any) -> "Hits":
+        return self._map(lambda tensor: tensor[index])
 
     def split(self, size: int) -> list["Hits"]:
-        return [self.part(slice(first, first + size)) for first in range(0, len(self.image_set), size)]
+        return [self.select(slice(first, first + size)) for first in range(0, len(self.images), size)]
 
     def by_unit(self) -> list["Hits"]:
-        return [self.part(self.units == unit) for unit in sorted(set(self.units.tolist()))]
+        return [self.select(self.units == unit) for unit in sorted(set(self.units.tolist()))]
 
     def to(self, device: torch.device) -> "Hits":
-        return self._each(lambda tensor: tensor.to(device))
+        return self._map(lambda tensor: tensor.to(device))
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Hits":
-        photos, units, rows, columns, values = map(
-            change, (self.image_set, self.units, self.rows, self.columns, self.values)
-        )
-        return Hits(self.layer, photos, units, rows, columns, values, self.every)
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Hits":
+        images, units, rows, columns, values = map(function, (self.images, self.units, self.rows, self.columns, self.values))
+        return Hits(self.layer, images, units, rows, columns, values, self.total)
 
 
-def ours(network: Network, inputs: Tensor, hits: Hits) -> Iterator[ProjectionBatch]:
-    """Of a batch of hits after the other."""
+def project_ours(network: Network, inputs: Tensor, hits: Hits) -> Iterator[ProjectionBatch]:
+    """Project the hits with this package, batch by batch."""
 
     def read(batch: Hits) -> Hits:
         return batch
 
-    def compute(own: Network, batch: Hits) -> ProjectionBatch:
+    def compute(replica: Network, batch: Hits) -> ProjectionBatch:
         positions = torch.stack([batch.rows, batch.columns], dim=1)
-        return project_batch(own, inputs[batch.image_set], batch.layer, batch.units, positions)
+        return project_batch(replica, inputs[batch.images], batch.layer, batch.units, positions)
 
-    yield from parallel_map(network, read, compute, hits.split(_AT_ONCE))
+    yield from parallel_map(network, read, compute, hits.split(_BATCH_SIZE))
 
 
-def others(project: Callable[..., Tensor], module: nn.Module, end: int, inputs: Tensor, hits: Hits) -> Iterator[Tensor]:
-    """The same by a peer, a unit after the other."""
-    for unit in hits.by_unit():
-        yield project(module, end, inputs[unit.image_set], unit.units, unit.rows, unit.columns)
+def project_peer(
+    project: Callable[..., Tensor], module: nn.Module, relu: int, inputs: Tensor, hits: Hits
+) -> Iterator[Tensor]:
+    """Project the hits with a peer, unit by unit."""
+    for unit_hits in hits.by_unit():
+        yield project(module, relu, inputs[unit_hits.images], unit_hits.units, unit_hits.rows, unit_hits.columns)
 
 
 def exhaust(pictures: Iterator[Any]) -> None:
-    """Make them all and keep none."""
+    """Compute them all and keep none."""
     for _ in pictures:
         pass
 
 
-def largest_difference(found: Tensor, wanted: Tensor) -> float:
-    """The largest of the pictures' relative differences ‖found − wanted‖ / ‖wanted‖."""
-    size = wanted.flatten(1).norm(dim=1).clamp(min=torch.finfo(wanted.dtype).tiny)  # a picture may be empty
-    return float(((found - wanted).flatten(1).norm(dim=1) / size).max())
+def largest_difference(projections: Tensor, expected: Tensor) -> float:
+    """The largest relative difference ‖projection − expected‖ / ‖expected‖."""
+    size = expected.flatten(1).norm(dim=1).clamp(min=torch.finfo(expected.dtype).tiny)  # a projection may be zero
+    return float(((projections - expected).flatten(1).norm(dim=1) / size).max())
 
 
 def multiply_adds(network: Network, layer: str) -> float:
-    """What one activation of a layer takes, forward and back."""
-    cone = network.cone(layer)
-    if cone is None:
+    """Floating-point operations that one activation of a layer needs, forward and back."""
+    plan = network.crop_plan(layer)
+    if plan is None:
         raise typer.BadParameter(f"It is not known what an activation of {layer} depends on.")
-    reaches = cone.reaches
-    steps = [step for step in cone.trace.steps if step.work and step.outputs[0] in reaches]
-    return 2.0 * sum(step.work * prod(reaches[step.outputs[0]].size) for step in steps)
+    return 2.0 * sum(
+        step.multiplications_per_position * prod(plan.regions[step.outputs[0]].size)
+        for step in plan.trace.steps
+        if step.multiplications_per_position and step.outputs[0] in plan.regions
+    )
 
 
 def for_peers(network: Network) -> tuple[nn.Module, dict[str, int]]:
-    """What the peers take: a module, and by layer the number of its ReLU in the module's `features`."""
+    """The peers' arguments: a module, and by layer the index of its ReLU in the module's `features`."""
     module = as_written(network.module)
     features = getattr(module, "features", None)
-    known = (nn.Conv2d, nn.ReLU, nn.MaxPool2d)
-    if not isinstance(features, nn.Sequential) or not all(isinstance(part, known) for part in features):
+    supported = (nn.Conv2d, nn.ReLU, nn.MaxPool2d)
+    if not isinstance(features, nn.Sequential) or not all(isinstance(child, supported) for child in features):
         raise typer.BadParameter("The peers take a network like torchvision's alexnet or vgg11.")
-    for part in module.modules():
-        if isinstance(part, nn.ReLU):
-            part.inplace = False  # or captum's hooks fail
-    ends = [number for number, part in enumerate(features) if isinstance(part, nn.ReLU)]
-    return module, dict(zip(network.convolutional_layers, ends, strict=True))
+    for child in module.modules():
+        if isinstance(child, nn.ReLU):
+            child.inplace = False  # or captum's hooks fail
+    relus = [index for index, child in enumerate(features) if isinstance(child, nn.ReLU)]
+    return module, dict(zip(network.convolutional_layers, relus, strict=True))
 
 
 def main(
@@ -155,11 +157,12 @@ def main(
 ) -> None:
     arguments = {key: value for key, value in locals().items() if key != "out"}
     on, net = torch.device(device), load(network).to(device)
-    module, ends = for_peers(net)
+    module, relus = for_peers(net)
     with jpeg_folder(images, photos) as folder:
-        mined = mine(net, folder, top=top)
-        inputs = torch.stack([net.preprocess(mined.image_set.read(index)) for index in range(len(mined.image_set))]).to(on)
-    own_inputs = inputs.contiguous(memory_format=torch.channels_last)  # as mining has them
+        result = mine(net, folder, top=top)
+        image_set = result.image_set
+        inputs = torch.stack([net.preprocess(image_set.read(index)) for index in range(len(image_set))]).to(on)
+    our_inputs = inputs.contiguous(memory_format=torch.channels_last)  # as mining has them
     peers: dict[str, tuple[Callable[..., Tensor], Any]] = {
         "captum": (by_captum, module),
         "MaxUnpool2d": (by_unpooling, module.get_submodule("features")),
@@ -168,48 +171,48 @@ def main(
 
     rows: list[Row] = []
     seconds: dict[str, list[float]] = {name: [0.0] * repeats for name in ("deconvnet", *peers)}
-    every, least = 0, 0.0
-    apart: dict[str, dict[str, float]] = {name: {} for name in peers}
-    for layer, end in ends.items():
-        hits = Hits.of(mined[layer], units).to(on)
-        some = hits.part(hits.units < checked)
-        own = torch.cat([projected.pixels for projected in ours(net, own_inputs, some)])
-        for name, (project, given) in peers.items():
-            pictures = torch.cat(list(others(project, given, end, inputs, some)))
+    total_hits, least_seconds = 0, 0.0
+    differences: dict[str, dict[str, float]] = {name: {} for name in peers}
+    for layer, relu in relus.items():
+        hits = Hits.from_layer(result[layer], units).to(on)
+        compared = hits.select(hits.units < checked)
+        ours = torch.cat([batch.pixels for batch in project_ours(net, our_inputs, compared)])
+        for name, (project, peer_module) in peers.items():
+            projections = torch.cat(list(project_peer(project, peer_module, relu, inputs, compared)))
             if name == "captum":  # the others start from the activation itself
-                pictures = pictures * some.values[:, None, None, None]
-            apart[name][layer] = largest_difference(pictures, own)
+                projections = projections * compared.values[:, None, None, None]
+            differences[name][layer] = largest_difference(projections, ours)
 
         count, limit = len(hits.units), rate / multiply_adds(net, layer)
-        runs: dict[str, Callable[[], Iterator[Any]]] = {"deconvnet": partial(ours, net, own_inputs, hits)}
-        runs |= {name: partial(others, *peer, end, inputs, hits) for name, peer in peers.items()}
+        runs: dict[str, Callable[[], Iterator[Any]]] = {"deconvnet": partial(project_ours, net, our_inputs, hits)}
+        runs |= {name: partial(project_peer, *peer, relu, inputs, hits) for name, peer in peers.items()}
         rates = timed([Work(name, lambda run=run: exhaust(run()), count) for name, run in runs.items()], repeats, on)  # type: ignore[misc]
         rows += [_row(f"{layer}, {name}", rates, name, limit, tuple(peers)) for name in runs]
-        every, least = every + hits.every, least + hits.every / limit
-        for name, found in rates.items():  # as long as all hits of the layer would take
-            seconds[name] = [sum(pair) for pair in zip(seconds[name], _scaled(found, hits.every / count), strict=True)]
+        total_hits, least_seconds = total_hits + hits.total, least_seconds + hits.total / limit
+        for name, run_rate in rates.items():  # as long as all hits of the layer would take
+            seconds[name] = [sum(pair) for pair in zip(seconds[name], _scaled(run_rate, hits.total / count), strict=True)]
 
-    total = {name: Rate(every, tuple(times)) for name, times in seconds.items()}
-    rows += [_row(f"all layers, {name}", total, name, every / least, tuple(peers)) for name in total]
+    total = {name: Rate(total_hits, tuple(times)) for name, times in seconds.items()}
+    rows += [_row(f"all layers, {name}", total, name, total_hits / least_seconds, tuple(peers)) for name in total]
     goals = [
         Goal("times captum, all layers", total["deconvnet"].median / total["captum"].median, least=10),
-        Goal("largest relative difference of captum's pictures", max(apart["captum"].values()), most=1e-5),
+        Goal("largest relative difference of captum's pictures", max(differences["captum"].values()), most=1e-5),
     ]
-    found_out = {
-        "hits_of_all_units": every,
+    details = {
+        "hits_of_all_units": total_hits,
         "photos": len(inputs),
         "multiply_adds_per_second": rate,
-        "largest_relative_difference_of_pictures": apart,
+        "largest_relative_difference_of_pictures": differences,
     }
-    report("projection", f"activations projected, {net.full_name}", arguments, rows, goals, found_out, on, out)
+    report("projection", f"activations projected, {net.full_name}", arguments, rows, goals, details, on, out)
 
 
-def _row(what: str, rates: dict[str, Rate], name: str, limit: float, peers: tuple[str, ...]) -> Row:
-    return Row(what, rates[name], {peer: rates[peer].median for peer in peers if peer != name}, limit)
+def _row(label: str, rates: dict[str, Rate], name: str, limit: float, peers: tuple[str, ...]) -> Row:
+    return Row(label, rates[name], {peer: rates[peer].median for peer in peers if peer != name}, limit)
 
 
-def _scaled(rate: Rate, times: float) -> list[float]:
-    return [seconds * times for seconds in rate.seconds]
+def _scaled(rate: Rate, factor: float) -> list[float]:
+    return [seconds * factor for seconds in rate.seconds]
 
 
 if __name__ == "__main__":

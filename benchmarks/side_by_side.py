@@ -103,7 +103,7 @@ class Goal:
 
     @property
     def met(self) -> bool:
-        return (self.threshold is None or self.found >= self.threshold) and (self.most is None or self.found <= self.most)
+        return (self.least is None or self.found >= self.least) and (self.most is None or self.found <= self.most)
 
 
 def timed(
@@ -314,7 +314,7 @@ def report(
     console = Console()
     console.print(table)
     for goal in goals:
-        wanted = f"at least {goal.threshold:g}" if goal.threshold is not None else f"at most {goal.most:g}"
+        wanted = f"at least {goal.least:g}" if goal.least is not None else f"at most {goal.most:g}"
         console.print(f"{goal.what}: {goal.found:.3g}, {wanted} wanted: {'met' if goal.met else 'not met'}")
     console.print_json(data=dict(found))
 
@@ -331,7 +331,7 @@ def report(
             for row in rows
         ],
         "goals": [
-            {"what": goal.what, "found": goal.found, "least": goal.threshold, "most": goal.most, "met": goal.met}
+            {"what": goal.what, "found": goal.found, "least": goal.least, "most": goal.most, "met": goal.met}
             for goal in goals
         ],
         "found": dict(found),

@@ -1,14 +1,14 @@
-"""A training step of ZFNet: normalising, forward, backward, update and filter renormalisation, of photos in memory.
+"""Throughput of training steps of ZFNet on images in memory: normalisation, forward, backward, update, renormalisation.
 
     python benchmarks/step.py [--batches 64,128] [--images FOLDER] [--device cuda]
 
 Ours with the recipes `fast` (bfloat16, channels_last) and `paper` (float32), against the plain step (`step_peer.py`:
-`nn.LocalResponseNorm`, float32, default layout), whose inputs are normalised beforehand. The limit is the same convolutions
-and matrix products, forward and backward, alone: for `fast` in bfloat16, for the others in float32, in channels_last.
+`nn.LocalResponseNorm`, float32, default layout), whose inputs are normalised beforehand. The limit is the time of the
+convolutions and matrix products alone, forward and backward, in channels_last: for `fast` in bfloat16, otherwise in float32.
 
-`train` keeps freed memory (`deconvnet.environment`). That is a setting of the process, so it is made before each of our turns,
-and before the plain step's turn put back to what glibc does by itself; the first step of each turn does not count. Then
-we train on a packed set, and the share of the time is taken in which the next batch was waited for.
+`train` keeps freed memory (`deconvnet.environment`). As that is a setting of the process, it is made before each of our
+turns, and reset to glibc's default before the plain step's turn; the first step of each turn is not timed. Finally the
+fraction of time spent waiting for data is measured while training on a packed set.
 """
 
 import copy
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,92 +43,97 @@ from deconvnet.environment import keep_freed_memory
 from deconvnet.tracing import exact_float32
 from deconvnet.training import read_recipe
 from deconvnet.training.data import TrainingBatch, TrainingData, training_batches
-from deconvnet.training.filter_renormalisation import renormalise
-from deconvnet.training.normalise import Normalise
-from deconvnet.training.setup import prepared, untrained_network
+from deconvnet.training.filter_renormalisation import renormalise_filters
+from deconvnet.training.setup import untrained_network, with_preprocessing
 from deconvnet.training.throughput import Throughput
 
 
-class Ours:
-    """ZFNet in training by a recipe, as `deconvnet.training.loop` does it."""
+class ZFNetTraining:
+    """ZFNet trained by a recipe, as in `deconvnet.training.loop`."""
 
-    def __init__(self, recipe: str, hidden: int, device: torch.device) -> None:
-        self.recipe = replace(read_recipe(recipe), network={"hidden": hidden})
-        classes = tuple(wordnet for wordnet, _ in imagenet_classes())
-        net = untrained_network("zfnet", len(classes), self.recipe, recipe, 0)
-        net = prepared(net, classes, np.full((256, 256, 3), 116, np.float32), self.recipe).to(device)
-        self.module, self.crop = net.module.train(), net.preprocessing.crop
+    def __init__(self, recipe_name: str, hidden: int, device: torch.device) -> None:
+        self.recipe, self.device = replace(read_recipe(recipe_name), network={"hidden": hidden}), device
+        classes = tuple(wordnet_id for wordnet_id, _ in imagenet_classes())
+        network = untrained_network("zfnet", len(classes), self.recipe, recipe_name, 0)
+        network = with_preprocessing(network, classes, np.full((256, 256, 3), 116, np.float32), self.recipe).to(device)
+        self.module, self.preprocessing = network.module.train(), network.preprocessing
         if self.recipe.channels_last:
             self.module.to(memory_format=torch.channels_last)
-        self.normalise = Normalise(net.preprocessing, self.recipe, device)
-        self.optimiser = _momentum(self.module)
+        self.optimiser = _sgd(self.module)
 
-    def loss(self, examples: TrainingBatch) -> Tensor:
-        inputs, targets = self.normalise(examples)
-        with self.normalise.autocast():
+    def to_inputs(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
+        """Normalised inputs and targets, on the device."""
+        return batch.to_inputs(self.preprocessing, self.recipe, self.device)
+
+    def loss(self, batch: TrainingBatch) -> Tensor:
+        inputs, targets = self.to_inputs(batch)
+        with self.recipe.autocast(self.device):
             logits = self.module(inputs).float()
         return F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
 
-    def step(self, examples: TrainingBatch) -> None:
-        loss = self.loss(examples)
+    def step(self, batch: TrainingBatch) -> None:
+        loss = self.loss(batch)
         self.optimiser.zero_grad()
         torch.autograd.backward(loss)
         self.optimiser.step()
-        renormalise(self.module, self.recipe.largest_rms)
-        float(loss.detach())  # as the loop does: a GPU is waited for
+        renormalise_filters(self.module, self.recipe.max_filter_rms)
+        float(loss.detach())  # waits for the GPU, as the training loop does
 
 
 @dataclass(frozen=True)
 class Product:
-    """A convolution or a matrix product of the network, with what comes in and what comes back."""
+    """A convolution or matrix product of the network, with its input and the gradient of its output."""
 
-    compute: Callable[[Tensor, Tensor, Tensor], Tensor]
+    function: Callable[[Tensor, Tensor, Tensor], Tensor]
     input: Tensor
     weight: Tensor
     bias: Tensor
-    back: Tensor
-    lowest: bool
-    """Nobody asks for the gradient of pixels."""
+    output_gradient: Tensor
+    is_first: bool
+    """The first layer, whose input, the pixels, needs no gradient."""
 
     def __call__(self) -> None:
-        wanted = [self.weight, self.bias] if self.lowest else [self.input, self.weight, self.bias]
-        torch.autograd.grad(self.compute(self.input, self.weight, self.bias), wanted, self.back)
+        differentiated = [self.weight, self.bias] if self.is_first else [self.input, self.weight, self.bias]
+        torch.autograd.grad(self.function(self.input, self.weight, self.bias), differentiated, self.output_gradient)
 
 
 def products(module: nn.Module, batch: int, crop: int, dtype: torch.dtype, device: torch.device) -> list[Product]:
-    """Those of a whole step, on random numbers."""
-    found: list[Product] = []
+    """The products of one training step, with random inputs and weights."""
+    result: list[Product] = []
 
     def random(shape: Any) -> Tensor:
         layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
         return torch.randn(shape, device=device).to(dtype, memory_format=layout)
 
-    def note(part: Any, inputs: Any, output: Tensor) -> None:
+    def record(layer: Any, inputs: Any, output: Tensor) -> None:
         shape = (batch, *inputs[0].shape[1:])
-        compute: Any = F.linear
-        if isinstance(part, nn.Conv2d):
-            stride, padding = part.stride, part.padding
-            compute = lambda x, weight, bias: F.conv2d(x, weight, bias, stride, padding)  # noqa: E731
-        x, weight, bias = (random(tuple(size)).requires_grad_() for size in (shape, part.weight.shape, part.bias.shape))
-        lowest = not found
-        found.append(
-            Product(compute, x.requires_grad_(not lowest), weight, bias, random((batch, *output.shape[1:])), lowest)
-        )
+        function: Any = F.linear
+        if isinstance(layer, nn.Conv2d):
+            stride, padding = layer.stride, layer.padding
+            function = lambda x, weight, bias: F.conv2d(x, weight, bias, stride, padding)  # noqa: E731
+        x, weight, bias = (random(tuple(size)).requires_grad_() for size in (shape, layer.weight.shape, layer.bias.shape))
+        is_first, output_gradient = not result, random((batch, *output.shape[1:]))
+        result.append(Product(function, x.requires_grad_(not is_first), weight, bias, output_gradient, is_first))
 
-    kinds = [part for part in module.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
-    hooks = [part.register_forward_hook(note) for part in kinds]
+    layers = [submodule for submodule in module.modules() if isinstance(submodule, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(record) for layer in layers]
     with torch.no_grad():
         module(torch.zeros(1, 3, crop, crop, device=device))
     for hook in hooks:
         hook.remove()
-    return found
+    return result
 
 
-def usual_memory() -> None:
-    """Let glibc give back what is freed, as it does unless `keep_freed_memory` has told it otherwise.
+def run_all(products: list[Product]) -> None:
+    for product in products:
+        product()
 
-    By itself it learns as it goes from which size on blocks are given back at once: at most 32 MB, and that it has learnt
-    after the first step.
+
+def reset_memory_settings() -> None:
+    """Let glibc return freed memory to the system, as by default; undoes `keep_freed_memory`.
+
+    By default glibc adapts the size from which blocks are returned at once. The value set here is the maximum, 32 MB, which
+    it reaches in the first step.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -141,80 +147,81 @@ def usual_memory() -> None:
         library.malloc_trim(0)
 
 
-def difference(plain: nn.Module, paper: Ours, examples: TrainingBatch) -> dict[str, float]:
-    """How far the plain step's loss and its gradient of the first filters are, relatively, from those of `paper`.
+def relative_difference(plain: nn.Module, paper: ZFNetTraining, batch: TrainingBatch) -> dict[str, float]:
+    """Relative differences of the plain step's loss, and of its gradient of the first filters, from those of `paper`.
 
-    The gradient in float64, since float32's rounding may turn a switch or a ReLU, which moves it by per cents.
+    The gradient is compared in float64: in float32, rounding may change a switch or a ReLU, and the gradient by per cents.
     """
     with torch.no_grad():
-        for own, weights in zip(plain.parameters(), paper.module.parameters(), strict=True):
-            own.copy_(weights)
-    inputs, targets = paper.normalise(examples)
+        for plain_weight, weight in zip(plain.parameters(), paper.module.parameters(), strict=True):
+            plain_weight.copy_(weight)
+    inputs, targets = paper.to_inputs(batch)
     with exact_float32(), torch.no_grad():
-        torch.manual_seed(0)  # the same units are dropped
-        found = float(F.cross_entropy(plain(inputs), targets))
+        torch.manual_seed(0)  # dropout drops the same units
+        plain_loss = float(F.cross_entropy(plain(inputs), targets))
         torch.manual_seed(0)
-        wanted = float(paper.loss(examples))
-    gradients = []
+        paper_loss = float(paper.loss(batch))
+    gradients: list[Tensor] = []
     for module in (copy.deepcopy(plain).double(), copy.deepcopy(paper.module).double()):
         torch.manual_seed(0)
         loss = F.cross_entropy(module(inputs.double()), targets)
         gradients += torch.autograd.grad(loss, [next(module.parameters())])
     return {
-        "loss": abs(found - wanted) / abs(wanted),
+        "loss": abs(plain_loss - paper_loss) / abs(paper_loss),
         "gradient_of_first_filters": float((gradients[0] - gradients[1]).norm() / gradients[1].norm()),
     }
 
 
-def waiting(ours: Ours, photos: PackedImageSet, batch: int, device: torch.device) -> dict[str, float]:
-    """Train on a packed set: photos per second, and the share of the time in which the next batch was waited for."""
+def train_packed(training: ZFNetTraining, image_set: PackedImageSet, batch_size: int) -> dict[str, float]:
+    """Train on a packed set: images per second, and the fraction of time spent waiting for data."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        data = TrainingData(photos, photos)
-        with closing(training_batches(data, ours.crop, batch, 0, 1, 0, Processes(), pool, device)) as batches:
-            ours.step(next(batches))  # the first one is always waited for, which a long epoch does not notice
-            pace = Throughput()
-            for examples in pace.timed(batches):
-                ours.step(examples)
-            return {"photos_per_second": pace.photos_per_second, "waiting": pace.waiting}
+        data, crop, device = TrainingData(image_set, image_set), training.preprocessing.crop, training.device
+        with closing(training_batches(data, crop, batch_size, 0, 1, 0, Processes(), pool, device)) as batches:
+            training.step(next(batches))  # always waited for, which does not matter in a long epoch
+            throughput = Throughput()
+            for batch in throughput.timed(batches):
+                training.step(batch)
+            return {"photos_per_second": throughput.images_per_second, "waiting": throughput.wait_fraction}
 
 
 def measure(
     batch: int, hidden: int, steps: int, long: int, folder: Path, repeats: int, on: torch.device
 ) -> tuple[list[Row], list[Goal], dict[str, Any]]:
-    """One size of batches."""
-    fast, paper, plain = Ours("fast", hidden, on), Ours("paper", hidden, on), zfnet(hidden=hidden).to(on).train()
-    pixels = torch.randint(0, 256, (batch, paper.crop, paper.crop, 3), dtype=torch.uint8)
+    """Measure one batch size."""
+    fast, paper = ZFNetTraining("fast", hidden, on), ZFNetTraining("paper", hidden, on)
+    plain, crop = zfnet(hidden=hidden).to(on).train(), paper.preprocessing.crop
+    pixels = torch.randint(0, 256, (batch, crop, crop, 3), dtype=torch.uint8)
     examples = TrainingBatch(pixels, torch.randint(0, 1000, (batch,)))
-    apart = difference(plain, paper, examples)
-    inputs, targets = paper.normalise(examples)
-    optimiser = _momentum(plain)
+    differences = relative_difference(plain, paper, examples)
+    inputs, targets = paper.to_inputs(examples)
+    optimiser = _sgd(plain)
 
-    def turn(name: str, once: Callable[[], Any], memory: Callable[[], None] = keep_freed_memory) -> Work:
+    def turn(name: str, one_step: Callable[[], Any], set_memory: Callable[[], None] = keep_freed_memory) -> Work:
         def before() -> None:
-            memory()
-            once()
+            set_memory()
+            one_step()
 
         def run() -> None:
             for _ in range(steps):
-                once()
+                one_step()
 
         return Work(name, run, steps * batch, before)
 
     limits = {
-        "float32": products(plain, batch, paper.crop, torch.float32, on),
-        "bfloat16": products(plain, batch, paper.crop, torch.bfloat16, on),
+        "float32": products(plain, batch, crop, torch.float32, on),
+        "bfloat16": products(plain, batch, crop, torch.bfloat16, on),
     }
     works = [
         turn("deconvnet, fast", lambda: fast.step(examples)),
         turn("deconvnet, paper", lambda: paper.step(examples)),
-        turn("plain step", lambda: step(plain, optimiser, inputs, targets), usual_memory),
-        *(turn(f"products alone, {name}", lambda each=each: [one() for one in each]) for name, each in limits.items()),  # type: ignore[misc]
+        turn("plain step", lambda: step(plain, optimiser, inputs, targets), reset_memory_settings),
+        *(turn(f"products alone, {name}", partial(run_all, limit)) for name, limit in limits.items()),
     ]
     rates = timed(works, repeats, on)
     keep_freed_memory()
-    with jpeg_folder(folder, (long + 1) * batch) as photos, tempfile.TemporaryDirectory() as temporary:
-        packed = pack({"": find_images(photos)}, Path(temporary) / "packed")[""]
-        training = waiting(fast, packed, batch, on)
+    with jpeg_folder(folder, (long + 1) * batch) as jpegs, tempfile.TemporaryDirectory() as temporary:
+        packed = pack({"": find_images(jpegs)}, Path(temporary) / "packed")[""]
+        from_packed = train_packed(fast, packed, batch)
 
     peer = rates["plain step"].median
     rows = [
@@ -225,10 +232,10 @@ def measure(
     ]
     goals = [
         Goal(f"batch {batch}: fast, times the plain step", rates["deconvnet, fast"].median / peer, least=2.5),
-        Goal(f"batch {batch}: share of the time waited for data", training["waiting"], most=0.02),
+        Goal(f"batch {batch}: share of the time waited for data", from_packed["waiting"], most=0.02),
     ]
-    found = {"from_packed_set": training, "relative_difference_of_plain_step": apart}
-    return rows, goals, {f"batch {batch}": found}
+    details = {"from_packed_set": from_packed, "relative_difference_of_plain_step": differences}
+    return rows, goals, {f"batch {batch}": details}
 
 
 def main(
@@ -245,20 +252,20 @@ def main(
     on = torch.device(device)
     rows: list[Row] = []
     goals: list[Goal] = []
-    found: dict[str, Any] = {}
+    details: dict[str, Any] = {}
     with jpeg_folder(images) as folder:
         for batch in numbers(batches):
-            more = measure(batch, hidden, steps, long, folder, repeats, on)
-            rows, goals, found = rows + more[0], goals + more[1], found | more[2]
-    usual_memory()
-    report("step", "photos in training steps of zfnet", arguments, rows, goals, found, on, out)
+            batch_rows, batch_goals, batch_details = measure(batch, hidden, steps, long, folder, repeats, on)
+            rows, goals, details = rows + batch_rows, goals + batch_goals, details | batch_details
+    reset_memory_settings()
+    report("step", "photos in training steps of zfnet", arguments, rows, goals, details, on, out)
 
 
 def _row(batch: int, name: str, rates: dict[str, Rate], limit: str, peers: dict[str, float]) -> Row:
     return Row(f"batch {batch}: {name}", rates[name], peers, rates[f"products alone, {limit}"].median)
 
 
-def _momentum(module: nn.Module) -> torch.optim.SGD:
+def _sgd(module: nn.Module) -> torch.optim.SGD:
     return torch.optim.SGD(module.parameters(), 1e-4, momentum=0.9, weight_decay=5e-4)
 
 

@@ -2,9 +2,9 @@
 
     python benchmarks/training.py [--device cuda] [--networks zfnet] [--recipes paper,fast] [--steps 5]
 
-Whole steps of full-size networks (1,000 classes, 4,096 units in fc6 and fc7) on random pixels: normalising, forward,
-backward, update and filter renormalisation, as `deconvnet.training.loop` makes them, without reading photos. Each network
-and recipe is measured in a process of its own, after two steps that do not count. `train` keeps freed memory on CPUs
+Complete steps of full-size networks (1,000 classes, 4,096 units in fc6 and fc7) on random pixels: normalisation, forward,
+backward, update and filter renormalisation, as in `deconvnet.training.loop`, without reading images. Each network and
+recipe is measured in a separate process, after two steps that are not timed. `train` keeps freed memory on CPUs
 (`deconvnet.environment`); `--no-kept` measures without.
 """
 
@@ -28,44 +28,43 @@ from deconvnet.data import imagenet_classes
 from deconvnet.environment import keep_freed_memory
 from deconvnet.training import read_recipe
 from deconvnet.training.data import TrainingBatch
-from deconvnet.training.filter_renormalisation import renormalise
-from deconvnet.training.normalise import Normalise
-from deconvnet.training.setup import prepared, untrained_network
+from deconvnet.training.filter_renormalisation import renormalise_filters
+from deconvnet.training.setup import untrained_network, with_preprocessing
 
 RESULTS = Path(__file__).parent / "results"
 IMAGENET, EPOCHS = 1_281_167, 70
 
 
-def measure(network: str, recipe_name: str, device_name: str, steps: int, kept: bool, answers: Any) -> None:
-    """Puts the seconds that each step took."""
+def measure(network: str, recipe_name: str, device_name: str, steps: int, kept: bool, results: Any) -> None:
+    """Put the batch size and the seconds that each step took into the queue `results`."""
     if kept:
         keep_freed_memory()
     recipe, device = read_recipe(recipe_name), torch.device(device_name)
     mean = np.full((256, 256, 3), 116, np.float32)
-    classes = tuple(wordnet for wordnet, _ in imagenet_classes())
-    net = prepared(untrained_network(network, len(classes), recipe, recipe_name, 0), classes, mean, recipe).to(device)
-    module = net.module.train()
+    classes = tuple(wordnet_id for wordnet_id, _ in imagenet_classes())
+    untrained = untrained_network(network, len(classes), recipe, recipe_name, 0)
+    prepared = with_preprocessing(untrained, classes, mean, recipe).to(device)
+    module, preprocessing = prepared.module.train(), prepared.preprocessing
     if recipe.channels_last:
         module.to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(module.parameters(), 1e-4, recipe.momentum, weight_decay=recipe.weight_decay)
-    normalise, crop, batch = Normalise(net.preprocessing, recipe, device), net.preprocessing.crop, recipe.batch_size
-    examples = TrainingBatch(
-        torch.randint(0, 256, (batch, crop, crop, 3), dtype=torch.uint8), torch.randint(0, len(classes), (batch,))
-    )
+    crop, batch_size = preprocessing.crop, recipe.batch_size
+    pixels = torch.randint(0, 256, (batch_size, crop, crop, 3), dtype=torch.uint8)
+    batch = TrainingBatch(pixels, torch.randint(0, len(classes), (batch_size,)))
     seconds = []
     for _ in range(steps + 2):
         start = time.perf_counter()
-        inputs, targets = normalise(examples)
-        with normalise.autocast():
+        inputs, targets = batch.to_inputs(preprocessing, recipe, device)
+        with recipe.autocast(device):
             logits = module(inputs).float()
         loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        renormalise(module, recipe.largest_rms)
-        float(loss.detach())  # as the loop does: a GPU is waited for
+        renormalise_filters(module, recipe.max_filter_rms)
+        float(loss.detach())  # waits for the GPU, as the training loop does
         seconds.append(time.perf_counter() - start)
-    answers.put({"batch": batch, "seconds": seconds[2:]})
+    results.put({"batch": batch_size, "seconds": seconds[2:]})
 
 
 def main(
@@ -80,35 +79,35 @@ def main(
     table = Table("network", "recipe", "photos per second", f"{EPOCHS} epochs of ImageNet")
     for network in networks.split(","):
         for recipe in recipes.split(","):
-            answers = spawn.Queue()
-            process = spawn.Process(target=measure, args=(network, recipe, device, steps, kept, answers))
+            results = spawn.Queue()
+            process = spawn.Process(target=measure, args=(network, recipe, device, steps, kept, results))
             process.start()
-            found = answers.get()
+            measured = results.get()
             process.join()
-            rates = [found["batch"] / seconds for seconds in found["seconds"]]
+            rates = [measured["batch"] / seconds for seconds in measured["seconds"]]
             rate = statistics.median(rates)
             days = EPOCHS * IMAGENET / rate / 86_400
             rows.append(
                 {
                     "network": network,
                     "recipe": recipe,
-                    "batch": found["batch"],
+                    "batch": measured["batch"],
                     "steps": steps,
                     "photos_per_second": {"median": rate, "lowest": min(rates), "highest": max(rates)},
                     "days_for_70_epochs_of_imagenet": days,
                 }
             )
-            long = f"{days:.1f} days" if days >= 2 else f"{days * 24:.1f} hours"
-            table.add_row(network, recipe, f"{rate:.1f} ({min(rates):.1f} to {max(rates):.1f})", long)
+            duration = f"{days:.1f} days" if days >= 2 else f"{days * 24:.1f} hours"
+            table.add_row(network, recipe, f"{rate:.1f} ({min(rates):.1f} to {max(rates):.1f})", duration)
     Console().print(table)
     hardware = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
-    about = {
+    environment = {
         "device": f"{device}: {hardware}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "kept_freed_memory": kept,
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    out.write_text(json.dumps({**environment, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def one_activation(net: Network, photo: Image.Image) -> Figure:
     row, column = divmod(int(feature_map.argmax()), feature_map.shape[1])
     projection = project(net, x, layer=LAYER, unit=UNIT).as_subclass(Tensor)[0]
     left, top, right, bottom = net.layer(LAYER).field.patch_box(row, column)
-    view = net.preprocessing.pixels(x)[0]
+    view = net.preprocessing.denormalise(x)[0]
     scale = display_scale(projection[:, top:bottom, left:right])
     grey = to_pixels(projection, scale)
     figure, axes = plt.subplots(1, 5, figsize=(WIDTH / DPI, 2.65))

@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from deconvnet.demo import demo_photo
+from deconvnet.demo import demo_image
 
 PICTURES = Path(__file__).parent / "pictures"
 
@@ -37,7 +37,7 @@ def draw_pages(page: Page, address: str) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         photo = Path(folder) / "chelsea.png"
-        demo_photo("chelsea").save(photo)
+        demo_image("chelsea").save(photo)
         page.goto(f"{address}/?network=alexnet2012")
         page.set_input_files("#file", photo)
         page.wait_for_selector("#layers article")

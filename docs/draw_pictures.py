@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from deconvnet import Atlas, Network, load
 from deconvnet.atlas.render import font
-from deconvnet.demo import demo_photo
+from deconvnet.demo import demo_image
 from deconvnet.experiments.look import look
 from deconvnet.projection import (
     RULES,
@@ -45,7 +45,7 @@ def main(network: str, atlas: str = "demo/atlas") -> None:
     book = Atlas(atlas)
     for layer, units in CHOSEN.items():
         save(book.figure(layer, units), f"alexnet2012-{layer}.webp", 1500)
-    figure = look(load(network), demo_photo("chelsea"), "chelsea (scikit-image)").figure()
+    figure = look(load(network), demo_image("chelsea"), "chelsea (scikit-image)").figure()
     drawn = PICTURES / "look.png"
     figure.savefig(drawn)
     with Image.open(drawn) as picture:
@@ -68,12 +68,12 @@ def compare_rules(network: Network, side: int = 176, gap: int = 4) -> Image.Imag
     for row, (layer, photo, unit) in enumerate(COMPARED):
         top = header + row * (side + gap)
         draw.multiline_text((4, top + 4), f"{layer}\nunit {unit}", "black", font(16))
-        x = network.preprocess(demo_photo(photo))[None]
+        x = network.preprocess(demo_image(photo))[None]
         found = {name: project_batch(network, x, layer, torch.tensor([unit]), rules=rules) for name, rules in RULES.items()}
         place = int(found["deconvnet"].rows), int(found["deconvnet"].columns)
         x0, y0, x1, y1 = network.layer(layer).field.patch_box(*place)
         crops = [projected.pixels[0, :, y0:y1, x0:x1] for projected in found.values()]
-        tiles = [network.preprocessing.pixels(x)[0, y0:y1, x0:x1], *(to_pixels(crop, display_scale(crop)) for crop in crops)]
+        tiles = [network.preprocessing.denormalise(x)[0, y0:y1, x0:x1], *(to_pixels(crop, display_scale(crop)) for crop in crops)]
         for column, tile in enumerate(tiles):
             drawn = Image.fromarray(tile).resize((side, side), Image.Resampling.BICUBIC)
             page.paste(drawn, (left + column * (side + gap), top))

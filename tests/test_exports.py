@@ -62,13 +62,25 @@ def test_each_is_needed_outside_of_its_package():
             for node in ast.walk(parsed(file)):
                 if isinstance(node, ast.ImportFrom) and node.module and node.module != own:
                     used |= {(node.module, alias.name) for alias in node.names}
-    # Of the whole package's own names the README and the documentation are the users.
-    assert [export for export in EXPORTS if export not in used and export[0] not in ("deconvnet", "deconvnet.cli")] == []
+    # The whole package's own names and those of the experiments are for users: a figure's folder has its function, its
+    # options and its result.
+    internal = [
+        (package, name) for package, name in EXPORTS if package.split(".")[1:2] not in ([], ["cli"], ["experiments"])
+    ]
+    assert [export for export in internal if export not in used] == []
 
 
 def test_each_has_one_place():
     names = [name for package, name in EXPORTS if package != "deconvnet"]
     assert sorted(names) == sorted(set(names))
+
+
+def test_the_deprecated_package_has_all_names_of_version_0_1():
+    with pytest.warns(DeprecationWarning, match=r"deconvnet\.images is now called deconvnet\.data"):
+        import deconvnet.images
+    names = """Batch PackedPhotos Photos UnreadableImage batches find_photos find_sets grouped imagenet_classes named_classes
+        pack read_batch read_image""".split()
+    assert [name for name in names if not hasattr(deconvnet.images, name)] == []
 
 
 def test_what_is_imported_when_first_used_is_what_type_checkers_are_told():

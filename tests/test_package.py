@@ -22,10 +22,10 @@ VERSION = deconvnet.__version__
 def build(source: Path, kind: str, out: Path) -> Path:
     # `python -m build` or `uv build` do the same, in an environment for which they want a network.
     command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(out)]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    (built,) = out.iterdir()
-    return built
+    result = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr
+    (archive_file,) = out.iterdir()
+    return archive_file
 
 
 def checksums(wheel: zipfile.ZipFile) -> dict[str, int]:
@@ -34,22 +34,22 @@ def checksums(wheel: zipfile.ZipFile) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    with zipfile.ZipFile(build(ROOT, "wheel", tmp_path_factory.mktemp("wheel"))) as opened:
-        yield opened
+    with zipfile.ZipFile(build(ROOT, "wheel", tmp_path_factory.mktemp("wheel"))) as archive:
+        yield archive
 
 
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory):
     """The source distribution, and the folder that it unpacks to."""
-    built, folder = build(ROOT, "sdist", tmp_path_factory.mktemp("sdist")), tmp_path_factory.mktemp("unpacked")
-    with tarfile.open(built) as opened:
-        opened.extractall(folder, filter="data")
-    return built, folder / f"deconvnet-{VERSION}"
+    archive_file, folder = build(ROOT, "sdist", tmp_path_factory.mktemp("sdist")), tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(archive_file) as archive:
+        archive.extractall(folder, filter="data")
+    return archive_file, folder / f"deconvnet-{VERSION}"
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     source = ROOT / "src"
-    there = {
+    files = {
         file.relative_to(source).as_posix()
         for file in (source / "deconvnet").rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
@@ -58,52 +58,52 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
         "py.typed",
         "atlas/web/index.html",
         "explorer/live/index.html",
-        *(f"networks/bundled/{name}-{weights}/weights.safetensors" for name, weights in BUNDLED.items()),
+        *(f"models/bundled/{name}-{weights}/weights.safetensors" for name, weights in BUNDLED.items()),
     ):
-        assert f"deconvnet/{file}" in there
-    about = {f"deconvnet-{VERSION}.dist-info/{name}" for name in ("METADATA", "WHEEL", "entry_points.txt", "RECORD")}
-    assert set(wheel.namelist()) == there | about | {f"deconvnet-{VERSION}.dist-info/licenses/LICENSE"}
+        assert f"deconvnet/{file}" in files
+    metadata_files = {f"deconvnet-{VERSION}.dist-info/{name}" for name in ("METADATA", "WHEEL", "entry_points.txt", "RECORD")}
+    assert set(wheel.namelist()) == files | metadata_files | {f"deconvnet-{VERSION}.dist-info/licenses/LICENSE"}
 
 
 def test_the_wheel_of_the_source_distribution_is_the_same(wheel, sdist, tmp_path):
-    with zipfile.ZipFile(build(sdist[1], "wheel", tmp_path)) as other:
-        assert checksums(other) == checksums(wheel)
+    with zipfile.ZipFile(build(sdist[1], "wheel", tmp_path)) as other_wheel:
+        assert checksums(other_wheel) == checksums(wheel)
 
 
 def test_the_source_distribution_is_a_clone_without_what_lies_about(sdist):
-    built, folder = sdist
-    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    archive_file, folder = sdist
+    included = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
     added = {"pyproject.toml", ".gitignore", "PKG-INFO"}
-    assert {file.name for file in folder.iterdir()} == {name.removeprefix("/") for name in named} | added
+    assert {file.name for file in folder.iterdir()} == {name.removeprefix("/") for name in included} | added
     files = {file: file.stat().st_size for file in folder.rglob("*") if file.is_file()}
     stray = [file for file in files if file.suffix in (".pyc", ".npy", ".png") and "fixtures" not in file.parts]
     assert not stray
     assert sum(size for file, size in files.items() if file.suffix != ".safetensors") < 8e6
-    assert built.stat().st_size < 30e6
+    assert archive_file.stat().st_size < 30e6
 
 
 def test_what_a_package_index_is_told(wheel):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    told = message_from_bytes(wheel.read(f"deconvnet-{VERSION}.dist-info/METADATA"))
-    assert (told["Name"], told["Version"], told["Requires-Python"]) == ("deconvnet", VERSION, ">=3.11")
-    assert (told["License-Expression"], told["License-File"]) == ("MIT", "LICENSE")
-    assert told["Summary"] == project["description"]
-    classified = told.get_all("Classifier")
+    metadata = message_from_bytes(wheel.read(f"deconvnet-{VERSION}.dist-info/METADATA"))
+    assert (metadata["Name"], metadata["Version"], metadata["Requires-Python"]) == ("deconvnet", VERSION, ">=3.11")
+    assert (metadata["License-Expression"], metadata["License-File"]) == ("MIT", "LICENSE")
+    assert metadata["Summary"] == project["description"]
+    classified = metadata.get_all("Classifier")
     assert all(f"Programming Language :: Python :: 3.{minor}" in classified for minor in (11, 12, 13))
-    assert sorted(told.get_all("Requires-Dist")) == project["dependencies"]  # and no extras
+    assert sorted(metadata.get_all("Requires-Dist")) == project["dependencies"]  # and no extras
     assert wheel.read(f"deconvnet-{VERSION}.dist-info/entry_points.txt").decode().split("\n", 1) == [
         "[console_scripts]",
         "deconvnet = deconvnet.cli:main\n",
     ]
-    assert told["Description-Content-Type"] == "text/markdown"
-    assert told.get_payload(decode=True) == (ROOT / "DESCRIPTION.md").read_bytes()
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_payload(decode=True) == (ROOT / "DESCRIPTION.md").read_bytes()
 
 
 def test_the_description_stands_alone_and_its_commands_exist():
     text = (ROOT / "DESCRIPTION.md").read_text()
     assert "](" not in text  # a link or a picture that would lead nowhere
-    known = {command.callback.__name__ for command in app.registered_commands}
-    assert set(re.findall(r"^deconvnet (\w+)", text, re.MULTILINE)) <= known
+    commands = {command.callback.__name__ for command in app.registered_commands}
+    assert set(re.findall(r"^deconvnet (\w+)", text, re.MULTILINE)) <= commands
 
 
 def test_the_version_is_the_same_everywhere():

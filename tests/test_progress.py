@@ -6,7 +6,7 @@ from deconvnet import progress
 def test_a_log_has_a_line_now_and_then_and_one_at_the_end(capsys, monkeypatch):
     clock = iter([0.0, 10.0, 31.0, 40.0, 50.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    with progress.bar("mining", 1000, True, done=200) as advance:
+    with progress.progress_bar("mining", 1000, True, done=200) as advance:
         for steps in (100, 210, 90, 400):
             advance(steps)
     assert capsys.readouterr().err.splitlines() == [
@@ -16,6 +16,6 @@ def test_a_log_has_a_line_now_and_then_and_one_at_the_end(capsys, monkeypatch):
 
 
 def test_nothing_is_shown_unasked(capsys):
-    with progress.bar("mining", 10, False) as advance:
+    with progress.progress_bar("mining", 10, False) as advance:
         advance(10)
     assert capsys.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""See what every feature map of a convolutional network responds to.
+"""Visualise what each unit of a convolutional network responds to.
 
 An implementation of Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks" (ECCV 2014), on PyTorch.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from deconvnet.models import Network, load
     from deconvnet.projection import picture, project
 else:
-    # The same, but imported when first used: torch takes seconds, which `deconvnet --help` need not wait for.
+    # The same names, imported at their first use: importing torch takes seconds, too long for `deconvnet --help`.
     _PACKAGES = {
         "Atlas": "atlas",
         "Network": "models",
@@ -48,8 +48,8 @@ else:
     def __getattr__(name: str) -> Any:
         if name not in _PACKAGES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = found = getattr(import_module(f"{__name__}.{_PACKAGES[name]}"), name)
-        return found
+        globals()[name] = value = getattr(import_module(f"{__name__}.{_PACKAGES[name]}"), name)
+        return value
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})

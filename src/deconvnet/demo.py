@@ -1,12 +1,12 @@
-"""Photos for a first try, without a data set and without a network connection: those that scikit-image comes with."""
+"""Images for a first try without a data set or a network connection: those that scikit-image bundles."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
 
-#: Photos that lie in scikit-image's package and that their authors gave to the public domain or under CC0.
-PHOTOS = (
+#: Images in scikit-image's package whose authors released them to the public domain or under CC0.
+IMAGE_NAMES = (
     "astronaut",
     "brick",
     "camera",
@@ -21,46 +21,49 @@ PHOTOS = (
     "text",
 )
 
-#: Sides of the square views, as shares of a photo's shorter side; each overlaps its neighbour by half.
+#: Sides of the square views, as fractions of an image's shorter side; neighbouring views overlap by half.
 SCALES = (1.0, 0.6, 0.36)
 
-#: Smaller views would show the network nothing but blur.
-SMALLEST = 96
+#: Smallest side of a view, in pixels; smaller ones would show the network only blur.
+MIN_VIEW_SIZE = 96
+
+#: Larger views are resized to this side, in pixels.
+MAX_VIEW_SIZE = 256
 
 
-def demo_photo(name: str) -> Image.Image:
-    """One of `PHOTOS`."""
-    import skimage.data  # only the demo needs it
+def demo_image(name: str) -> Image.Image:
+    """One of `IMAGE_NAMES`, as RGB."""
+    import skimage.data  # slow to import
 
     return Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
 
 
 def write_views(folder: Path) -> int:
-    """Cut each photo into overlapping square views at several scales, a folder per photo; returns how many."""
-    written = 0
-    for name in PHOTOS:
-        photo = demo_photo(name)
+    """Cut each image into overlapping square views at several scales, saved in a folder per image; returns their number."""
+    count = 0
+    for name in IMAGE_NAMES:
         (folder / name).mkdir(parents=True, exist_ok=True)
-        for view, title in _views(photo):
-            view.save(folder / name / f"{title}.jpg", quality=95)
-            written += 1
-    return written
+        for view, view_name in _views(demo_image(name)):
+            view.save(folder / name / f"{view_name}.jpg", quality=95)
+            count += 1
+    return count
 
 
-def _views(photo: Image.Image) -> Iterator[tuple[Image.Image, str]]:
+def _views(image: Image.Image) -> Iterator[tuple[Image.Image, str]]:
+    """(view, name) for each scale, row and column."""
     for scale in SCALES:
-        side = round(min(photo.size) * scale)
-        if side < SMALLEST:
+        size = round(min(image.size) * scale)
+        if size < MIN_VIEW_SIZE:
             continue
-        for row, top in enumerate(_starts(photo.height, side)):
-            for column, left in enumerate(_starts(photo.width, side)):
-                view = photo.crop((left, top, left + side, top + side))
-                if side > 256:
-                    view = view.resize((256, 256), Image.Resampling.LANCZOS)
+        for row, top in enumerate(_window_starts(image.height, size)):
+            for column, left in enumerate(_window_starts(image.width, size)):
+                view = image.crop((left, top, left + size, top + size))
+                if size > MAX_VIEW_SIZE:
+                    view = view.resize((MAX_VIEW_SIZE, MAX_VIEW_SIZE), Image.Resampling.LANCZOS)
                 yield view, f"{scale:.2f}-{row:02d}-{column:02d}"
 
 
-def _starts(length: int, side: int) -> list[int]:
-    """Evenly spaced starts of windows of `side` that cover `length` and overlap by half or a little more."""
-    steps = -(-2 * (length - side) // side)
-    return [round(step * (length - side) / max(steps, 1)) for step in range(steps + 1)]
+def _window_starts(length: int, size: int) -> list[int]:
+    """Evenly spaced starts of windows of `size` that cover `length` and overlap by half or a little more."""
+    steps = -(-2 * (length - size) // size)
+    return [round(step * (length - size) / max(steps, 1)) for step in range(steps + 1)]

@@ -1,4 +1,4 @@
-"""The processes that `torchrun` started, and what they say to each other through torch.distributed, on the CPU."""
+"""The processes started by `torchrun`, and how they exchange data: torch.distributed on the CPU (gloo)."""
 
 import os
 from collections.abc import Iterator
@@ -14,68 +14,73 @@ from torch import Tensor
 
 from deconvnet.errors import DeconvnetError
 
-#: How long one process waits for another, which may have hours of photos left.
-_PATIENCE = timedelta(days=30)
+#: How long one process waits for another, which may still have hours of images to go.
+_TIMEOUT = timedelta(days=30)
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Number of this process among those that work together; by default it is alone."""
+    """The processes that work on one task, as seen from one of them. By default there is only this one.
+
+    All methods raise `DeconvnetError` if another process is lost.
+    """
 
     rank: int = 0
-    count: int = 1
+    """Index of this process, from 0."""
+    world_size: int = 1
+    """Number of processes."""
 
     @classmethod
-    def here(cls) -> Self:
-        """Those of the environment variables that `torchrun` sets, if it does."""
+    def from_environment(cls) -> Self:
+        """As the environment variables of `torchrun` say; a single process if they are not set."""
         if not all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")):
             return cls()
         return cls(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
+        """Whether this process has rank 0, the only one that prints and writes results."""
         return self.rank == 0
 
     def broadcast(self, content: bytes = b"") -> bytes:
-        """Give all processes what the first one has. All must call it."""
-        with self._all_there():
+        """The `content` of rank 0, in all processes; the others' is ignored. Collective: every process must call it."""
+        with self._peers_required():
             size = torch.tensor([len(content)])
             dist.broadcast(size, 0, self._group)
-            data = _tensor(content) if self.first else torch.empty(int(size), dtype=torch.uint8)
+            data = _to_tensor(content) if self.is_first else torch.empty(int(size), dtype=torch.uint8)
             dist.broadcast(data, 0, self._group)
-        return content if self.first else _bytes(data)
+        return content if self.is_first else _to_bytes(data)
 
     def send(self, content: bytes) -> None:
-        """Give the first process, which must call `receive`, something."""
-        with self._all_there():
+        """Send `content` to rank 0, which must call `receive` with this process's rank."""
+        with self._peers_required():
             dist.send(torch.tensor([len(content)]), 0, self._group)
-            dist.send(_tensor(content), 0, self._group)
+            dist.send(_to_tensor(content), 0, self._group)
 
     def receive(self, rank: int) -> bytes:
-        """What process number `rank` sends."""
-        with self._all_there():
+        """What the process of that `rank` sends."""
+        with self._peers_required():
             size = torch.zeros(1, dtype=torch.int64)
             dist.recv(size, rank, self._group)
             data = torch.empty(int(size), dtype=torch.uint8)
             dist.recv(data, rank, self._group)
-        return _bytes(data)
+        return _to_bytes(data)
 
     def all_reduce_sum(self, *values: float) -> tuple[float, ...]:
-        """The sum of each value over all processes, in float64. All must call it, and go on when all have."""
-        if self.count == 1:
+        """The sum of each value over all processes, in float64. Collective; also a barrier."""
+        if self.world_size == 1:
             return values
-        with self._all_there():
+        with self._peers_required():
             sums = torch.tensor(values, dtype=torch.float64)
             dist.all_reduce(sums, group=self._group)
         return tuple(sums.tolist())
 
     @contextmanager
     def process_group(self, device: torch.device) -> Iterator[None]:
-        """Within, `DistributedDataParallel` averages gradients on `device` over all processes.
-
-        Raises `DeconvnetError` where another process is lost.
+        """Within, torch's default process group is set up (NCCL on a GPU), which `DistributedDataParallel` needs to average
+        gradients on `device`.
         """
-        if self.count == 1:
+        if self.world_size == 1:
             yield
             return
         if device.type == "cuda":
@@ -85,8 +90,8 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            if isinstance(error, dist.DistError) or "gloo" in str(error):  # which raises no kind of its own
-                raise self._lost() from error
+            if isinstance(error, dist.DistError) or "gloo" in str(error):  # gloo has no error class
+                raise self._peer_lost() from error
             raise
         finally:
             dist.destroy_process_group()
@@ -94,26 +99,26 @@ class Processes:
     @cached_property
     def _group(self) -> Any:
         if not dist.is_initialized():
-            dist.init_process_group("gloo", timeout=_PATIENCE)
-        # A group of our own, as that of the program that uses this package may take a GPU's tensors only.
-        return dist.new_group(backend="gloo", timeout=_PATIENCE)
+            dist.init_process_group("gloo", timeout=_TIMEOUT)
+        # A separate group: the default one of the calling program may take only tensors on a GPU.
+        return dist.new_group(backend="gloo", timeout=_TIMEOUT)
 
     @contextmanager
-    def _all_there(self) -> Iterator[None]:
+    def _peers_required(self) -> Iterator[None]:
         try:
             yield
-        except RuntimeError as error:  # torch.distributed's own errors among them; what they say helps nobody
-            raise self._lost() from error
+        except RuntimeError as error:  # includes torch.distributed's own errors, whose messages help no user
+            raise self._peer_lost() from error
 
-    def _lost(self) -> DeconvnetError:
+    def _peer_lost(self) -> DeconvnetError:
         return DeconvnetError(
-            f"Process {self.rank} of 0–{self.count - 1} has lost another one, which should have said why it ended."
+            f"Process {self.rank} of 0–{self.world_size - 1} has lost another one, which should have said why it ended."
         )
 
 
-def _tensor(content: bytes) -> Tensor:
-    return torch.frombuffer(bytearray(content or b"\0"), dtype=torch.uint8)[: len(content)]
+def _to_tensor(content: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(content or b"\0"), dtype=torch.uint8)[: len(content)]  # refuses an empty buffer
 
 
-def _bytes(data: Tensor) -> bytes:
+def _to_bytes(data: Tensor) -> bytes:
     return data.numpy().tobytes()

@@ -1,12 +1,15 @@
-"""The errors that a user can meet. Each message is one sentence that says what is wrong and what to do about it."""
+"""Errors that users see. A message is one sentence: what is wrong, then what to do about it."""
 
 
 class DeconvnetError(Exception):
-    """Something could not be done: a file, a network or a machine is not what it should be."""
+    """Something failed because of a file, a network or the machine."""
+
+    #: Whether running the same command again can resume the work that this error interrupted.
+    can_resume = True
 
 
 class UsageError(DeconvnetError):
-    """Something was asked for that does not exist or does not fit together, such as a layer that the network lacks.
+    """The request is wrong: it names something that does not exist, such as a layer, or does not fit together.
 
-    On the command line the exit code is then 2; for any other `DeconvnetError` it is 1.
+    The command line exits with code 2; for any other `DeconvnetError` with 1.
     """

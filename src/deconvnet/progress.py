@@ -1,4 +1,4 @@
-"""Progress bars with rate and time left, on standard error so that standard output stays clean for results."""
+"""Progress bars with rate and remaining time, on standard error: standard output is for results."""
 
 import sys
 import time
@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-#: Seconds between two lines in a log.
-_EVERY = 30.0
+#: Seconds between two lines of a log.
+_LOG_INTERVAL = 30.0
 
 
 class Advance(Protocol):
-    """What is called with the number of steps just done, and perhaps a few words on how things stand."""
+    """Function to call with the number of steps just done, and optionally a short note on the state, such as the loss."""
 
     def __call__(self, steps: int, note: str = "", /) -> None: ...
 
@@ -31,7 +31,7 @@ class _Rate(TextColumn):
 
 
 def duration(seconds: float) -> str:
-    """A time in words: 40 s, 12 min, 3.5 hours, 74 days."""
+    """Seconds in words: 40 s, 12 min, 3.5 hours, 74 days."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 100 * 60:
@@ -42,16 +42,16 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def bar(description: str, total: int, show: bool, done: int = 0) -> Iterator[Advance]:
-    """A progress bar for `total` steps, `done` of which were made in an earlier run.
+def progress_bar(description: str, total: int, show: bool, done: int = 0) -> Iterator[Advance]:
+    """Show a progress bar of `total` steps, `done` of which were made by an earlier run; lines of a log off a terminal.
 
-    Yields the function to call with the number of steps just done.
+    Yields the function to call after each step or few. Without `show` nothing is printed.
     """
     if not show:
         yield lambda steps, note="": None
         return
     if not sys.stderr.isatty():
-        yield _lines(description, total, done)
+        yield _log_progress(description, total, done)
         return
     note = TextColumn("{task.fields[note]}")
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(), note]
@@ -60,25 +60,26 @@ def bar(description: str, total: int, show: bool, done: int = 0) -> Iterator[Adv
         yield lambda steps, note="": progress.update(task, advance=steps, note=note)
 
 
-def _lines(description: str, total: int, done: int) -> Advance:
-    """Where nobody watches, in a log: a line every half a minute, and one at the end."""
-    start = last = time.monotonic()
-    before = done
+def _log_progress(description: str, total: int, done: int) -> Advance:
+    """Print a line every half minute and one at the end."""
+    start = last_line = time.monotonic()
+    done_before = done
 
     def advance(steps: int, note: str = "", /) -> None:
-        nonlocal done, last
+        nonlocal done, last_line
         done += steps
         now = time.monotonic()
-        if now - last >= _EVERY or done == total:
-            last = now
-            rate = (done - before) / max(now - start, 1e-9)
-            left = timedelta(seconds=round((total - done) / rate)) if rate else "?"
-            say(", ".join([f"{description}: {done:,} of {total:,}, {rate:.1f}/s, {left} left", *filter(None, [note])]), True)
+        if now - last_line >= _LOG_INTERVAL or done == total:
+            last_line = now
+            rate = (done - done_before) / max(now - start, 1e-9)
+            remaining = timedelta(seconds=round((total - done) / rate)) if rate else "?"
+            line = f"{description}: {done:,} of {total:,}, {rate:.1f}/s, {remaining} left"
+            print_status(f"{line}, {note}" if note else line, True)
 
     return advance
 
 
-def say(sentence: str, show: bool) -> None:
-    """A sentence on standard error, among the bars."""
+def print_status(sentence: str, show: bool) -> None:
+    """Print a line to standard error, between the progress bars, if `show`."""
     if show:
         print(sentence, file=sys.stderr, flush=True)

@@ -1,38 +1,59 @@
-"""Names of files as people are shown them: a name can hold anything but a slash and a zero."""
+"""Text and numbers for people and files: printable names, shortened names, numbers that JSON can hold."""
 
+import math
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
-Class = TypeVar("Class", bound=type)
+ModuleClass = TypeVar("ModuleClass", bound=type)
 
-# Control characters, line and paragraph ends, marks that turn the direction of writing, bytes that are not UTF-8.
+# Control characters, line and paragraph separators, bidirectional marks, bytes that are not UTF-8 (as surrogates).
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    r"""`text` on one line that does nothing to a terminal: what would is written as in Python (`\n`, `\x1b`, `\u202e`).
+    r"""`text` on one line and safe to print: what a terminal might act on is escaped as in Python (`\n`, `\x1b`, `\u202e`).
 
-    A byte of a name that is not UTF-8 is written as that byte (`\xff`).
+    File names may hold anything but a slash and a zero. A byte of one that is not UTF-8 becomes that byte (`\xff`).
     """
-    return _UNPRINTABLE.sub(_written, text)
+    return _UNPRINTABLE.sub(_escape, text)
 
 
-def _written(match: re.Match[str]) -> str:
-    number = ord(match[0])
-    if 0xDC80 <= number <= 0xDCFF:  # how Python keeps such a byte
-        return f"\\x{number - 0xDC00:02x}"
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # Python's "surrogateescape" of a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
     return match[0].encode("unicode_escape").decode()
 
 
-def printed_as(name: str) -> Callable[[Class], Class]:
-    """Let PyTorch print modules of the decorated class, but not of its subclasses, under this name.
+def shorten(text: str, max_length: int, keep: Literal["start", "end"] = "start") -> str:
+    """`text`, or its start (or end) and an ellipsis "…" if it is longer than `max_length` characters with it."""
+    if len(text) <= max_length:
+        return text
+    return f"{text[: max_length - 1]}…" if keep == "start" else f"…{text[len(text) - max_length + 1 :]}"
 
-    The printed text is part of what tells searches apart (`mining.Key`), so it must not change with the name of a class.
+
+def json_number(value: float, digits: int | None = None) -> float | None:
+    """`value` as a float for JSON, rounded to `digits` significant digits if given; None for NaN and infinities."""
+    if not math.isfinite(value):
+        return None
+    return float(value) if digits is None else float(f"{value:.{digits}g}")
+
+
+def json_numbers(values: Any, digits: int | None = None) -> list[Any]:
+    """A tensor, array or sequence of numbers, nested or not, as (nested) lists of `json_number`."""
+    items = values.tolist() if hasattr(values, "tolist") else values  # a test for Tensor would import torch
+    return [json_number(item, digits) if isinstance(item, int | float) else json_numbers(item, digits) for item in items]
+
+
+def repr_name(name: str) -> Callable[[ModuleClass], ModuleClass]:
+    """Decorator of an `nn.Module`: PyTorch prints the class, but not its subclasses, under this name.
+
+    The printed network is part of what identifies a search (`mining.MiningKey`), so renaming a class must not change it.
     """
 
-    def named(cls: Class) -> Class:
+    def decorate(cls: ModuleClass) -> ModuleClass:
         cls._get_name = lambda self: name if type(self) is cls else type(self).__name__  # type: ignore[attr-defined]
         return cls
 
-    return named
+    return decorate

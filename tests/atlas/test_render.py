@@ -1,3 +1,5 @@
+"""Pictures of units, filters and projections."""
+
 import numpy as np
 import torch
 
@@ -5,7 +7,7 @@ from deconvnet.atlas.render import (
     UnitLayout,
     filter_sheet,
     filter_tiles,
-    fitting,
+    fit_text,
     font,
     projection_picture,
     unit_picture,
@@ -42,7 +44,7 @@ def test_a_filter_sheet_has_eleven_columns():
 
 
 def test_long_names_are_shortened_in_the_middle():
-    text = fitting("a very long name of a network with many words in it", 150, 13)
+    text = fit_text("a very long name of a network with many words in it", 150, 13)
     assert font(13).getlength(text) <= 150
     assert text.startswith("a very")
     assert text.endswith("in it")

@@ -17,14 +17,13 @@ from filelock import FileLock
 from PIL import Image
 
 from deconvnet import Atlas, DeconvnetError, UsageError
-from deconvnet.atlas import build
-from deconvnet.atlas import project_units as project_units
-from deconvnet.atlas import render as draw_units
-from deconvnet.atlas.build import build_atlas, merge_atlas
+from deconvnet.atlas import build, draw_units, project_units
+from deconvnet.atlas.build import build_atlas
+from deconvnet.atlas.tables import Tables
 from deconvnet.atlas.work import AtlasWork
 from deconvnet.data import find_images
 from deconvnet.distributed import Processes
-from deconvnet.mining import State, mine_part
+from deconvnet.mining import MiningState, mine_part
 from helpers import killing
 from helpers.killing import files
 
@@ -73,7 +72,7 @@ def test_merged_parts(network, photos, undisturbed, tmp_path, parts):
     for part in parts:
         states.append(tmp_path / f"{part[0]}-{part[1]}.safetensors")
         mine_part(network, find_images(photos), states[-1], part)
-    merge_atlas(network, photos, states, tmp_path / "atlas")
+    Atlas.build(network, photos, tmp_path / "atlas", parts=states)
     assert files(tmp_path / "atlas") == undisturbed
 
 
@@ -101,7 +100,7 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     [
         (os, "fsync", 1, False),  # work.json
         (os, "fsync", 2, False),  # the state
-        (build, "write_tables", 1, True),
+        (Tables, "write", 1, True),
         (os, "fsync", 3, True),  # drawn.json
         (os, "fsync", 4, True),
         (draw_units, "save_picture", 1, True),
@@ -120,14 +119,14 @@ def test_a_full_disk_leaves_what_was_done(network, photos, undisturbed, tmp_path
     assert [str(tmp_path / ".atlas.partial") in note for note in getattr(caught.value, "__notes__", [])] == [True] * kept
     with monkeypatch.context() as patch:
         if kept:
-            patch.setattr(State, "add", None)  # nothing is mined again
+            patch.setattr(MiningState, "add", None)  # nothing is mined again
         Atlas.build(network, photos, out)
     assert files(out) == undisturbed
     assert list(tmp_path.iterdir()) == [out]
 
 
 def test_drawing_goes_on_after_the_last_finished_group(network, photos, undisturbed, tmp_path, monkeypatch, capsys):
-    with stopped_at(draw_units, "project_hits", 3, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
+    with stopped_at(draw_units, "project_units", 3, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
         Atlas.build(network, photos, tmp_path / "atlas")
     record = json.loads((tmp_path / ".atlas.partial" / "drawn.json").read_text())
     drawn = record["drawn"]
@@ -136,7 +135,7 @@ def test_drawing_goes_on_after_the_last_finished_group(network, photos, undistur
     capsys.readouterr()
     groups, original = [], draw_units.project_units
     monkeypatch.setattr(
-        draw_units, "project_hits", lambda n, h, units, **o: groups.append(units) or original(n, h, units, **o)
+        draw_units, "project_units", lambda n, h, units, **o: groups.append(units) or original(n, h, units, **o)
     )
     book = Atlas.build(network, photos, tmp_path / "atlas", progress=True)
     before = sum(map(len, drawn.values()))
@@ -176,6 +175,35 @@ def test_unfinished_work_of_another_kind_is_refused_and_kept(network, photos, tm
     ):
         Atlas.build(network, images, tmp_path / "atlas", **change)
     assert files(tmp_path) == before
+
+
+def test_an_unfinished_fast_atlas_is_refused_and_kept(network, photos, tmp_path):
+    """Version 0.1 could also search in bfloat16, with --fast."""
+    with stopped_at(build, "write_pages", 1, FULL), pytest.raises(DeconvnetError):
+        Atlas.build(network, photos, tmp_path / "atlas")
+    work_file = tmp_path / ".atlas.partial" / "work.json"
+    work = json.loads(work_file.read_text())
+    work["key"]["fast"] = True
+    work_file.write_text(json.dumps(work))
+    before = files(tmp_path)
+    refusal = r"^[^\n]*holds an unfinished atlas with a search with --fast, [^\n]*\.$"
+    with pytest.raises(DeconvnetError, match=refusal) as caught:
+        Atlas.build(network, photos, tmp_path / "atlas")
+    assert not hasattr(caught.value, "__notes__")
+    assert files(tmp_path) == before
+
+
+def test_the_option_fast_says_that_it_is_gone(photos, tmp_path, monkeypatch, capsys):
+    from deconvnet import cli
+
+    monkeypatch.setattr(sys, "argv", f"deconvnet atlas zfnet {photos} --out {tmp_path / 'atlas'} --fast".split())
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "deconvnet: --fast is gone: the exact search is as quick. Leave it out.\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_pictures_of_other_hits_are_drawn_again(network, photos, undisturbed, tmp_path, monkeypatch):
@@ -272,17 +300,18 @@ def test_an_atlas_that_another_process_has_just_finished_leaves_no_folder(networ
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_a_save_that_was_killed_is_no_work(tmp_path):
-    work = AtlasWork(tmp_path / "atlas")
-    work.folder.mkdir()
+def test_a_save_that_was_killed_is_no_work(network, photos, tmp_path):
+    folder = AtlasWork(tmp_path / "atlas").folder.path
+    folder.mkdir()
     for name in (".mined.partial.safetensors", "..mined-process-1.partial.safetensors"):
-        (work.folder / name).write_bytes(b"half")
-    assert work.remove_if_empty()
+        (folder / name).write_bytes(b"half")
+    with stopped_at(build, "mine_remaining", 1, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
+        Atlas.build(network, photos, tmp_path / "atlas")
     assert not list(tmp_path.iterdir())
 
 
 def test_other_machines_keep_no_folder(network, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "mine_together", lambda *arguments, **_: arguments[3].parent.mkdir())
+    monkeypatch.setattr(build, "mine_remaining", lambda *arguments, **_: arguments[3].parent.mkdir())
     build_atlas(network, photos, tmp_path / "atlas", processes=Processes(1, 2))
     assert not list(tmp_path.iterdir())
 
@@ -294,7 +323,7 @@ def test_too_little_memory_says_what_is_kept(photos, tmp_path, monkeypatch, caps
     monkeypatch.setattr("deconvnet.models.load", lambda *_, **__: network)
     monkeypatch.setattr(sys, "argv", f"deconvnet atlas any {photos} --out {tmp_path / 'atlas'}".split())
     full = torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to")
-    with stopped_at(draw_units, "project_hits", 2, full), pytest.raises(SystemExit) as stop:
+    with stopped_at(draw_units, "project_units", 2, full), pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]

@@ -17,10 +17,10 @@ from torch import nn
 from deconvnet import Atlas
 from deconvnet.data import torchvision_preprocessing
 from deconvnet.explorer.app import Explorer
-from deconvnet.explorer.models import find_served
+from deconvnet.explorer.models import find_models
 from deconvnet.models import Network
-from helpers.exploring import Listening
-from helpers.reporting import type_command, write_materials
+from helpers.exploring import RunningServer
+from helpers.reporting import run_command_line, write_report_inputs
 
 #: WordNet ids of a tench, a church and a golf ball.
 CLASSES = ("n01440764", "n03028079", "n03445777")
@@ -29,20 +29,20 @@ CLASSES = ("n01440764", "n03028079", "n03445777")
 @pytest.fixture(scope="module")  # while it runs, no other test of this thread could have an event loop
 def chromium() -> Iterator[Browser]:
     """Headless Chromium; skips the test where there is none."""
-    found = os.environ.get("DECONVNET_BROWSER") or next(
+    program = os.environ.get("DECONVNET_BROWSER") or next(
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
     )
-    if not found:
+    if not program:
         pytest.skip("there is no Chromium: install Debian's chromium, or name one in DECONVNET_BROWSER")
     with sync_playwright() as playwright:
-        # A sandbox of its own is what Chromium cannot have as root, in a container.
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        # Chromium cannot set up its own sandbox as root, in a container.
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
 
 
-class Watched:
-    """Pages of one context, which must neither complain nor ask other places for anything."""
+class RequestLog:
+    """Console errors and requests of all pages in a context: there must be no errors, and no requests to other origins."""
 
     def __init__(self, context: BrowserContext) -> None:
         self.complaints: list[str] = []
@@ -57,8 +57,8 @@ class Watched:
         if not (request.url.startswith(("http:", "blob:")) and "ERR_ABORTED" in (request.failure or "")):
             self.complaints.append(f"{request.url}: {request.failure}")
 
-    def _complain(self, kind: str, text: str) -> None:
-        if kind in ("error", "warning"):
+    def _complain(self, level: str, text: str) -> None:
+        if level in ("error", "warning"):
             self.complaints.append(text)
 
     def check(self, origin: str) -> None:
@@ -114,22 +114,22 @@ def atlases(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of a few parts."""
-    materials = tmp_path_factory.mktemp("materials")
-    write_materials(materials)
-    file, out = materials / "networks.py", materials / "report"
+    """A report of a few sections."""
+    folder = tmp_path_factory.mktemp("inputs")
+    write_report_inputs(folder)
+    file, out = folder / "networks.py", folder / "report"
     words = ("--alexnet", f"{file}:one", "--zfnet", f"{file}:other", "--only", "look,fig-3,fig-5,table-3")
-    assert type_command("reproduce", materials / "photos", *words, "--out", out) == 0
+    assert run_command_line("reproduce", folder / "photos", *words, "--out", out) == 0
     return out
 
 
 @pytest.fixture(scope="session")
 def server(atlases: Path) -> Iterator[str]:
     """The address of `deconvnet explore one other`."""
-    explorer = Explorer(find_served([atlases / name for name in NETWORKS], list(NETWORKS.values())))
-    listening = Listening(explorer)
-    yield listening.address
-    listening.stop()
+    explorer = Explorer(find_models([atlases / name for name in NETWORKS], list(NETWORKS.values())))
+    running = RunningServer(explorer)
+    yield running.address
+    running.stop()
 
 
 @pytest.fixture
@@ -142,31 +142,31 @@ def context(chromium: Browser) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def watched(context: BrowserContext) -> Watched:
-    return Watched(context)
+def watched(context: BrowserContext) -> RequestLog:
+    return RequestLog(context)
 
 
 @pytest.fixture
-def page(context: BrowserContext, watched: Watched) -> Page:
+def page(context: BrowserContext, watched: RequestLog) -> Page:
     return context.new_page()
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where the atlases of the fixture are to be seen."""
+    """Where a browser finds the atlases of the fixture."""
 
     address: str
-    """Of the folder that holds both, with a slash at its end."""
+    """Of the folder that holds both, with a slash at the end."""
     origin: str
 
 
 @pytest.fixture(params=["from disk", "served"])
-def site(request: pytest.FixtureRequest, atlases: Path, watched: Watched) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest, atlases: Path, watched: RequestLog) -> Iterator[Site]:
     """Checks at the end that no page complained or asked another place for anything."""
     if request.param == "from disk":
-        found = Site(f"{atlases.as_uri()}/", "file://")
+        site = Site(f"{atlases.as_uri()}/", "file://")
     else:
         server = request.getfixturevalue("server")
-        found = Site(f"{server}/atlas/", server)
-    yield found
-    watched.check(found.origin)
+        site = Site(f"{server}/atlas/", server)
+    yield site
+    watched.check(site.origin)

@@ -21,13 +21,13 @@ def axe() -> str:
 def check(page: Page, axe: str) -> None:
     """Fails for what axe-core finds, whatever it thinks of its weight."""
     page.evaluate(axe)  # not as a script of the page, which its content security policy forbids
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-    said = [
+    violations = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    messages = [
         f"{rule['impact']} {rule['id']}: {node['target']} {node['failureSummary']}"
-        for rule in found
+        for rule in violations
         for node in rule["nodes"]
     ]
-    assert not said, "\n".join(said)
+    assert not messages, "\n".join(messages)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -11,19 +11,19 @@ import torch
 from playwright.sync_api import Page, expect
 from starlette.requests import Request
 
-from browser.conftest import NETWORKS, Watched
+from browser.conftest import NETWORKS, RequestLog
 from deconvnet.data import find_images, read_image
 from deconvnet.explorer.app import Explorer
-from deconvnet.explorer.models import find_served
-from deconvnet.explorer.occlusion_stream import Sweep
-from deconvnet.explorer.uploads import Uploads
-from helpers.exploring import Listening
+from deconvnet.explorer.models import find_models
+from deconvnet.explorer.occlusion_stream import OcclusionSweep
+from deconvnet.explorer.uploads import UploadReader
+from helpers.exploring import RunningServer
 
 PICTURE, NUMBER = re.compile("blob:"), re.compile(r"^\d+$")
 
 
 @pytest.fixture
-def live(page: Page, server: str, watched: Watched) -> Iterator[Page]:
+def live(page: Page, server: str, watched: RequestLog) -> Iterator[Page]:
     """The live page; at the end, no complaint and no request to another place."""
     page.goto(f"{server}/")
     expect(page.locator("#network")).to_have_value("one")
@@ -173,14 +173,14 @@ def test_an_occlusion_map_arrives(looking):
     expect(looking.locator("#range")).to_contain_text("the sum of all activations of conv1 · unit 1 ")
 
 
-def slowed(original: Callable[[Sweep], dict], steps: list[int] | None = None) -> Callable[[Sweep], dict]:
-    """A step of an occlusion map that takes its time."""
+def slowed(original: Callable[[OcclusionSweep], dict], steps: list[int] | None = None) -> Callable[[OcclusionSweep], dict]:
+    """`run_batch`, slowed down, with small batches."""
 
-    def slow(sweep: Sweep) -> dict:
+    def slow(sweep: OcclusionSweep) -> dict:
         time.sleep(0.05)
         if steps is not None:
-            steps.append(sweep.done)
-        sweep._batch = 4
+            steps.append(sweep.done_count)
+        sweep._batch_size = 4
         return original(sweep)
 
     return slow
@@ -188,8 +188,8 @@ def slowed(original: Callable[[Sweep], dict], steps: list[int] | None = None) ->
 
 def test_a_cancelled_run_stops_computing(looking, monkeypatch):
     steps: list[int] = []
-    original = Sweep.step
-    monkeypatch.setattr(Sweep, "step", slowed(original, steps))
+    original = OcclusionSweep.run_batch
+    monkeypatch.setattr(OcclusionSweep, "run_batch", slowed(original, steps))
     looking.get_by_role("button", name="Run").click()
     expect(looking.locator("#progress")).to_have_attribute("value", NUMBER)
     looking.locator("#stage").focus()  # nothing blocks the page: an occluder is answered in between
@@ -200,13 +200,13 @@ def test_a_cancelled_run_stops_computing(looking, monkeypatch):
     made = len(steps)
     time.sleep(0.5)
     assert len(steps) == made < 676 / 4
-    monkeypatch.setattr(Sweep, "step", original)
+    monkeypatch.setattr(OcclusionSweep, "run_batch", original)
     looking.get_by_role("button", name="Run").click()
     expect(looking.locator("#sweep-status")).to_contain_text("Done: 676 positions")
 
 
 def test_the_page_answers_while_a_map_is_made(looking, monkeypatch):
-    monkeypatch.setattr(Sweep, "step", slowed(Sweep.step))
+    monkeypatch.setattr(OcclusionSweep, "run_batch", slowed(OcclusionSweep.run_batch))
     looking.get_by_role("button", name="Run").click()
     expect(looking.locator("#progress")).to_have_attribute("value", NUMBER)
     looking.locator("#stage").focus()
@@ -292,9 +292,9 @@ def test_what_is_no_photo_is_one_sentence_and_the_page_goes_on(page, server, pho
 
 
 def test_a_server_that_ends_says_so(page, atlases, photo, monkeypatch):
-    explorer = Explorer(find_served([atlases / "one"], [NETWORKS["one"]]))
-    server = Listening(explorer)
-    monkeypatch.setattr(Sweep, "step", slowed(Sweep.step))
+    explorer = Explorer(find_models([atlases / "one"], [NETWORKS["one"]]))
+    server = RunningServer(explorer)
+    monkeypatch.setattr(OcclusionSweep, "run_batch", slowed(OcclusionSweep.run_batch))
     page.goto(server.address)
     page.set_input_files("#file", photo)
     expect(page.locator("#layers section")).to_have_count(2)
@@ -308,13 +308,13 @@ def test_a_server_that_ends_says_so(page, atlases, photo, monkeypatch):
 
 
 def test_the_network_may_change_while_a_photo_is_sent(live, photo, monkeypatch):
-    original = Uploads.take
+    original = UploadReader.read
 
-    async def slow(uploads: Uploads, request: Request) -> object:
+    async def slow(reader: UploadReader, request: Request) -> object:
         await asyncio.sleep(0.5)
-        return await original(uploads, request)
+        return await original(reader, request)
 
-    monkeypatch.setattr(Uploads, "take", slow)
+    monkeypatch.setattr(UploadReader, "read", slow)
     live.set_input_files("#file", photo)
     live.locator("#network").select_option("other")
     expect(live.locator("#layers section")).to_have_count(3)

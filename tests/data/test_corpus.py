@@ -31,18 +31,18 @@ def test_the_corpus_is_large():
     assert len(READABLE) >= 40
 
 
-def check(odd, picture):
-    assert picture.mode == "RGB"
-    assert picture.size == odd.size
+def check(odd, image):
+    assert image.mode == "RGB"
+    assert image.size == odd.size
     width, height = odd.size
     for colour, (right, down) in zip(odd.quarters, ((0, 0), (1, 0), (0, 1), (1, 1)), strict=True):
-        found = picture.getpixel(((1 + 2 * right) * width // 4, (1 + 2 * down) * height // 4))
-        assert np.abs(np.subtract(found, colour)).max() <= odd.within
+        found = image.getpixel(((1 + 2 * right) * width // 4, (1 + 2 * down) * height // 4))
+        assert np.abs(np.subtract(found, colour)).max() <= odd.tolerance
 
 
 @pytest.mark.parametrize("odd", READABLE, ids=lambda odd: ascii(odd.name))
 def test_what_can_be_read_shows_its_colours(odd, tmp_path):
-    for needed in (other for other in READABLE if other.name == "folder.jpg/x.png" and odd.name == "link.png"):
+    for needed in (readable for readable in READABLE if readable.name == "folder.jpg/x.png" and odd.name == "link.png"):
         needed.write(tmp_path)
     odd.write(tmp_path)
     check(odd, read_image(tmp_path / odd.name))
@@ -59,12 +59,12 @@ def test_what_is_broken_says_why(odd, tmp_path):
 
 def test_many_threads_read_what_one_reads(corpus):
     with ThreadPoolExecutor(8) as pool:
-        pictures = [pool.submit(read_image, corpus / odd.name) for odd in odd_images() * 3]
-        for odd, picture in zip(odd_images() * 3, pictures, strict=True):
+        futures = [pool.submit(read_image, corpus / odd.name) for odd in odd_images() * 3]
+        for odd, future in zip(odd_images() * 3, futures, strict=True):
             if odd.reason:
-                assert odd.reason in str(picture.exception())
+                assert odd.reason in str(future.exception())
             else:
-                check(odd, picture.result())
+                check(odd, future.result())
 
 
 def by_path(mined):
@@ -82,7 +82,7 @@ def test_mining_names_what_it_skips_and_finds_in_the_rest_what_it_finds_there_al
     skipped = {mined.image_set.paths[index]: reason for index, reason in mined.skipped.items()}
     assert skipped.keys() == {odd.name for odd in BROKEN}
     assert all(odd.reason in skipped[odd.name] for odd in BROKEN)
-    assert mined.read == len(READABLE)
+    assert mined.read_count == len(READABLE)
 
     for odd in BROKEN:
         (corpus / odd.name).unlink()
@@ -90,9 +90,9 @@ def test_mining_names_what_it_skips_and_finds_in_the_rest_what_it_finds_there_al
     found = by_path(mined)
     assert {path for _, _, path in found} == {odd.name for odd in READABLE}
     assert found.keys() == alone.keys()
-    for key, (value, *place) in found.items():
+    for key, (value, *position) in found.items():
         assert alone[key][0] == pytest.approx(value, rel=1e-5)
-        assert [*alone[key][1:]] == place
+        assert [*alone[key][1:]] == position
 
 
 def test_the_command_line_makes_an_atlas_of_them(corpus, small_network, tmp_path, monkeypatch, capsys):
@@ -104,10 +104,11 @@ def test_the_command_line_makes_an_atlas_of_them(corpus, small_network, tmp_path
         cli.main()
     assert stop.value.code == 0
     lines = capsys.readouterr().out.splitlines()
-    said = [line for line in lines if line.startswith("  ")]
-    assert len(said) == len(BROKEN)
+    skipped_lines = [line for line in lines if line.startswith("  ")]
+    assert len(skipped_lines) == len(BROKEN)
     for odd in BROKEN:
-        assert sum(line.startswith(f"  {printable(odd.name)} ") and odd.reason in line for line in said) == 1, odd.name
+        lines_of_file = [line for line in skipped_lines if line.startswith(f"  {printable(odd.name)} ")]
+        assert sum(odd.reason in line for line in lines_of_file) == 1, odd.name
     assert r"notes\x1b[1m\n.txt" in lines[1]
     assert all(character.isprintable() for line in lines for character in line)
 
@@ -115,12 +116,12 @@ def test_the_command_line_makes_an_atlas_of_them(corpus, small_network, tmp_path
     images = json.loads((book.folder / "atlas.json").read_text(encoding="utf-8"))["images"]
     assert {skipped["path"] for skipped in images["skipped"]} == {odd.name for odd in BROKEN}
     assert (images["found"], images["read"]) == (len(odd_images()), len(READABLE))
-    photos = find_images(corpus)
+    image_set = find_images(corpus)
     with (book.folder / "images.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
         listed = {int(row["image"]): row for row in csv.DictReader(opened)}
     assert {row["path"] for row in listed.values()} == {odd.name for odd in READABLE}
     for index, row in listed.items():
-        assert (row["path"], row["label"]) == (photos.paths[index], photos.labels[index])
+        assert (row["path"], row["label"]) == (image_set.paths[index], image_set.labels[index])
     assert {int(hit["image"]) for hit in book.hits} <= listed.keys()
     with np.load(book.folder / "classes.npz") as classes:
-        assert tuple(classes["classes"].tolist()) == photos.classes
+        assert tuple(classes["classes"].tolist()) == image_set.classes

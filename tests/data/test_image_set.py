@@ -25,25 +25,25 @@ def folder(tmp_path):
 
 
 def test_a_flat_folder_is_ordered_by_name_and_has_no_classes(folder):
-    photos = find_images(folder("b.jpg", "a.png", "c.webp", "B.bmp"))
-    assert photos.paths == ("B.bmp", "a.png", "b.jpg", "c.webp")
-    assert photos.labels == ("", "", "", "")
-    assert photos.classes == ()
-    assert len(photos) == 4
+    image_set = find_images(folder("b.jpg", "a.png", "c.webp", "B.bmp"))
+    assert image_set.paths == ("B.bmp", "a.png", "b.jpg", "c.webp")
+    assert image_set.labels == ("", "", "", "")
+    assert image_set.classes == ()
+    assert len(image_set) == 4
 
 
 def test_class_folders_are_labels(folder):
-    photos = find_images(folder("dog/2.jpg", "cat/9.jpg", "dog/1.jpg", "cat/10.jpg"))
-    assert photos.paths == ("cat/10.jpg", "cat/9.jpg", "dog/1.jpg", "dog/2.jpg")
-    assert photos.labels == ("cat", "cat", "dog", "dog")
-    assert photos.classes == ("cat", "dog")
+    image_set = find_images(folder("dog/2.jpg", "cat/9.jpg", "dog/1.jpg", "cat/10.jpg"))
+    assert image_set.paths == ("cat/10.jpg", "cat/9.jpg", "dog/1.jpg", "dog/2.jpg")
+    assert image_set.labels == ("cat", "cat", "dog", "dog")
+    assert image_set.classes == ("cat", "dog")
 
 
 def test_photos_beside_class_folders_have_no_label(folder):
-    photos = find_images(folder("cat/a.jpg", "b.jpg"))
-    assert photos.paths == ("b.jpg", "cat/a.jpg")
-    assert photos.labels == ("", "cat")
-    assert photos.classes == ("cat",)
+    image_set = find_images(folder("cat/a.jpg", "b.jpg"))
+    assert image_set.paths == ("b.jpg", "cat/a.jpg")
+    assert image_set.labels == ("", "cat")
+    assert image_set.classes == ("cat",)
 
 
 def test_the_order_is_that_of_the_whole_relative_path(folder):
@@ -52,20 +52,20 @@ def test_the_order_is_that_of_the_whole_relative_path(folder):
 
 def test_a_photo_lies_where_its_path_says(folder):
     root = folder("cat/a.jpg", "dog/b.jpg")
-    photos = find_images(root)
-    assert [photos.file(index) for index in range(2)] == [root / "cat/a.jpg", root / "dog/b.jpg"]
+    image_set = find_images(root)
+    assert [image_set.file(index) for index in range(2)] == [root / "cat/a.jpg", root / "dog/b.jpg"]
 
 
 def test_hidden_files_and_folders_are_passed_over(folder):
-    photos = find_images(folder("a.jpg", ".b.jpg", ".thumbnails/c.jpg", "cat/.d.jpg", ".DS_Store"))
-    assert photos.paths == ("a.jpg",)
-    assert photos.ignored == ()
+    image_set = find_images(folder("a.jpg", ".b.jpg", ".thumbnails/c.jpg", "cat/.d.jpg", ".DS_Store"))
+    assert image_set.paths == ("a.jpg",)
+    assert image_set.ignored == ()
 
 
 def test_other_files_are_listed_as_ignored(folder):
-    photos = find_images(folder("cat/a.jpg", "notes.txt", "cat/labels.csv", "cat/film.mp4", "README"))
-    assert photos.paths == ("cat/a.jpg",)
-    assert photos.ignored == ("README", "cat/film.mp4", "cat/labels.csv", "notes.txt")
+    image_set = find_images(folder("cat/a.jpg", "notes.txt", "cat/labels.csv", "cat/film.mp4", "README"))
+    assert image_set.paths == ("cat/a.jpg",)
+    assert image_set.ignored == ("README", "cat/film.mp4", "cat/labels.csv", "notes.txt")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "avif"])
@@ -79,8 +79,8 @@ def test_a_folder_that_looks_like_a_photo_by_its_name_is_a_class(folder):
 
 
 def test_photos_pass_through(folder):
-    photos = find_images(folder("a.jpg"))
-    assert find_images(photos) is photos
+    image_set = find_images(folder("a.jpg"))
+    assert find_images(image_set) is image_set
 
 
 def test_a_folder_may_be_a_string(folder):
@@ -88,9 +88,9 @@ def test_a_folder_may_be_a_string(folder):
     assert find_images(str(root)).paths == find_images(root).paths
 
 
-def refusal(source):
+def refusal(images):
     with pytest.raises(DeconvnetError) as caught:
-        find_images(source)
+        find_images(images)
     sentence = str(caught.value)
     assert sentence.endswith((".", ")."))
     return sentence
@@ -136,10 +136,10 @@ def test_pipes_and_links_that_lead_nowhere_are_kept_to_be_named(folder):
     (root / "circle.jpg").symlink_to("circle.jpg")
     (root / "circle").symlink_to("circle")
     os.mkfifo(root / "pipe.jpg")
-    photos = find_images(root)
-    assert photos.paths == ("a.jpg", "cat/b.jpg", "cat/nothing.jpg", "circle.jpg", "pipe.jpg")
-    assert photos.ignored == ("circle",)
-    assert len(photos.digest) == 64
+    image_set = find_images(root)
+    assert image_set.paths == ("a.jpg", "cat/b.jpg", "cat/nothing.jpg", "circle.jpg", "pipe.jpg")
+    assert image_set.ignored == ("circle",)
+    assert len(image_set.digest) == 64
 
 
 def test_links_are_followed_one_level_deep(folder, tmp_path):
@@ -159,8 +159,8 @@ def test_a_folder_that_may_not_be_opened_is_named(folder, monkeypatch):
         return listing(path)
 
     monkeypatch.setattr(os, "scandir", refuse)  # root may open everything
-    photos = find_images(root)
-    assert (photos.paths, photos.ignored) == (("a.jpg",), ("lost+found/",))
+    image_set = find_images(root)
+    assert (image_set.paths, image_set.ignored) == (("a.jpg",), ("lost+found/",))
     with pytest.raises(DeconvnetError, match=r"^The folder .*lost\+found cannot be opened \(Permission denied\)\.$"):
         find_images(root / "lost+found")
 
@@ -191,23 +191,23 @@ def test_of_two_sets_the_one_to_look_at_is_named_and_atlases_hold_no_photos(fold
 
 def test_a_list_of_files_is_ordered_by_path_below_their_common_folder(folder):
     root = folder("dog/2.jpg", "cat/9.jpg", "c.jpg", "unused.jpg")
-    photos = find_images([root / "dog/2.jpg", str(root / "c.jpg"), root / "cat/9.jpg", root / "c.jpg"])
-    assert photos.root == root
-    assert photos.paths == ("c.jpg", "cat/9.jpg", "dog/2.jpg")
+    image_set = find_images([root / "dog/2.jpg", str(root / "c.jpg"), root / "cat/9.jpg", root / "c.jpg"])
+    assert image_set.root == root
+    assert image_set.paths == ("c.jpg", "cat/9.jpg", "dog/2.jpg")
 
 
 def test_a_list_of_one_file(folder):
-    photos = find_images([folder("cat/a.jpg") / "cat/a.jpg"])
-    assert photos.paths == ("a.jpg",)
-    assert photos.file(0).read_bytes() == b"photo"
+    image_set = find_images([folder("cat/a.jpg") / "cat/a.jpg"])
+    assert image_set.paths == ("a.jpg",)
+    assert image_set.file(0).read_bytes() == b"photo"
 
 
 def test_a_list_may_hold_relative_paths(folder, monkeypatch):
     monkeypatch.chdir(folder("cat/a.jpg", "dog/b.jpg"))
-    photos = find_images([Path("cat/a.jpg"), "dog/b.jpg"])
+    image_set = find_images([Path("cat/a.jpg"), "dog/b.jpg"])
     monkeypatch.chdir("/")
-    assert photos.paths == ("cat/a.jpg", "dog/b.jpg")
-    assert photos.file(1).read_bytes() == b"photo"
+    assert image_set.paths == ("cat/a.jpg", "dog/b.jpg")
+    assert image_set.file(1).read_bytes() == b"photo"
 
 
 def test_a_list_with_a_missing_file_says_which(folder):
@@ -244,16 +244,16 @@ def test_the_digest_does_not_depend_on_where_the_folder_lies_or_on_ignored_files
 
 @pytest.mark.data
 def test_the_imagenette_validation_set_has_its_ten_classes(data):
-    photos = find_images(data / "imagenette" / "val")
-    assert len(photos) == 3925
-    assert len(photos.classes) == 10
-    assert photos.ignored == ()
+    image_set = find_images(data / "imagenette" / "val")
+    assert len(image_set) == 3925
+    assert len(image_set.classes) == 10
+    assert image_set.ignored == ()
 
 
 def test_an_atlas_among_the_photos_is_no_class(tmp_path):
     for name in ("atlas/atlas.json", "atlas/figure-conv1.png", "cat/1.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    found = find_images(tmp_path)
-    assert found.paths == ("cat/1.jpg",)
-    assert found.ignored == ("atlas/",)
+    image_set = find_images(tmp_path)
+    assert image_set.paths == ("cat/1.jpg",)
+    assert image_set.ignored == ("atlas/",)

@@ -13,93 +13,95 @@ COUNT = 7
 
 
 @pytest.fixture
-def photos(tmp_path):
-    """Seven 4×5 pictures; every pixel of picture n is n + 1."""
+def image_set(tmp_path):
+    """Seven 4×5 images; every pixel of image n is n + 1."""
     for number in range(COUNT):
         Image.fromarray(np.full((4, 5, 3), number + 1, np.uint8)).save(tmp_path / f"{number}.png")
     return find_images(tmp_path)
 
 
-def pixels(picture):
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float()
+def pixels(image):
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
 
 
-def by_image(found):
+def inputs_by_index(all_batches):
     """Image index → its input."""
-    return {int(image): batch.inputs[row] for batch in found for row, image in zip(batch.rows, batch.images, strict=True)}
+    return {
+        int(index): batch.inputs[row] for batch in all_batches for row, index in zip(batch.rows, batch.indices, strict=True)
+    }
 
 
-def spoil(photos, *indices):
+def damage(image_set, *indices):
     for index in indices:
-        photos.file(index).write_text("no photo")
+        image_set.file(index).write_text("no photo")
 
 
-def test_photos_come_once_and_in_order(photos):
-    found = list(batches(photos, pixels, batch_size=3))
-    assert [batch.images.tolist() for batch in found] == [[0, 1, 2], [3, 4, 5], [6]]
-    assert [batch.rows.tolist() for batch in found] == [[0, 1, 2], [0, 1, 2], [0]]
-    for index, x in by_image(found).items():
+def test_photos_come_once_and_in_order(image_set):
+    all_batches = list(batches(image_set, pixels, batch_size=3))
+    assert [batch.indices.tolist() for batch in all_batches] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert [batch.rows.tolist() for batch in all_batches] == [[0, 1, 2], [0, 1, 2], [0]]
+    for index, x in inputs_by_index(all_batches).items():
         assert (x == index + 1).all()
 
 
-def test_all_batches_have_one_size_and_what_is_left_over_is_zero(photos):
-    found = list(batches(photos, pixels, batch_size=3))
-    assert {tuple(batch.inputs.shape) for batch in found} == {(3, 3, 4, 5)}
-    assert (found[-1].inputs[1:] == 0).all()
+def test_all_batches_have_one_size_and_what_is_left_over_is_zero(image_set):
+    all_batches = list(batches(image_set, pixels, batch_size=3))
+    assert {tuple(batch.inputs.shape) for batch in all_batches} == {(3, 3, 4, 5)}
+    assert (all_batches[-1].inputs[1:] == 0).all()
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 20])
 @pytest.mark.parametrize("workers", [1, 4])
-def test_a_photo_does_not_depend_on_batch_size_or_workers(photos, batch_size, workers):
-    spoil(photos, 2)
+def test_a_photo_does_not_depend_on_batch_size_or_workers(image_set, batch_size, workers):
+    damage(image_set, 2)
     expected = {index: torch.full((3, 4, 5), index + 1.0) for index in range(COUNT) if index != 2}
-    found = by_image(batches(photos, pixels, batch_size, workers))
-    assert list(found) == list(expected)
-    assert all(torch.equal(found[index], expected[index]) for index in expected)
+    all_batches = inputs_by_index(batches(image_set, pixels, batch_size, workers))
+    assert list(all_batches) == list(expected)
+    assert all(torch.equal(all_batches[index], expected[index]) for index in expected)
 
 
-def test_unreadable_photos_are_skipped_with_their_reason(photos):
-    spoil(photos, 1, 6)
-    first, *_, last = batches(photos, pixels, batch_size=3)
+def test_unreadable_photos_are_skipped_with_their_reason(image_set):
+    damage(image_set, 1, 6)
+    first, *_, last = batches(image_set, pixels, batch_size=3)
     assert first.skipped == {1: "is not a JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF image, or it is damaged"}
     assert first.rows.tolist() == [0, 2]
-    assert first.images.tolist() == [0, 2]
+    assert first.indices.tolist() == [0, 2]
     assert (first.inputs[1] == 0).all()
     assert list(last.skipped) == [6]
 
 
-def test_a_batch_of_unreadable_photos_only_holds_none(photos):
-    spoil(photos, 0, 1)
-    first, *_ = batches(photos, pixels, batch_size=2)
+def test_a_batch_of_unreadable_photos_only_holds_none(image_set):
+    damage(image_set, 0, 1)
+    first, *_ = batches(image_set, pixels, batch_size=2)
     assert len(first.inputs) == 2
     assert list(first.skipped) == [0, 1]
     assert first.inputs[first.rows].shape[0] == 0  # an empty index is an index still
-    assert first.images.dtype == torch.int64
+    assert first.indices.dtype == torch.int64
 
 
-def test_only_the_asked_for_indices_are_read(photos):
-    found = list(batches(photos, pixels, batch_size=2, indices=[1, 4, 6]))
-    assert [batch.images.tolist() for batch in found] == [[1, 4], [6]]
-    assert [float(x.mean()) for x in by_image(found).values()] == [2, 5, 7]
+def test_only_the_asked_for_indices_are_read(image_set):
+    all_batches = list(batches(image_set, pixels, batch_size=2, indices=[1, 4, 6]))
+    assert [batch.indices.tolist() for batch in all_batches] == [[1, 4], [6]]
+    assert [float(x.mean()) for x in inputs_by_index(all_batches).values()] == [2, 5, 7]
 
 
-def test_skipped_photos_keep_their_number_among_chosen_indices(photos):
-    spoil(photos, 4)
-    found = list(batches(photos, pixels, batch_size=2, indices=[1, 4, 6]))
-    assert found[0].skipped.keys() == {4}
-    assert [batch.images.tolist() for batch in found] == [[1], [6]]
+def test_skipped_photos_keep_their_number_among_chosen_indices(image_set):
+    damage(image_set, 4)
+    all_batches = list(batches(image_set, pixels, batch_size=2, indices=[1, 4, 6]))
+    assert all_batches[0].skipped.keys() == {4}
+    assert [batch.indices.tolist() for batch in all_batches] == [[1], [6]]
 
 
-def test_no_indices_make_no_batch(photos):
-    assert list(batches(photos, pixels, indices=[])) == []
+def test_no_indices_make_no_batch(image_set):
+    assert list(batches(image_set, pixels, indices=[])) == []
 
 
-def test_an_error_of_the_preprocessing_is_not_taken_for_a_broken_photo(photos):
-    def broken(picture):
+def test_an_error_of_the_preprocessing_is_not_taken_for_a_broken_photo(image_set):
+    def broken(image):
         raise RuntimeError("the caller's own fault")
 
     with pytest.raises(RuntimeError, match="the caller's own fault"):
-        next(batches(photos, broken))
+        next(batches(image_set, broken))
 
 
 def test_no_more_than_three_batches_are_decoded_ahead(tmp_path):
@@ -107,20 +109,20 @@ def test_no_more_than_three_batches_are_decoded_ahead(tmp_path):
         Image.new("RGB", (2, 2)).save(tmp_path / f"{number:02}.png")
     decoded = []
 
-    def remember(picture):
+    def remember(image):
         decoded.append(1)
-        return pixels(picture)
+        return pixels(image)
 
-    found = batches(find_images(tmp_path), remember, batch_size=2, workers=4)
-    next(found)
+    all_batches = batches(find_images(tmp_path), remember, batch_size=2, workers=4)
+    next(all_batches)
     time.sleep(0.2)
     assert 2 <= len(decoded) <= 2 * (1 + 3)
-    found.close()
+    all_batches.close()
     assert len(decoded) <= 2 * (1 + 3)
 
 
 @pytest.mark.data
 def test_real_photos_are_all_readable(data):
-    photos = find_images(data / "cats")
-    found = list(batches(photos, lambda picture: pixels(picture.resize((8, 8))), batch_size=8))
-    assert sum(len(batch.rows) for batch in found) == len(photos) == 23
+    image_set = find_images(data / "cats")
+    all_batches = list(batches(image_set, lambda image: pixels(image.resize((8, 8))), batch_size=8))
+    assert sum(len(batch.rows) for batch in all_batches) == len(image_set) == 23

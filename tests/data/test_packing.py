@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from deconvnet import Atlas, cli, mine
-from deconvnet.data import find_images, find_sets, pack
+from deconvnet.data import find_images, find_splits, pack
 from deconvnet.data.packed import open_packed
-from deconvnet.data.transforms import square
+from deconvnet.data.transforms import central_square
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.training.data import mean_image, squares
+from deconvnet.training.data import mean_image, read_squares
 from helpers.killing import files
 
 pack_module = sys.modules["deconvnet.data.packing"]
@@ -29,35 +29,35 @@ UNREADABLE = "is not a JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF image, or it is d
 
 
 @pytest.fixture
-def photos(photo_folder):
+def image_set(photo_folder):
     return find_images(photo_folder)
 
 
 @pytest.fixture
-def packed(photos, tmp_path):
-    return pack({"": photos}, tmp_path / "packed")[""]
+def packed(image_set, tmp_path):
+    return pack({"": image_set}, tmp_path / "packed")[""]
 
 
-def test_a_packed_set_holds_the_squares_labels_and_mean_of_what_can_be_read(photos, packed):
-    good = [path for path in photos.paths if path != "bee/broken.jpg"]
-    wanted = np.stack([square(photos.read(photos.paths.index(path))) for path in good])
+def test_a_packed_set_holds_the_squares_labels_and_mean_of_what_can_be_read(image_set, packed):
+    good = [path for path in image_set.paths if path != "bee/broken.jpg"]
+    expected = np.stack([central_square(image_set.read(image_set.paths.index(path))) for path in good])
     assert packed.paths == tuple(good)
     assert packed.classes == ("ant", "bee", "cat")
-    assert (packed.pixels[packed.rows] == wanted).all()
-    assert np.array_equal(packed.mean, wanted.mean(axis=0, dtype=np.float64).astype(np.float32))
-    assert not packed.pixels[photos.paths.index("bee/broken.jpg")].any()
-    assert (np.asarray(packed.read(3)) == wanted[3]).all()
+    assert (packed.pixels[packed.rows] == expected).all()
+    assert np.array_equal(packed.mean, expected.mean(axis=0, dtype=np.float64).astype(np.float32))
+    assert not packed.pixels[image_set.paths.index("bee/broken.jpg")].any()
+    assert (np.asarray(packed.read(3)) == expected[3]).all()
     manifest = json.loads((packed.root / "packed.json").read_text())
     assert [photo["path"] for photo in manifest["skipped"]] == ["bee/broken.jpg"]
     assert manifest["ignored"] == ["notes.txt"]
     assert manifest["classes"] == [[name, name] for name in ("ant", "bee", "cat")]
 
 
-def test_training_sees_the_same_squares_and_mean_in_a_folder_and_packed(photos, packed):
-    (photos.root / "bee" / "broken.jpg").unlink()
-    folder, chosen = find_images(photos.root), np.array([5, 0, 17, 3])
+def test_training_sees_the_same_squares_and_mean_in_a_folder_and_packed(image_set, packed):
+    (image_set.root / "bee" / "broken.jpg").unlink()
+    folder, chosen = find_images(image_set.root), np.array([5, 0, 17, 3])
     with ThreadPoolExecutor(2) as pool:
-        assert np.array_equal(squares(folder, chosen, pool), squares(packed, chosen, pool))
+        assert np.array_equal(read_squares(folder, chosen, pool), read_squares(packed, chosen, pool))
         assert np.array_equal(mean_image(folder, pool, False), packed.mean)
 
 
@@ -65,50 +65,50 @@ def test_mining_finds_the_same_in_a_folder_and_packed_and_makes_an_atlas(packed,
     for index, path in enumerate(packed.paths):
         (tmp_path / "pngs" / path).parent.mkdir(parents=True, exist_ok=True)
         packed.read(index).save(tmp_path / "pngs" / path)
-    found, wanted = (
+    result, expected = (
         {
             layer: [[(hit.path, hit.value, hit.row, hit.column) for hit in unit] for unit in mined[layer]]
             for layer in mined.layers
         }
         for mined in (mine(small_network, packed.root, batch_size=8), mine(small_network, tmp_path / "pngs", batch_size=8))
     )
-    assert found == wanted
-    assert sum(map(len, found["conv2"])) > 20
+    assert result == expected
+    assert sum(map(len, result["conv2"])) > 20
     book = Atlas.build(small_network, packed.root, tmp_path / "atlas")
     assert {hit["image"] for hit in book.hits}
     assert book.description["images"]["read"] == len(packed)
 
 
-def test_a_folder_of_packed_sets_says_which_to_pass(photos, tmp_path):
-    pack({"train": photos, "val": photos}, tmp_path / "packed")
+def test_a_folder_of_packed_sets_says_which_to_pass(image_set, tmp_path):
+    pack({"train": image_set, "val": image_set}, tmp_path / "packed")
     with pytest.raises(DeconvnetError, match=f"it holds packed sets, so pass {tmp_path / 'packed' / 'val'}"):
         find_images(tmp_path / "packed")
 
 
-def test_threads_and_what_exists(photos, packed, tmp_path):
-    pack({"": photos}, tmp_path / "one", workers=1)
+def test_threads_and_what_exists(image_set, packed, tmp_path):
+    pack({"": image_set}, tmp_path / "one", workers=1)
     assert files(tmp_path / "one") == files(packed.root)
     with pytest.raises(UsageError, match="exists already"):
-        pack({"": photos}, packed.root)
+        pack({"": image_set}, packed.root)
 
 
-def damage(file, how):
+def damage(file, damage_kind):
     content = bytearray(file.read_bytes())
-    if how == "gone":
+    if damage_kind == "gone":
         return file.unlink()
-    if how == "text":
+    if damage_kind == "text":
         content = bytearray(b"[]")
-    if how == "cut":
+    if damage_kind == "cut":
         del content[-1000 if len(content) > 2000 else -20 :]
-    if how == "empty":
+    if damage_kind == "empty":
         content.clear()
     return file.write_bytes(content)
 
 
-@pytest.mark.parametrize("how", ["gone", "text", "cut", "empty"])
+@pytest.mark.parametrize("damage_kind", ["gone", "text", "cut", "empty"])
 @pytest.mark.parametrize("name", ["pixels.npy", "images.csv", "mean.npy", "packed.json"])
-def test_a_damaged_set_is_one_sentence(packed, name, how):
-    damage(packed.root / name, how)
+def test_a_damaged_set_is_one_sentence(packed, name, damage_kind):
+    damage(packed.root / name, damage_kind)
     with pytest.raises(DeconvnetError, match=r"is not a whole packed set \(.*\): pack the photos again\.$"):
         open_packed(packed.root)
 
@@ -141,9 +141,9 @@ def test_killed_at_many_moments_it_becomes_what_it_would_have_been(photo_folder,
     words = [sys.executable, str(program), str(tmp_path / "k")]
     done = subprocess.run(words, capture_output=True, text=True, env=os.environ | where, timeout=300)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["kills"] >= 5
-    assert 2 <= found["kept"] < found["kills"]
+    result = json.loads(done.stdout)
+    assert result["kills"] >= 5
+    assert 2 <= result["kept"] < result["kills"]
 
 
 def failing(original, call, number):
@@ -168,82 +168,83 @@ def failing(original, call, number):
         *(("fsync", call, call > 3) for call in (1, 2, 3, 4, 39, 40, 41)),
     ],
 )
-def test_a_full_disk_leaves_nothing_that_reads_as_whole(photos, packed, tmp_path, monkeypatch, name, call, kept):
-    monkeypatch.setattr(pack_module, "SAVE_EVERY", -1)  # after every photo: two fsync, of pixels and of the state
+def test_a_full_disk_leaves_nothing_that_reads_as_whole(image_set, packed, tmp_path, monkeypatch, name, call, kept):
+    monkeypatch.setattr(pack_module, "SAVE_INTERVAL", -1)  # after every photo: two fsync, of pixels and of the state
     out = tmp_path / "full"
     with monkeypatch.context() as patch:
         patch.setattr(os, name, failing(getattr(os, name), call, errno.ENOSPC))
         with pytest.raises(DeconvnetError, match=r"written: No space left on device\.") as caught:
-            pack({"": photos}, out)
+            pack({"": image_set}, out)
     assert not out.exists()
     assert (tmp_path / ".full.partial").exists() == kept
     assert [".full.partial" in note for note in getattr(caught.value, "__notes__", [])] == [True] * kept
-    pack({"": photos}, out)
+    pack({"": image_set}, out)
     assert files(out) == files(packed.root)
     assert not (tmp_path / ".full.partial").exists()
 
 
-def test_too_little_room_is_said_before_anything_is_decoded(photos, tmp_path, monkeypatch):
+def test_too_little_room_is_said_before_anything_is_decoded(image_set, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
     with pytest.raises(DeconvnetError, match=r"has 0\.0 GB left, but the pixels take 0\.0 GB more: make room"):
-        pack({"": photos}, tmp_path / "packed")
+        pack({"": image_set}, tmp_path / "packed")
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
 @pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL])
-def test_a_file_system_that_cannot_reserve(photos, packed, tmp_path, monkeypatch, number):
+def test_a_file_system_that_cannot_reserve(image_set, packed, tmp_path, monkeypatch, number):
     monkeypatch.setattr(os, "posix_fallocate", failing(os.posix_fallocate, 1, number))
-    pack({"": photos}, tmp_path / "other")
+    pack({"": image_set}, tmp_path / "other")
     assert files(tmp_path / "other") == files(packed.root)
 
 
 @pytest.fixture
-def stopped(photos, tmp_path, monkeypatch):
+def stopped(image_set, tmp_path, monkeypatch):
     """A packing that was stopped after eight photos."""
     with monkeypatch.context() as patch:
-        patch.setattr(pack_module, "SAVE_EVERY", -1)
+        patch.setattr(pack_module, "SAVE_INTERVAL", -1)
         patch.setattr(os, "pwrite", failing(os.pwrite, 10, errno.EIO))
         with pytest.raises(DeconvnetError):
-            pack({"": photos}, tmp_path / "again")
+            pack({"": image_set}, tmp_path / "again")
     return tmp_path / "again"
 
 
-def test_what_was_done_is_not_decoded_again(photos, packed, stopped, monkeypatch):
+def test_what_was_done_is_not_decoded_again(image_set, packed, stopped, monkeypatch):
     decoded = []
-    monkeypatch.setattr(pack_module, "square", lambda photo: decoded.append(1) or square(photo))
-    pack({"": photos}, stopped)
-    assert len(decoded) == len(photos) - 8 - 1  # the broken one, which is among the others
+    monkeypatch.setattr(pack_module, "central_square", lambda photo: decoded.append(1) or central_square(photo))
+    pack({"": image_set}, stopped)
+    assert len(decoded) == len(image_set) - 8 - 1  # the broken one, which is among the others
     assert files(stopped) == files(packed.root)
 
 
-def test_what_a_finished_packing_left_is_not_taken_for_work(photos, packed, tmp_path, monkeypatch):
+def test_what_a_finished_packing_left_is_not_taken_for_work(image_set, packed, tmp_path, monkeypatch):
     """It was killed as it removed its folder, and the result was removed by hand: the pixels are gone."""
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda *arguments, **options: None)
-        pack({"": photos}, tmp_path / "other")
+        pack({"": image_set}, tmp_path / "other")
     assert list(tmp_path.glob(".other.partial/done*"))
     shutil.rmtree(tmp_path / "other")
-    assert files(pack({"": photos}, tmp_path / "other")[""].root) == files(packed.root)
+    assert files(pack({"": image_set}, tmp_path / "other")[""].root) == files(packed.root)
 
 
 @pytest.mark.parametrize("change", ["resized", "added", "other sets"])
-def test_photos_that_changed_in_between_are_refused(photos, stopped, change):
+def test_photos_that_changed_in_between_are_refused(image_set, stopped, change):
     if change == "resized":
-        Image.new("RGB", (9, 9)).save(photos.file(0))
+        Image.new("RGB", (9, 9)).save(image_set.file(0))
     if change == "added":
-        Image.new("RGB", (9, 9)).save(photos.root / "ant" / "new.png")
-    found = find_images(photos.root)
-    with pytest.raises(DeconvnetError, match=r"other photos, or of these before they were changed: .*remove that folder\.$"):
-        pack({"train": found, "val": found} if change == "other sets" else {"": found}, stopped)
+        Image.new("RGB", (9, 9)).save(image_set.root / "ant" / "new.png")
+    result = find_images(image_set.root)
+    sentence = r"with other photos, or with these before they were changed: .*remove that folder\.$"
+    with pytest.raises(DeconvnetError, match=sentence):
+        pack({"train": result, "val": result} if change == "other sets" else {"": result}, stopped)
     assert list(stopped.parent.glob(".again.partial/done*"))
 
 
-def test_photos_that_go_while_they_are_read_stop_the_packing(photos, tmp_path, monkeypatch):
-    last = photos.file(len(photos) - 1)
+def test_photos_that_go_while_they_are_read_stop_the_packing(image_set, tmp_path, monkeypatch):
+    last = image_set.file(len(image_set) - 1)
     last.unlink()
     with pytest.raises(DeconvnetError, match=r"twin\.png has gone since the photos were listed"):
-        pack({"": photos}, tmp_path / "packed")
+        pack({"": image_set}, tmp_path / "packed")
     assert not (tmp_path / "packed").exists()
 
 
@@ -251,7 +252,7 @@ def test_no_readable_photo(tmp_path):
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "a.jpg").write_bytes(b"no photo")
     with pytest.raises(DeconvnetError, match=r"None of the 1 photos in .* can be read: a\.jpg is not a JPEG"):
-        pack(find_sets(tmp_path / "p"), tmp_path / "packed")
+        pack(find_splits(tmp_path / "p"), tmp_path / "packed")
 
 
 def typed(monkeypatch, capsys, *words):
@@ -265,8 +266,8 @@ def typed(monkeypatch, capsys, *words):
     return code, *capsys.readouterr()
 
 
-def test_the_command(photos, tmp_path, monkeypatch, capsys):
-    code, out, _ = typed(monkeypatch, capsys, photos.root, "--out", tmp_path / "packed")
+def test_the_command(image_set, tmp_path, monkeypatch, capsys):
+    code, out, _ = typed(monkeypatch, capsys, image_set.root, "--out", tmp_path / "packed")
     assert code == 0
     assert out.splitlines()[:4] == [
         f"Wrote {tmp_path / 'packed'}: 18 photos of 3 classes.",
@@ -274,39 +275,40 @@ def test_the_command(photos, tmp_path, monkeypatch, capsys):
         "1 photos could not be read and were skipped:",
         f"  bee/broken.jpg {UNREADABLE}",
     ]
-    code, out, err = typed(monkeypatch, capsys, photos.root, "--out", tmp_path / "other", "--json")
-    (found,) = json.loads(out)["sets"]
-    assert (code, found["folder"], found["photos"]) == (0, str(tmp_path / "other"), 18)
-    assert found["skipped"] == [{"path": "bee/broken.jpg", "reason": UNREADABLE}]
+    code, out, err = typed(monkeypatch, capsys, image_set.root, "--out", tmp_path / "other", "--json")
+    (result,) = json.loads(out)["sets"]
+    assert (code, result["folder"], result["photos"]) == (0, str(tmp_path / "other"), 18)
+    assert result["skipped"] == [{"path": "bee/broken.jpg", "reason": UNREADABLE}]
     assert "packing: 19 of 19" in err
-    for words, code in (((photos.root, "--out", tmp_path / "other"), 2), ((tmp_path / "none", "--out", tmp_path / "x"), 1)):
+    existing = image_set.root, "--out", tmp_path / "other"
+    for words, code in ((existing, 2), ((tmp_path / "none", "--out", tmp_path / "x"), 1)):
         failed, out, err = typed(monkeypatch, capsys, *words)
         assert (failed, out, err.count("\n")) == (code, "", 1)
 
 
-def test_ctrl_c_keeps_what_is_done_and_says_so(photos, packed, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_keeps_what_is_done_and_says_so(image_set, packed, tmp_path, monkeypatch, capsys):
     def interrupted(photo, calls=[]):  # noqa: B006
         calls.append(1)
         if len(calls) == 12:
             os.kill(os.getpid(), signal.SIGINT)
-        return square(photo)
+        return central_square(photo)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pack_module, "SAVE_EVERY", -1)
-        patch.setattr(pack_module, "square", interrupted)
-        patch.setattr(pack_module, "_AHEAD", 1)
-        code, out, err = typed(patch, capsys, photos.root, "--out", tmp_path / "out", "--workers", 1)
+        patch.setattr(pack_module, "SAVE_INTERVAL", -1)
+        patch.setattr(pack_module, "central_square", interrupted)
+        patch.setattr(pack_module, "_AHEAD_PER_THREAD", 1)
+        code, out, err = typed(patch, capsys, image_set.root, "--out", tmp_path / "out", "--workers", 1)
     assert (code, out) == (130, "")
     assert "deconvnet: Stopped. What is done so far is kept in" in err
     assert not (tmp_path / "out").exists()
-    assert typed(monkeypatch, capsys, photos.root, "--out", tmp_path / "out")[0] == 0
+    assert typed(monkeypatch, capsys, image_set.root, "--out", tmp_path / "out")[0] == 0
     assert files(tmp_path / "out") == files(packed.root)
 
 
 @pytest.mark.data
 def test_real_photos(data, tmp_path):
-    packed = pack(find_sets(data / "cats"), tmp_path / "packed")[""]
+    packed = pack(find_splits(data / "cats"), tmp_path / "packed")[""]
     for index in range(len(packed)):
-        wanted = square(find_images(data / "cats").read(index))
-        assert (packed.square(index) == wanted).all()
-        assert packed.checksums[index] == f"{zlib.crc32(wanted.tobytes()):08x}"
+        expected = central_square(find_images(data / "cats").read(index))
+        assert (packed.square(index) == expected).all()
+        assert packed.checksums[index] == f"{zlib.crc32(expected.tobytes()):08x}"

@@ -30,9 +30,9 @@ def grey_levels(difference):
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_inputs_are_torchvisions_within_one_grey_level(width, height, interpolation):
-    photo = noise(width, height)
+    image = noise(width, height)
     transforms = AlexNet_Weights.IMAGENET1K_V1.transforms(interpolation=InterpolationMode(interpolation))
-    ours, theirs = torchvision_preprocessing(interpolation=interpolation)(photo), transforms(photo)
+    ours, theirs = torchvision_preprocessing(interpolation=interpolation)(image), transforms(image)
     assert ours.shape == theirs.shape == (3, 224, 224)
     assert ours.dtype == torch.float32
     assert grey_levels(ours - theirs) < 1.001
@@ -43,15 +43,15 @@ def test_inputs_are_torchvisions_within_one_grey_level(width, height, interpolat
 @pytest.mark.parametrize(("resize", "crop"), [(236, 224), (342, 299), (384, 384)])
 def test_a_camera_photo_is_seen_as_torchvision_sees_it(resize, crop, interpolation):
     coarse = noise(75, 50)
-    photo = coarse.resize((3000, 2000), Image.Resampling.BICUBIC)
-    theirs = ImageClassification(crop_size=crop, resize_size=resize, interpolation=InterpolationMode(interpolation))(photo)
-    ours = torchvision_preprocessing(resize, crop, interpolation)(photo)
+    image = coarse.resize((3000, 2000), Image.Resampling.BICUBIC)
+    theirs = ImageClassification(crop_size=crop, resize_size=resize, interpolation=InterpolationMode(interpolation))(image)
+    ours = torchvision_preprocessing(resize, crop, interpolation)(image)
     assert grey_levels(ours - theirs) < 1.001
     assert (ours - theirs).abs().mean() < 0.005
 
 
 @pytest.mark.parametrize(
-    ("changes", "saying"),
+    ("changes", "message"),
     [
         ({"crop": 257}, "resize = 256, crop = 257: they are whole numbers of pixels, and crop is from 1 to resize"),
         ({"crop": 0}, "crop is from 1 to resize"),
@@ -72,24 +72,24 @@ def test_a_camera_photo_is_seen_as_torchvision_sees_it(resize, crop, interpolati
         ({"interpolation": "nearest"}, 'is "bilinear" or "bicubic", not \'nearest\''),
     ],
 )
-def test_what_no_photo_could_go_through_is_refused(changes, saying):
+def test_what_no_photo_could_go_through_is_refused(changes, message):
     sound = {"resize": 256, "crop": 224, "scale": 1.0, "mean": per_channel((0, 0, 0)), "std": per_channel((1, 1, 1))}
-    with pytest.raises(UsageError, match=saying):
+    with pytest.raises(UsageError, match=message):
         Preprocessing(**{**sound, **changes})
 
 
 def test_a_grey_photo_becomes_three_equal_channels():
-    photo = noise(300, 260).convert("L")
-    theirs = AlexNet_Weights.IMAGENET1K_V1.transforms()(photo.convert("RGB"))
-    assert grey_levels(torchvision_preprocessing()(photo) - theirs) < 1.001
+    image = noise(300, 260).convert("L")
+    theirs = AlexNet_Weights.IMAGENET1K_V1.transforms()(image.convert("RGB"))
+    assert grey_levels(torchvision_preprocessing()(image) - theirs) < 1.001
 
 
 def test_scale_255_subtracts_the_mean_in_grey_levels():
-    photo = noise(400, 300)
+    image = noise(400, 300)
     preprocessing = Preprocessing(256, 227, 255.0, per_channel((123, 117, 104)), per_channel((1, 1, 1)))
-    cropped = functional.center_crop(functional.resize(photo, 256), 227)
+    cropped = functional.center_crop(functional.resize(image, 256), 227)
     expected = np.array(cropped, dtype=np.float32).transpose(2, 0, 1) - np.array([123, 117, 104]).reshape(3, 1, 1)
-    assert np.abs(preprocessing(photo).numpy() - expected).max() <= 1.001
+    assert np.abs(preprocessing(image).numpy() - expected).max() <= 1.001
 
 
 def test_the_channels_are_red_green_blue():
@@ -103,24 +103,24 @@ def test_the_channels_are_red_green_blue():
 def test_a_mean_image_is_subtracted_pixel_by_pixel():
     mean = torch.rand(3, 227, 227) * 255
     zero, one = per_channel((0, 0, 0)), per_channel((1, 1, 1))
-    photo = noise(300, 260)
-    without = Preprocessing(256, 227, 255.0, zero, one)(photo)
-    assert torch.equal(Preprocessing(256, 227, 255.0, mean, one)(photo), without - mean)
+    image = noise(300, 260)
+    without = Preprocessing(256, 227, 255.0, zero, one)(image)
+    assert torch.equal(Preprocessing(256, 227, 255.0, mean, one)(image), without - mean)
 
 
 @pytest.mark.parametrize("size", [(300, 260), (10, 900), (227, 227)])
 def test_the_view_is_the_picture_that_the_input_is_made_of(size):
     preprocessing = Preprocessing(256, 227, 255.0, per_channel((0, 0, 0)), per_channel((1, 1, 1)))
-    photo = noise(*size)
-    view = preprocessing.view(photo)
+    image = noise(*size)
+    view = preprocessing.view(image)
     assert view.size == (227, 227)
     assert view.mode == "RGB"
-    assert (np.array(view).transpose(2, 0, 1) == preprocessing(photo).numpy()).all()
+    assert (np.array(view).transpose(2, 0, 1) == preprocessing(image).numpy()).all()
 
 
 def test_a_photo_of_exactly_the_right_size_is_not_resampled():
-    photo = noise(224, 224)
-    assert (np.array(torchvision_preprocessing(224, 224).view(photo)) == np.array(photo)).all()
+    image = noise(224, 224)
+    assert (np.array(torchvision_preprocessing(224, 224).view(image)) == np.array(image)).all()
 
 
 def test_a_crop_as_large_as_the_resized_photo_takes_photos_of_any_size():
@@ -134,7 +134,7 @@ def test_a_crop_as_large_as_the_resized_photo_takes_photos_of_any_size():
 def test_pixels_turns_inputs_back_into_the_views(size, scale):
     mean = torch.rand(3, size, size)
     preprocessing = Preprocessing(256, 224, scale, mean * scale, per_channel((0.2, 0.3, 0.4)) * scale)
-    photos = [noise(300, 260), noise(230, 400)]
-    found = preprocessing.pixels(torch.stack([preprocessing(photo) for photo in photos]))
-    assert found.dtype == np.uint8
-    assert (found == np.stack([np.array(preprocessing.view(photo)) for photo in photos])).all()
+    images = [noise(300, 260), noise(230, 400)]
+    views = preprocessing.denormalise(torch.stack([preprocessing(image) for image in images]))
+    assert views.dtype == np.uint8
+    assert (views == np.stack([np.array(preprocessing.view(image)) for image in images])).all()

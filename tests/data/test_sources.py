@@ -9,14 +9,14 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from deconvnet.data import find_sets, pack
+from deconvnet.data import find_splits, pack
 from deconvnet.errors import DeconvnetError, UsageError
 
 WNIDS = {1: "n05", 2: "n01", 3: "n04", 4: "n02", 5: "n03"}
 TRUTH = [3, 1, 4, 1, 5, 2, 2]
 
 
-def photo(number):
+def png_bytes(number):
     """One flat colour tells photos apart."""
     file = io.BytesIO()
     Image.new("RGB", (8, 8), (number, 255 - number, 7)).save(file, "PNG")
@@ -27,10 +27,10 @@ def name(number):
     return f"ILSVRC2012_val_{number:08d}.JPEG"
 
 
-TRAIN = {f"{wnid}/{wnid}_{n}.JPEG": photo(10 * int(wnid[1:]) + n) for wnid in WNIDS.values() for n in (1, 2)}
-VAL = {name(number): photo(100 + number) for number in range(1, 8)}
+TRAIN = {f"{wnid}/{wnid}_{n}.JPEG": png_bytes(10 * int(wnid[1:]) + n) for wnid in WNIDS.values() for n in (1, 2)}
+VAL = {name(number): png_bytes(100 + number) for number in range(1, 8)}
 #: What must come of it: each photo for validation under the class that its line of the ground truth names.
-LABELLED = {f"{WNIDS[truth]}/{name(number)}": photo(100 + number) for number, truth in enumerate(TRUTH, 1)}
+LABELLED = {f"{WNIDS[truth]}/{name(number)}": png_bytes(100 + number) for number, truth in enumerate(TRUTH, 1)}
 
 
 def tar(contents, **odd):
@@ -45,9 +45,9 @@ def tar(contents, **odd):
     return file.getvalue()
 
 
-def class_tars(photos):
+def class_tars(image_set):
     inner = {}
-    for path, content in photos.items():
+    for path, content in image_set.items():
         inner.setdefault(path.split("/")[0], {})[path.split("/")[1]] = content
     return {f"{wnid}.tar": tar(contents) for wnid, contents in inner.items()}
 
@@ -87,11 +87,11 @@ def write_imagenet(folder, train="tar", val="tar"):
     write(folder, {"ILSVRC2012_img_val.tar": tar(VAL)} if val == "tar" else {})
 
 
-def check(photos, wanted):
-    assert photos.paths == tuple(sorted(wanted))
-    for index, path in enumerate(photos.paths):
-        assert photos.size(index) == len(wanted[path])
-        assert photos.read(index).getpixel((3, 3)) == Image.open(io.BytesIO(wanted[path])).getpixel((3, 3))
+def check(image_set, expected):
+    assert image_set.paths == tuple(sorted(expected))
+    for index, path in enumerate(image_set.paths):
+        assert image_set.num_bytes(index) == len(expected[path])
+        assert image_set.read(index).getpixel((3, 3)) == Image.open(io.BytesIO(expected[path])).getpixel((3, 3))
 
 
 @pytest.mark.parametrize("kit", ["packed", "unpacked"])
@@ -100,11 +100,11 @@ def check(photos, wanted):
 def test_every_layout_gives_the_same_sets(tmp_path, train, val, kit):
     write_imagenet(tmp_path, train, val)
     write_devkit(tmp_path, kit == "packed")
-    sets = find_sets(tmp_path)
+    sets = find_splits(tmp_path)
     check(sets["train"], TRAIN)
     check(sets["val"], LABELLED)
     assert list(sets) == ["train", "val"]
-    assert len({sets[name].digest for name in sets} | {find_sets(tmp_path)[name].digest for name in sets}) == 2
+    assert len({sets[name].digest for name in sets} | {find_splits(tmp_path)[name].digest for name in sets}) == 2
 
 
 @pytest.mark.parametrize("which", ["val", "ILSVRC2012_img_val.tar", "ILSVRC2012_img_train.tar", "train"])
@@ -112,24 +112,24 @@ def test_one_set_may_be_passed_alone_with_the_kit_beside_it(tmp_path, which):
     write_imagenet(tmp_path)
     write_imagenet(tmp_path, "folder", "flat")
     write_devkit(tmp_path)
-    check(find_sets(tmp_path / which)[""], TRAIN if "train" in which else LABELLED)
+    check(find_splits(tmp_path / which)[""], TRAIN if "train" in which else LABELLED)
 
 
 def test_other_photos_are_one_set(tmp_path):
-    write(tmp_path, {"b.png": photo(1), "a.png": photo(2)})
-    assert find_sets(tmp_path)[""].paths == ("a.png", "b.png")
+    write(tmp_path, {"b.png": png_bytes(1), "a.png": png_bytes(2)})
+    assert find_splits(tmp_path)[""].paths == ("a.png", "b.png")
 
 
 def test_what_a_tar_calls_its_files_harms_nothing(tmp_path):
     file = tmp_path / "sub" / "ILSVRC2012_img_val.tar"
     link = {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd", "size": 0}
     names = ["../../evil.png", "/evil2.png", "a/b/c.png", "._a.png", ".hidden/../d.png", "link.png", "notes.txt", "..", "."]
-    write(file.parent, {file.name: tar({n: photo(i) for i, n in enumerate(names)}, **{"link.png": link})})
+    write(file.parent, {file.name: tar({n: png_bytes(i) for i, n in enumerate(names)}, **{"link.png": link})})
     before = sorted(tmp_path.rglob("*"))
-    photos = find_sets(file)[""]
-    check(photos, {"evil.png": photo(0), "evil2.png": photo(1), "c.png": photo(2), "d.png": photo(4)})
-    assert photos.ignored == ("link.png", "notes.txt")
-    pack({"": photos}, tmp_path / "packed")
+    image_set = find_splits(file)[""]
+    check(image_set, {"evil.png": png_bytes(0), "evil2.png": png_bytes(1), "c.png": png_bytes(2), "d.png": png_bytes(4)})
+    assert image_set.ignored == ("link.png", "notes.txt")
+    pack({"": image_set}, tmp_path / "packed")
     assert [path for path in sorted(tmp_path.rglob("*")) if tmp_path / "packed" not in (path, *path.parents)] == before
 
 
@@ -153,7 +153,7 @@ def _inner(**contents):
     return change
 
 
-CUT = tar({"n1.JPEG": photo(1), "n2.JPEG": photo(2)})
+CUT = tar({"n1.JPEG": png_bytes(1), "n2.JPEG": png_bytes(2)})
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ CUT = tar({"n1.JPEG": photo(1), "n2.JPEG": photo(2)})
         ("folder", "folder", _kit(wnids={k: WNIDS[k] for k in range(1, 5)}, truth=[1]), "has 5 .* has 4: n03 is not"),
         ("tar", "folder", lambda folder: shutil.rmtree(folder / "val/n02"), "1 have no photo in val, such as n02"),
         ("folder", "folder", lambda folder: shutil.rmtree(folder / "train/n03"), "1 have no photo in train, such as n03"),
-        ("folder", "folder", lambda folder: write(folder, {"val/loose.png": photo(1)}), "class folders.*loose.png"),
+        ("folder", "folder", lambda folder: write(folder, {"val/loose.png": png_bytes(1)}), "class folders.*loose.png"),
         ("", "folder", _cut(5000), "ILSVRC2012_img_train.tar is not a whole tar file"),
         ("", "folder", _cut(None), "ILSVRC2012_img_train.tar is not a whole tar file"),
         ("", "folder", _cut(100), "ILSVRC2012_img_train.tar is not a whole tar file"),
@@ -184,7 +184,7 @@ def test_what_does_not_fit_together_is_one_sentence(tmp_path, train, val, change
     write_imagenet(tmp_path, train, val)
     change(tmp_path)
     with pytest.raises(DeconvnetError, match=sentence) as caught:
-        find_sets(tmp_path)
+        find_splits(tmp_path)
     assert str(caught.value).endswith(".")
     assert "\n" not in str(caught.value)
 
@@ -195,7 +195,7 @@ def test_a_validation_photo_too_odd_to_be_matched(tmp_path, odd):
     write_devkit(tmp_path)
     (tmp_path / "val" / name(2)).rename(tmp_path / "val" / odd)
     with pytest.raises(DeconvnetError, match="one photo of each number from 1 to 7"):
-        find_sets(tmp_path)
+        find_splits(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no kit", tar({"a": b"x"})])
@@ -203,7 +203,7 @@ def test_a_damaged_kit(tmp_path, content):
     write_imagenet(tmp_path)
     write(tmp_path, {"ILSVRC2012_devkit_t12.tar.gz": content})
     with pytest.raises(DeconvnetError, match="is not ImageNet 2012's development kit"):
-        find_sets(tmp_path)
+        find_splits(tmp_path)
 
 
 def test_a_tar_with_a_negative_size_is_refused(tmp_path):
@@ -213,12 +213,12 @@ def test_a_tar_with_a_negative_size_is_refused(tmp_path):
     content[148:156] = b"%06o\0 " % sum(header)
     write(tmp_path, {"ILSVRC2012_img_val.tar": bytes(content)})
     with pytest.raises(DeconvnetError, match="not a whole tar file"):
-        find_sets(tmp_path / "ILSVRC2012_img_val.tar")
+        find_splits(tmp_path / "ILSVRC2012_img_val.tar")
 
 
 def test_packed_sets_are_not_packed_again(tmp_path):
     write_imagenet(tmp_path / "i", "folder", "folder")
-    pack(find_sets(tmp_path / "i"), tmp_path / "packed")
+    pack(find_splits(tmp_path / "i"), tmp_path / "packed")
     for place in ("packed", "packed/val"):
         with pytest.raises(UsageError, match="is a packed set already"):
-            find_sets(tmp_path / place)
+            find_splits(tmp_path / place)

@@ -7,8 +7,8 @@ from PIL import Image
 from deconvnet.data import torchvision_preprocessing
 from deconvnet.data.transforms import (
     central_crop,
+    central_square,
     random_crops,
-    square,
     ten_views,
 )
 from deconvnet.training.rng import crop_numbers
@@ -33,23 +33,23 @@ def test_ten_views_are_corners_centre_and_their_mirror_images(crop):
 
 def test_random_crops_reach_every_place_alike_and_mirror_half():
     row, column = np.indices((16, 16), dtype=np.uint8)
-    one = np.stack([row, column, row], axis=2)  # each pixel says where it is
+    coordinates = np.stack([row, column, row], axis=2)  # each pixel says where it is
     count = 36_000
-    crops = random_crops(np.broadcast_to(one, (count, 16, 16, 3)), 11, crop_numbers(5, 7, np.arange(count)))
+    crops = random_crops(np.broadcast_to(coordinates, (count, 16, 16, 3)), 11, crop_numbers(5, 7, np.arange(count)))
     mirrored = crops[:, 0, 0, 1] > crops[:, 0, -1, 1]
     tops, lefts = crops[:, 0, 0, 0], np.where(mirrored, crops[:, 0, -1, 1], crops[:, 0, 0, 1])
-    found, counts = np.unique(np.stack([tops, lefts, mirrored], axis=1), axis=0, return_counts=True)
-    assert len(found) == 6 * 6 * 2  # all, and none outside
+    outcomes, counts = np.unique(np.stack([tops, lefts, mirrored], axis=1), axis=0, return_counts=True)
+    assert len(outcomes) == 6 * 6 * 2  # all, and none outside
     assert np.abs(counts - 500).max() < 5 * 500**0.5
     for crop, top, left, mirror in zip(crops[:50], tops, lefts, mirrored, strict=False):
-        view = one[top : top + 11, left : left + 11]
+        view = coordinates[top : top + 11, left : left + 11]
         assert (crop == (view[:, ::-1] if mirror else view)).all()
 
 
 @pytest.mark.parametrize("size", [(300, 400), (401, 299), (256, 256), (90, 61), (256, 700)])
 def test_the_square_is_the_view_of_256(size):
     noise = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    found = square(Image.fromarray(noise))
-    assert found.shape == (256, 256, 3)
-    assert found.dtype == np.uint8
-    assert (found == np.asarray(torchvision_preprocessing(256, 256).view(Image.fromarray(noise)))).all()
+    square = central_square(Image.fromarray(noise))
+    assert square.shape == (256, 256, 3)
+    assert square.dtype == np.uint8
+    assert (square == np.asarray(torchvision_preprocessing(256, 256).view(Image.fromarray(noise)))).all()

@@ -52,7 +52,7 @@ INSTEAD = {
     "--recipe paper": ("--recipe quick.toml", "two steps in place of 70 epochs"),
     "--recipe fast": ("--recipe quick.toml", "two steps in place of 30 epochs"),
     "--train paper": ("--train quick.toml", "likewise"),
-    "--recipe src/deconvnet/networks/bundled/recipe.toml": ("--recipe quick.toml", "two steps in place of 25 epochs"),
+    "--recipe src/deconvnet/models/bundled/recipe.toml": ("--recipe quick.toml", "two steps in place of 25 epochs"),
     # Pictures of fewer units.
     "--units 0-15": ("--units 0-1", "fewer units"),
     # Another machine.

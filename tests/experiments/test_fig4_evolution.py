@@ -20,11 +20,10 @@ from deconvnet import (
 from deconvnet.data import Preprocessing, find_images, read_image
 from deconvnet.data.transforms import per_channel
 from deconvnet.experiments.fig4_evolution import compute as evolve_module
-from deconvnet.experiments.fig4_evolution.compute import evolve, write_evolution
-from deconvnet.experiments.fig4_evolution.convergence import settled, similarity
-from deconvnet.experiments.fig4_evolution.snapshots import open_snapshots
+from deconvnet.experiments.fig4_evolution import evolve, open_snapshots, write_evolution
+from deconvnet.experiments.fig4_evolution.convergence import convergence_epoch, similarity
 from deconvnet.models import Network, ZFNet, ZFNetOptions, save_weights
-from deconvnet.models.init import initialise_he
+from deconvnet.models.init import init_he
 
 EPOCHS = [1, 2, 5, 10]
 #: The epoch from which on a layer's weights are those of the end.
@@ -33,7 +32,7 @@ FROZEN = {"conv1": 1, "conv2": 2, "conv3": 5, "conv4": 10, "conv5": 10}
 
 def trunk(crop=95, middle=(9, 8, 7)):
     module = ZFNet(ZFNetOptions(classes=0, middle=middle)).eval()
-    initialise_he(module)
+    init_he(module)
     torch.nn.init.kaiming_normal_(module.conv5.weight)  # which that takes for the last layer of a classifier
     preprocessing = Preprocessing(100, crop, 255.0, per_channel((120.0, 115.0, 105.0)), per_channel((58.0,) * 3))
     return Network(module, preprocessing, name="zfnet", weights="trained, seed 3", classifies=False)
@@ -80,9 +79,9 @@ def evolution(run, photos):
 
 def test_a_layer_settles_when_it_is_frozen(evolution):
     assert evolution.epochs == EPOCHS
-    assert evolution.settled == {"conv1": 1, "conv2": 2, "conv3": 5, "conv4": None, "conv5": None}
+    assert evolution.convergence_epochs == {"conv1": 1, "conv2": 2, "conv3": 5, "conv4": None, "conv5": None}
     for name, layer in evolution.layers.items():
-        for epoch, alike, same in zip(EPOCHS, layer.similarities, layer.same_photo, strict=True):
+        for epoch, alike, same in zip(EPOCHS, layer.similarities, layer.same_image_fraction, strict=True):
             if epoch >= FROZEN[name]:
                 assert alike > 0.999
                 assert same > 0.95
@@ -100,8 +99,8 @@ def test_a_layer_settles_when_it_is_frozen(evolution):
     ],
 )
 def test_settled_is_the_first_epoch_that_lasts(medians, epoch):
-    assert settled(EPOCHS, medians) == epoch
-    assert settled([1], [1.0]) is None
+    assert convergence_epoch(EPOCHS, medians) == epoch
+    assert convergence_epoch([1], [1.0]) is None
 
 
 def test_similarity_is_the_correlation_of_all_places(run, photos):
@@ -215,7 +214,7 @@ def test_a_stopped_evolution_goes_on(run, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(evolve_module, "similarity", compare)
     again = write_evolution(tmp_path / "out", run, photos, 3, batch_size=3)
     assert mined[3:] == [True] * 3 + [False]
-    assert again.as_json() == evolve(run, photos, 3, batch_size=3, states=tmp_path).as_json()
+    assert again.as_json() == evolve(run, photos, 3, batch_size=3, state_folder=tmp_path).as_json()
     assert not (tmp_path / ".out.partial").exists()
 
 

@@ -12,13 +12,8 @@ from torch import nn
 from deconvnet import DeconvnetError, UsageError
 from deconvnet.data import find_images, torchvision_preprocessing
 from deconvnet.experiments.class_labels import find_class
-from deconvnet.experiments.fig5_invariance.compute import transform, write_invariance
-from deconvnet.experiments.fig5_invariance.transforms import (
-    TRANSFORMATIONS,
-    enlarged,
-    moved,
-    turned,
-)
+from deconvnet.experiments.fig5_invariance import TRANSFORMATIONS, measure_invariance, write_invariance
+from deconvnet.experiments.fig5_invariance.transforms import rotated, scaled, translated
 from deconvnet.models import Network
 
 NAMES = ["conv1", "conv2", "fc3"]
@@ -35,66 +30,68 @@ def classifier(small_network):
 
 
 def test_the_papers_ranges():
-    ranges = {one.name: (one.values[0], one.values[-1]) for one in TRANSFORMATIONS}
+    ranges = {
+        transformation.name: (transformation.values[0], transformation.values[-1]) for transformation in TRANSFORMATIONS
+    }
     assert ranges == {"translation": (-60, 60), "scale": (1, 1.8), "rotation": (0, 350)}
     x = torch.randn(3, 16, 16)
-    for one in TRANSFORMATIONS:
-        assert torch.equal(one.apply(x, one.identity), x)
-        assert one.identity in one.values
+    for transformation in TRANSFORMATIONS:
+        assert torch.equal(transformation.apply(x, transformation.identity), x)
+        assert transformation.identity in transformation.values
 
 
 def test_moving_vacates_with_zeros():
     x = torch.rand(3, 8, 8) + 1
-    down = moved(x, 3)
+    down = translated(x, 3)
     assert torch.equal(down[:, 3:], x[:, :5])
     assert not down[:, :3].any()
-    up = moved(x, -2)
+    up = translated(x, -2)
     assert torch.equal(up[:, :6], x[:, 2:])
     assert not up[:, 6:].any()
-    assert not moved(x, 8).any()
-    assert not moved(x, -60).any()
+    assert not translated(x, 8).any()
+    assert not translated(x, -60).any()
 
 
 def test_turning_is_anticlockwise():
     x = torch.randn(3, 9, 9)
     for quarter in (1, 2, 3):
-        torch.testing.assert_close(turned(x, 90 * quarter), torch.rot90(x, quarter, (1, 2)), atol=1e-4, rtol=0)
-    corner = turned(torch.ones(3, 9, 9), 45)
+        torch.testing.assert_close(rotated(x, 90 * quarter), torch.rot90(x, quarter, (1, 2)), atol=1e-4, rtol=0)
+    corner = rotated(torch.ones(3, 9, 9), 45)
     assert corner[:, 0, 0].tolist() == [0, 0, 0]
     assert corner[:, 4, 4].tolist() == pytest.approx([1, 1, 1])
 
 
 def test_enlarging_keeps_the_centre_and_cuts_the_border():
     x = torch.arange(9.0).expand(3, 9, 9).clone()
-    twice = enlarged(x, 2)
+    twice = scaled(x, 2)
     torch.testing.assert_close(twice[0, 4], torch.linspace(2, 6, 9))
     assert twice.min() >= 2
 
 
 def test_distances_are_of_features_of_length_1(small_network, files):
     network = classifier(small_network)
-    result = transform(network, files, batch_size=7)
+    result = measure_invariance(network, files, batch_size=7)
     assert result.layers == ("conv1", "fc3")
     for number in range(3):
         x = network.preprocess(result.image_set.read(number))
         scores = network.probabilities(x[None])[0]
         for curves in result.curves.values():
-            one = curves.transformation
-            for place in (0, 1, len(one.values) - 1):
-                y = one.apply(x, one.values[place])
-                for layer, distances in (("conv1", curves.first), ("fc3", curves.last)):
-                    f, g = (network.activations(part[None], layer).flatten().double() for part in (x, y))
-                    want = (f / f.norm() - g / g.norm()).norm().item()
-                    assert distances[number, place].item() == pytest.approx(want, abs=1e-5)
+            values = curves.transformation.values
+            for index in (0, 1, len(values) - 1):
+                y = curves.transformation.apply(x, values[index])
+                for layer, distances in (("conv1", curves.first_layer), ("fc3", curves.last_layer)):
+                    f, g = (network.activations(image[None], layer).flatten().double() for image in (x, y))
+                    expected = (f / f.norm() - g / g.norm()).norm().item()
+                    assert distances[number, index].item() == pytest.approx(expected, abs=1e-5)
                 probability = network.probabilities(y[None])[0, scores.argmax()].item()
-                assert curves.probability[number, place].item() == pytest.approx(probability, abs=1e-5)
-            assert curves.first[number, one.values.index(one.identity)] == 0
-            assert (curves.first <= math.sqrt(2) + 1e-9).all()
+                assert curves.probability[number, index].item() == pytest.approx(probability, abs=1e-5)
+            assert curves.first_layer[number, values.index(curves.transformation.identity)] == 0
+            assert (curves.first_layer <= math.sqrt(2) + 1e-9).all()
 
 
 def test_what_is_near_is_said_of_many_classes(small_network, monkeypatch):
     many = classifier(small_network)
-    monkeypatch.setattr("deconvnet.experiments.class_labels._FEW", 2)
+    monkeypatch.setattr("deconvnet.experiments.class_labels._MAX_LISTED_CLASSES", 2)
     for label, hint in (("emet", "there is emmet"), ("truck", "pass its id, its name or its number")):
         with pytest.raises(UsageError, match=hint):
             find_class(many, label)
@@ -106,8 +103,8 @@ def test_what_is_near_is_said_of_many_classes(small_network, monkeypatch):
 def test_the_class_may_be_given(small_network, files):
     network = classifier(small_network)
     for label in ("n1", "Emmet", "ant, emmet", "0"):
-        result = transform(network, files[:1], label)
-        assert (result.classes, result.given) == (["ant, emmet"], True)
+        result = measure_invariance(network, files[:1], label)
+        assert (result.classes, result.class_given) == (["ant"], True)
         x = network.preprocess(result.image_set.read(0))[None]
         assert result.curves["scale"].probability[0, 0].item() == pytest.approx(
             network.probabilities(x)[0, 0].item(), abs=1e-6
@@ -119,16 +116,16 @@ def test_the_class_may_be_given(small_network, files):
         ("3", "has the classes 0 to 2, not 3"),
     ):
         with pytest.raises(UsageError, match=sentence):
-            transform(network, files[:1], label)
+            measure_invariance(network, files[:1], label)
 
 
 def test_a_trunk_has_no_probabilities(small_network, files):
     trunk = Network(small_network.module, small_network.preprocessing, classifies=False)
-    result = transform(trunk, files[:1])
+    result = measure_invariance(trunk, files[:1])
     assert result.classes is result.curves["scale"].probability is None
     result.figures()["invariance"].savefig("/dev/null", format="png")
     with pytest.raises(UsageError, match="has no classifier, so it knows no class"):
-        transform(trunk, files[:1], "ant")
+        measure_invariance(trunk, files[:1], "ant")
 
 
 def test_dead_layers_and_tiny_photos(tmp_path):
@@ -139,9 +136,9 @@ def test_dead_layers_and_tiny_photos(tmp_path):
     with torch.no_grad():
         module[0].weight.zero_()
         module[0].bias.fill_(-1)
-    result = transform(Network(module.eval(), torchvision_preprocessing(32, 32)), [tmp_path / "tiny.png"])
+    result = measure_invariance(Network(module.eval(), torchvision_preprocessing(32, 32)), [tmp_path / "tiny.png"])
     for curves in result.curves.values():
-        assert not curves.first.any()
+        assert not curves.first_layer.any()
     assert sum("nothing changes" in line for line in result.findings) >= 3
     json.dumps(result.as_json(), allow_nan=False)
 
@@ -159,15 +156,15 @@ def test_it_writes_a_picture_and_all_numbers(small_network, files, tmp_path):
 
 def test_a_photo_that_cannot_be_read_is_named(small_network, photo_folder):
     with pytest.raises(DeconvnetError, match=r"broken\.jpg"):
-        transform(small_network, [photo_folder / "bee" / "broken.jpg"])
+        measure_invariance(small_network, [photo_folder / "bee" / "broken.jpg"])
     with pytest.raises(DeconvnetError, match="There is no file"):
-        transform(small_network, [photo_folder / "gone.jpg"])
+        measure_invariance(small_network, [photo_folder / "gone.jpg"])
 
 
 def test_a_class_is_called_by_its_name_even_if_that_is_a_number(small_network, files):
     classes = [("", "2"), ("", "0"), ("", "1")]
     network = Network(small_network.module, small_network.preprocessing, classes=classes)
-    result = transform(network, files[:1], "2")
+    result = measure_invariance(network, files[:1], "2")
     x = network.preprocess(result.image_set.read(0))[None]
     assert result.curves["scale"].probability[0, 0].item() == pytest.approx(network.probabilities(x)[0, 0].item(), abs=1e-6)
 
@@ -177,12 +174,12 @@ def test_in_half_precision_and_with_an_output_that_is_no_scores(small_network, f
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3600, 2)), torchvision_preprocessing(32, 32)
     )
     network.module.bfloat16()
-    assert transform(network, files[:1]).curves["scale"].last[0, 0] == 0
+    assert measure_invariance(network, files[:1]).curves["scale"].last_layer[0, 0] == 0
     maps = Network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval(), torchvision_preprocessing(32, 32), name="maps")
     with pytest.raises(DeconvnetError, match="maps cannot be judged"):
-        transform(maps, files[:1])
+        measure_invariance(maps, files[:1])
     with pytest.raises(UsageError, match="0 photos cannot go through"):
-        transform(network, files[:1], batch_size=0)
+        measure_invariance(network, files[:1], batch_size=0)
 
 
 def test_on_the_command_line(files, tmp_path, capsys, monkeypatch):

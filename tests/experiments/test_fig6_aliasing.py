@@ -11,7 +11,7 @@ from torch import nn
 from deconvnet.data import Preprocessing, find_images
 from deconvnet.data.transforms import per_channel
 from deconvnet.errors import DeconvnetError
-from deconvnet.experiments.fig6_comparison.aliasing import aliasing
+from deconvnet.experiments.fig6_comparison.aliasing import aliased_fractions
 from deconvnet.models import Network
 from oracles.plain_aliasing import aliased_energy
 
@@ -48,15 +48,15 @@ def reader(kind):
 def test_stripes_finer_than_a_stride_can_hold_are_aliased(tmp_path, stride, period, must):
     photos = write_waves(tmp_path / "waves", period)
     # With a bias that keeps all answers above 0, so that the ReLU makes no overtones.
-    share = aliasing(network(reader("pixel"), stride, bias=1.0), photos, [0], ["conv1"])["conv1"].own
+    share = aliased_fractions(network(reader("pixel"), stride, bias=1.0), photos, [0], ["conv1"])["conv1"].above_nyquist
     # Resizing to 67 or 65 pixels changes the period by a tenth, which leaves every case on its side.
     assert (share.item() > 0.97) if must else (share.item() < 0.03)
 
 
 def test_stride_one_cannot_alias(photo_folder):
     photos = find_images(photo_folder)
-    found = aliasing(network(torch.randn(4, 3, 3, 3), 1), photos, [0, 1, 2], ["conv1"])["conv1"]
-    assert found.own.tolist() == found.first.tolist() == [0, 0, 0, 0]
+    fractions = aliased_fractions(network(torch.randn(4, 3, 3, 3), 1), photos, [0, 1, 2], ["conv1"])["conv1"]
+    assert fractions.above_nyquist.tolist() == fractions.above_first_nyquist.tolist() == [0, 0, 0, 0]
 
 
 def write_noise(folder):
@@ -68,7 +68,7 @@ def write_noise(folder):
 def test_without_structure_it_is_what_does_not_fit_and_averaging_makes_it_less(tmp_path):
     photos = write_noise(tmp_path)
     fine, smooth = (
-        aliasing(network(reader(kind), 4, bias=1.0), photos, [0], ["conv1"])["conv1"].own.item()
+        aliased_fractions(network(reader(kind), 4, bias=1.0), photos, [0], ["conv1"])["conv1"].above_nyquist.item()
         for kind in ("pixel", "mean")
     )
     assert fine == pytest.approx(0.75, abs=0.03)
@@ -78,7 +78,7 @@ def test_without_structure_it_is_what_does_not_fit_and_averaging_makes_it_less(t
 def test_it_is_the_definition(photo_folder):
     """Answers at every pixel by a stride of one, and the plain sum over lines, rows and columns."""
     photos, weights = find_images(photo_folder), torch.randn(2, 3, 5, 5)
-    found = aliasing(network(weights, 3, padding=2), photos, [0, 4], ["conv1"])["conv1"].own
+    fractions = aliased_fractions(network(weights, 3, padding=2), photos, [0, 4], ["conv1"])["conv1"].above_nyquist
     dense = network(weights, 1)
     preprocessing = Preprocessing(CROP + 2, CROP + 2, 1, per_channel((0.5,) * 3), per_channel((1.0,) * 3))
     x = torch.stack([preprocessing(photos.read(index)) for index in (0, 4)])
@@ -91,7 +91,7 @@ def test_it_is_the_definition(photo_folder):
                 for line in (maps[image, unit, place, start : start + 60], maps[image, unit, start : start + 60, place]):
                     above, whole = aliased_energy(line.tolist(), 3)
                     aliased, total = aliased + above, total + whole
-        assert found[unit].item() == pytest.approx(aliased / total, rel=1e-5)
+        assert fractions[unit].item() == pytest.approx(aliased / total, rel=1e-5)
 
 
 def test_above_a_coarse_layer_what_it_could_not_hold_is_seen(tmp_path):
@@ -106,29 +106,31 @@ def test_above_a_coarse_layer_what_it_could_not_hold_is_seen(tmp_path):
         module = nn.Sequential(first, nn.ReLU(), second, nn.ReLU()).eval()
         return Network(module, preprocessing, layer_names=["conv1", "conv2"], classifies=False)
 
-    for period, stride, below in ((6, 4, True), (6, 2, False), (24, 4, False)):
-        found = aliasing(two(stride), write_waves(tmp_path / f"{period}-{stride}", period), [0], ["conv1", "conv2"])
-        assert found["conv1"].first == found["conv1"].own
-        assert (found["conv2"].first.item() > 0.9) if below else (found["conv2"].first.item() < 0.05)
-    assert found["conv2"].own.item() < 0.05
-    own = aliasing(two(2), write_waves(tmp_path / "own", 6), [0], ["conv1", "conv2"])["conv2"].own
-    assert own.item() > 0.9  # steps of 4, by itself
+    for period, stride, is_aliased in ((6, 4, True), (6, 2, False), (24, 4, False)):
+        waves = write_waves(tmp_path / f"{period}-{stride}", period)
+        fractions = aliased_fractions(two(stride), waves, [0], ["conv1", "conv2"])
+        assert fractions["conv1"].above_first_nyquist == fractions["conv1"].above_nyquist
+        in_conv2 = fractions["conv2"].above_first_nyquist.item()
+        assert (in_conv2 > 0.9) if is_aliased else (in_conv2 < 0.05)
+    assert fractions["conv2"].above_nyquist.item() < 0.05
+    fractions = aliased_fractions(two(2), write_waves(tmp_path / "conv2", 6), [0], ["conv1", "conv2"])
+    assert fractions["conv2"].above_nyquist.item() > 0.9  # conv2's stride is 4 pixels, by itself
 
 
 def test_a_dead_unit_and_one_that_answers_the_same_everywhere_have_none(photo_folder):
     weights, bias = torch.randn(3, 3, 5, 5), torch.tensor([0.0, -1.0, 5.0])
     weights[1:] = 0
-    found = aliasing(network(weights, 2, bias), find_images(photo_folder), [0], ["conv1"])["conv1"].own
-    assert found.isnan().tolist() == [False, True, True]
+    fractions = aliased_fractions(network(weights, 2, bias), find_images(photo_folder), [0], ["conv1"])
+    assert fractions["conv1"].above_nyquist.isnan().tolist() == [False, True, True]
 
 
 def test_a_field_as_large_as_the_input_has_no_places_to_compare(photo_folder):
-    found = aliasing(network(torch.randn(2, 3, CROP, CROP), 2), find_images(photo_folder), [0], ["conv1"])["conv1"].own
-    assert found.isnan().all()
+    fractions = aliased_fractions(network(torch.randn(2, 3, CROP, CROP), 2), find_images(photo_folder), [0], ["conv1"])
+    assert fractions["conv1"].above_nyquist.isnan().all()
 
 
 def test_photos_that_cannot_be_read_are_passed_over(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no photo")
     photos = find_images(tmp_path)
     with pytest.raises(DeconvnetError, match="None of 1 photos"):
-        aliasing(network(reader("pixel"), 2), photos, [0], ["conv1"])
+        aliased_fractions(network(reader("pixel"), 2), photos, [0], ["conv1"])

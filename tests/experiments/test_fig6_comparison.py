@@ -18,10 +18,9 @@ from deconvnet import (
     project,
 )
 from deconvnet.data import find_images, torchvision_preprocessing
+from deconvnet.experiments.fig6_comparison import LayerStats, NetworkStats, compare, write_comparison
 from deconvnet.experiments.fig6_comparison import compute as compare_module
-from deconvnet.experiments.fig6_comparison.compute import compare, write_comparison
 from deconvnet.experiments.fig6_comparison.findings import findings
-from deconvnet.experiments.fig6_comparison.network_stats import LayerMeasures, Side
 from deconvnet.experiments.fig6_comparison.spectra import Spectra
 from deconvnet.models import Network, load, save_weights
 
@@ -45,46 +44,46 @@ def other(small_network):
 
 def test_layers_are_measured_over_all_photos(small_network, other, photo_folder):
     result = compare(small_network, other, photo_folder, units=3)
-    for network, side in zip((small_network, other), result.sides, strict=True):
+    for network, stats in zip((small_network, other), result.networks, strict=True):
         mined = mine(network, photo_folder, list(network.layers))
-        assert side.network == network.full_name
-        assert side.sha256 == network.digest
-        assert list(side.layers) == list(network.layers)
-        for name, layer in side.layers.items():
-            assert torch.equal(layer.active_share, mined[name].statistics.active_share)
+        assert stats.network == network.full_name
+        assert stats.sha256 == network.digest
+        assert list(stats.layers) == list(network.layers)
+        for name, layer in stats.layers.items():
+            assert torch.equal(layer.active_fraction, mined[name].statistics.active_share)
             filters = network.layer_filters(name).weights.double()
             torch.testing.assert_close(layer.rms, filters.flatten(1).square().mean(dim=1).sqrt())
             assert (layer.aliasing is not None) == (name in network.convolutional_layers[:2])
-    small, second = result.sides
+    small, second = result.networks
     assert small.layers["conv1"].dead.tolist() == [False] * 4 + [True]
     assert second.layers["a"].duplicates.tolist() == [True, False, True, False]
     assert not second.layers["a"].aliasing.any()  # stride 1
-    assert result.read == 18
+    assert result.read_count == 18
     assert result.as_json()["images"]["digest"] == find_images(photo_folder).digest
 
 
 def test_blocks_are_the_projections_of_the_strongest_activations(small_network, other, photo_folder):
     result = compare(small_network, other, photo_folder, units=2)
-    for network, side in zip((small_network, other), result.sides, strict=True):
-        assert side.second == network.convolutional_layers[1]
-        assert len(side.blocks) == 2
-        mined = mine(network, photo_folder, [side.second])
-        for pieces in side.blocks:
-            hit = mined[side.second][pieces.unit][0]
+    for network, stats in zip((small_network, other), result.networks, strict=True):
+        assert stats.shown_layer == network.convolutional_layers[1]
+        assert len(stats.shown_units) == 2
+        mined = mine(network, photo_folder, [stats.shown_layer])
+        for shown in stats.shown_units:
+            hit = mined[stats.shown_layer][shown.unit][0]
             x = network.preprocess(mined.image_set.read(hit.image))[None]
-            found = project(network, x, layer=side.second, unit=pieces.unit, position=(hit.row, hit.column))
-            left, top, right, bottom = network.layer(side.second).field.patch_box(hit.row, hit.column)
-            torch.testing.assert_close(pieces.projections[0], found.as_subclass(torch.Tensor)[0, :, top:bottom, left:right])
+            found = project(network, x, layer=stats.shown_layer, unit=shown.unit, position=(hit.row, hit.column))
+            left, top, right, bottom = network.layer(stats.shown_layer).field.patch_box(hit.row, hit.column)
+            torch.testing.assert_close(shown.projections[0], found.as_subclass(torch.Tensor)[0, :, top:bottom, left:right])
 
 
 def test_a_seed_decides_and_nothing_else_does(small_network, other, photo_folder):
     first = compare(small_network, other, photo_folder, units=3, seed=4)
     again = compare(small_network, other, photo_folder, units=3, seed=4, batch_size=5, workers=1)
-    units = [[pieces.unit for pieces in side.blocks] for side in first.sides]
-    assert units == [[pieces.unit for pieces in side.blocks] for side in again.sides]
+    units = [[shown.unit for shown in stats.shown_units] for stats in first.networks]
+    assert units == [[shown.unit for shown in stats.shown_units] for stats in again.networks]
     assert first.as_json()["findings"] == again.as_json()["findings"]
     other_seed = compare(small_network, other, photo_folder, units=3, seed=5)
-    assert units != [[pieces.unit for pieces in side.blocks] for side in other_seed.sides]
+    assert units != [[shown.unit for shown in stats.shown_units] for stats in other_seed.networks]
 
 
 def test_one_photo_one_unit_and_a_layer_that_is_dead(small_network, tmp_path):
@@ -96,13 +95,13 @@ def test_one_photo_one_unit_and_a_layer_that_is_dead(small_network, tmp_path):
         module[2].bias.fill_(-1)
     dead = Network(module, torchvision_preprocessing(32, 32), name="dead", layer_names=["conv1", "conv2"], classifies=False)
     result = compare(dead, small_network, tmp_path, units=1)
-    assert result.sides[0].layers["conv1"].dead.all()
-    assert result.sides[0].spectra.frequency.isnan().all()
-    assert len(result.sides[0].blocks[0].patches) == 0
+    assert result.networks[0].layers["conv1"].dead.all()
+    assert result.networks[0].spectra.frequency.isnan().all()
+    assert len(result.networks[0].shown_units[0].patches) == 0
     for figure in result.figures().values():
         figure.savefig("/dev/null", format="png")
     json.dumps(result.as_json(), allow_nan=False)
-    said = " ".join(finding.here for finding in result.findings)
+    said = " ".join(finding.measured for finding in result.findings)
     assert "1 of 1 in dead" in said
     assert "inf" not in said
     assert "nan" not in said
@@ -118,13 +117,13 @@ def test_networks_of_one_name_are_told_apart_by_their_weights(photo_folder):
 
     weights = ""
     nameless = trained(0), trained(1)
-    sides = compare(*nameless, photo_folder, units=1).sides
-    assert [side.network for side in sides] == [f"net ({network.digest[:8]})" for network in nameless]
+    pair = compare(*nameless, photo_folder, units=1).networks
+    assert [stats.network for stats in pair] == [f"net ({network.digest[:8]})" for network in nameless]
     weights = "2 classes"
     networks = trained(0), trained(1)
     result = compare(*networks, photo_folder, units=1)
-    assert [side.network for side in result.sides] == [f"net (2 classes, {network.digest[:8]})" for network in networks]
-    assert all(side.network in result.findings[0].here for side in result.sides)
+    assert [stats.network for stats in result.networks] == [f"net (2 classes, {network.digest[:8]})" for network in networks]
+    assert all(stats.network in result.findings[0].measured for stats in result.networks)
 
 
 def test_batch_normalisation_hides_how_strong_filters_are(small_network, photo_folder):
@@ -135,11 +134,11 @@ def test_batch_normalisation_hides_how_strong_filters_are(small_network, photo_f
         module[0].weight[1] = 1e-6 * module[0].weight[0]
     normed = Network(module, torchvision_preprocessing(32, 32), name="normed", layer_names=["a", "b"], classifies=False)
     result = compare(normed, small_network, photo_folder, units=1)
-    layer = result.sides[0].layers["a"]
-    assert layer.rms is layer.faint is None
+    layer = result.networks[0].layers["a"]
+    assert layer.rms is layer.is_faint is None
     assert layer.duplicates.tolist() == [True, True, False, False]
-    assert not any("faint" in finding.here and "active" in finding.here for finding in result.findings)
-    assert not any("RMS" in finding.here for finding in result.findings)
+    assert not any("faint" in finding.measured and "active" in finding.measured for finding in result.findings)
+    assert not any("RMS" in finding.measured for finding in result.findings)
 
 
 def test_many_layers_and_odd_names_can_be_drawn(small_network, photo_folder):
@@ -168,8 +167,8 @@ def test_without_filters_there_is_no_sheet(small_network, photo_folder):
     odd = Network(module, torchvision_preprocessing(32, 32), name="odd", layer_names=["only"], classifies=False)
     result = compare(odd, small_network, photo_folder, units=2)
     assert set(result.figures()) == {"blocks", "measures"}
-    assert result.sides[0].second == "only"
-    assert not any("second layer" in finding.here for finding in result.findings)
+    assert result.networks[0].shown_layer == "only"
+    assert not any("second layer" in finding.measured for finding in result.findings)
     assert result.as_json()["networks"][0]["first_layer"] is None
 
 
@@ -180,7 +179,7 @@ def test_a_network_of_fully_connected_layers_is_refused(small_network, photo_fol
         compare(small_network, flat, photo_folder)
 
 
-def side(name, *, middle=0, dead=0, copies=0, aliased=0.1, below=0.1, dominant=1.0, units=50):
+def network_stats(name, *, middle=0, dead=0, copies=0, aliased=0.1, below=0.1, dominant=1.0, units=50):
     """A network of which so many of 50 first-layer units are like this."""
 
     def first(count):
@@ -189,17 +188,17 @@ def side(name, *, middle=0, dead=0, copies=0, aliased=0.1, below=0.1, dominant=1
     bands = torch.where(first(middle), 0.2, 0.4).double()
     rms = torch.ones(units, dtype=torch.float64)
     rms[0] = dominant
-    measures = LayerMeasures(
-        active_share=torch.where(first(dead), 0.0, 0.5).double(),
+    measures = LayerStats(
+        active_fraction=torch.where(first(dead), 0.0, 0.5).double(),
         rms=rms,
-        nearest=torch.where(first(copies), 0.95, 0.1).double(),
-        faint=torch.zeros(units, dtype=torch.bool),
+        nearest_cosine=torch.where(first(copies), 0.95, 0.1).double(),
+        is_faint=torch.zeros(units, dtype=torch.bool),
         aliasing=aliased + torch.linspace(0, 0.01, units, dtype=torch.float64),
-        aliasing_below=below + torch.linspace(0, 0.01, units, dtype=torch.float64),
+        first_stride_aliasing=below + torch.linspace(0, 0.01, units, dtype=torch.float64),
     )
     spectra = Spectra(bands, torch.zeros(units).double(), torch.full((units, 3), 1 / 3).double())
     layers = {"conv1": measures, "conv2": replace(measures, aliasing=torch.full((units,), torch.nan).double())}
-    return Side(f"{name} (somebody's)", "", layers, torch.zeros(units, 3, 11, 11), spectra, "conv2", [], [])
+    return NetworkStats(f"{name} (somebody's)", "", layers, torch.zeros(units, 3, 11, 11), spectra, "conv2", [], [])
 
 
 @pytest.mark.parametrize(
@@ -214,47 +213,48 @@ def side(name, *, middle=0, dead=0, copies=0, aliased=0.1, below=0.1, dominant=1
     ],
 )
 def test_findings_say_which_network_has_what_the_paper_reports(number, has_it, has_not, words):
-    found = findings((side("one", **has_it), side("two", **has_not)), 500)
-    assert found[number].has == (True, False)
+    found = findings((network_stats("one", **has_it), network_stats("two", **has_not)), 500)
+    assert found[number].seen_in == (True, False)
     assert len(found) == 6
-    assert words in found[number].here
-    assert "one has the finding" in found[number].here
-    assert all(finding.has in (None, (False, False)) for place, finding in enumerate(found) if place != number)
-    turned = findings((side("two", **has_not), side("one", **has_it)), 500)[number]
-    assert turned.has == (False, True)
-    assert "one has the finding" in turned.here
+    assert words in found[number].measured
+    assert "one has the finding" in found[number].measured
+    assert all(finding.seen_in in (None, (False, False)) for place, finding in enumerate(found) if place != number)
+    swapped = findings((network_stats("two", **has_not), network_stats("one", **has_it)), 500)[number]
+    assert swapped.seen_in == (False, True)
+    assert "one has the finding" in swapped.measured
 
 
 def test_differences_that_may_be_chance_are_none():
-    for finding in findings((side("one", middle=10, dead=2), side("two", middle=12, dead=3)), 500)[:5]:
-        assert finding.has is None
-    assert "no difference beyond chance" in findings((side("one"), side("two")), 500)[0].here
-    assert "No unit of the second layer answers" in findings((side("one", below=nan), side("two")), 500)[4].here
+    for finding in findings((network_stats("one", middle=10, dead=2), network_stats("two", middle=12, dead=3)), 500)[:5]:
+        assert finding.seen_in is None
+    assert "no difference beyond chance" in findings((network_stats("one"), network_stats("two")), 500)[0].measured
+    undefined = findings((network_stats("one", below=nan), network_stats("two")), 500)[4]
+    assert "No unit of the second layer answers" in undefined.measured
 
 
 def test_networks_of_one_name_and_different_weights_are_called_by_both():
-    one, two = side("net", dead=20), replace(side("net"), network="net (others)")
-    assert "20 of 50 in net (somebody's), 0 of 50 in net (others)" in findings((one, two), 500)[1].here
+    one, two = network_stats("net", dead=20), replace(network_stats("net"), network="net (others)")
+    assert "20 of 50 in net (somebody's), 0 of 50 in net (others)" in findings((one, two), 500)[1].measured
 
 
 def test_the_network_whose_answers_are_aliased_more_has_the_finding_whatever_the_medians():
-    one, two = side("one"), side("two")
+    one, two = network_stats("one"), network_stats("two")
     some = (torch.arange(50) >= 30).double()
     one.layers["conv1"] = replace(one.layers["conv1"], aliasing=some)
     two.layers["conv1"] = replace(two.layers["conv1"], aliasing=torch.zeros(50).double())
-    assert findings((one, two), 500)[3].has == (True, False)
+    assert findings((one, two), 500)[3].seen_in == (True, False)
 
 
 def test_faint_filters_count_as_dead_and_prefer_nothing():
-    one, two = side("one", middle=30), side("two", middle=30)
-    one.layers["conv1"] = replace(one.layers["conv1"], faint=torch.arange(50) < 30)
+    one, two = network_stats("one", middle=30), network_stats("two", middle=30)
+    one.layers["conv1"] = replace(one.layers["conv1"], is_faint=torch.arange(50) < 30)
     found = findings((one, two), 500)
-    assert "0 of 20 in one, 30 of 50 in two" in found[0].here
-    assert "30 of 50 in one, 0 of 50 in two" in found[1].here
+    assert "0 of 20 in one, 30 of 50 in two" in found[0].measured
+    assert "30 of 50 in one, 0 of 50 in two" in found[1].measured
 
 
 def test_a_killed_comparison_goes_on(small_network, other, photo_folder, tmp_path, monkeypatch):
-    mined, aliasing = [], compare_module.aliasing
+    mined, aliased_fractions = [], compare_module.aliased_fractions
 
     def count(network, *args, **options):
         mined.append(options["state"].exists())
@@ -264,11 +264,11 @@ def test_a_killed_comparison_goes_on(small_network, other, photo_folder, tmp_pat
         raise KeyboardInterrupt
 
     monkeypatch.setattr(compare_module, "mine", count)
-    monkeypatch.setattr(compare_module, "aliasing", stop)
+    monkeypatch.setattr(compare_module, "aliased_fractions", stop)
     with pytest.raises(KeyboardInterrupt):
         write_comparison(tmp_path / "out", small_network, other, photo_folder, units=2)
     assert not (tmp_path / "out").exists()
-    monkeypatch.setattr(compare_module, "aliasing", aliasing)
+    monkeypatch.setattr(compare_module, "aliased_fractions", aliased_fractions)
     result = write_comparison(tmp_path / "out", small_network, other, photo_folder, units=2)
     assert mined == [False, False, True, True]
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
@@ -315,9 +315,9 @@ def test_on_the_command_line(photo_folder, tmp_path, capsys, monkeypatch):
 def test_a_gpu_measures_what_the_cpu_measures(small_network, other, photo_folder):
     on_cpu = compare(small_network, other, photo_folder, units=2)
     on_gpu = compare(small_network.to("cuda"), other.to("cuda"), photo_folder, units=2)
-    for one, same in zip(on_cpu.sides, on_gpu.sides, strict=True):
+    for one, same in zip(on_cpu.networks, on_gpu.networks, strict=True):
         for name, layer in one.layers.items():
-            for measure in ("active_share", "rms", "nearest", "aliasing", "aliasing_below"):
+            for measure in ("active_fraction", "rms", "nearest_cosine", "aliasing", "first_stride_aliasing"):
                 values = getattr(layer, measure), getattr(same.layers[name], measure)
                 torch.testing.assert_close(*values, rtol=1e-4, atol=1e-5, equal_nan=True)
 
@@ -327,7 +327,7 @@ def test_the_pre_trained_alexnet_beside_zfnet_over_photos_of_imagenet(data):
     trunk = load("alexnet2012", data / "bvlc_alexnet_trunk.safetensors")
     photos = sorted((data / "imagenet_sample").glob("*/*"))[::40]
     result = compare(trunk, load("zfnet"), photos, units=1)
-    alexnet, zfnet = (side.layers["conv1"] for side in result.sides)
-    assert int(alexnet.faint.sum()) == 3  # grey squares of the published filters
+    alexnet, zfnet = (stats.layers["conv1"] for stats in result.networks)
+    assert int(alexnet.is_faint.sum()) == 3  # grey squares of the published filters
     assert alexnet.aliasing.nanmedian() > 2 * zfnet.aliasing.nanmedian()  # stride 4 and 2
-    assert [side.filters.shape[2:] for side in result.sides] == [(11, 11), (7, 7)]
+    assert [stats.filters.shape[2:] for stats in result.networks] == [(11, 11), (7, 7)]

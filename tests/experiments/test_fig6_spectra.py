@@ -23,8 +23,8 @@ def test_a_pure_grating_has_its_frequency_and_orientation(frequency, degrees):
     assert found.frequency.item() == pytest.approx(frequency, abs=0.012)
     turned = (found.orientation.item() - degrees + 90) % 180 - 90
     assert abs(turned) < 3
-    assert found.bands.item() == (1 if frequency == 0.2 else 2)
-    assert found.energy.argmax().item() == found.bands.item()
+    assert found.band_indices.item() == (1 if frequency == 0.2 else 2)
+    assert found.energy.argmax().item() == found.band_indices.item()
 
 
 def test_stripes_that_rise_to_the_right_have_45_degrees():
@@ -39,8 +39,8 @@ def test_an_even_colour_is_low_and_has_no_orientation():
     found = spectra(torch.tensor([0.2, -0.1, 0.4]).view(1, 3, 1, 1).expand(1, 3, 11, 11))
     assert found.frequency.item() == 0
     assert found.orientation.isnan().all()
-    assert found.bands.item() == 0
-    assert found.shares[0] > 0.7
+    assert found.band_indices.item() == 0
+    assert found.energy_fractions[0] > 0.7
 
 
 def test_colours_count_alike():
@@ -48,7 +48,7 @@ def test_colours_count_alike():
     for colour in ((1.0, 0.0, 0.0), (1.0, -1.0, 0.2)):
         one = spectra((grey * torch.tensor(colour).view(3, 1, 1))[None])
         assert one.frequency == spectra(grey[None]).frequency
-        torch.testing.assert_close(one.shares, spectra(grey[None]).shares)
+        torch.testing.assert_close(one.energy_fractions, spectra(grey[None]).energy_fractions)
 
 
 def test_an_all_zero_filter_has_nothing():
@@ -56,8 +56,8 @@ def test_an_all_zero_filter_has_nothing():
     assert found.frequency.isnan().all()
     assert found.orientation.isnan().all()
     assert not found.energy.any()
-    assert found.shares.isnan().all()
-    assert found.bands.item() == -1
+    assert found.energy_fractions.isnan().all()
+    assert found.band_indices.item() == -1
 
 
 def test_energy_is_divided_among_the_bands():
@@ -65,7 +65,7 @@ def test_energy_is_divided_among_the_bands():
     found = spectra(filters)
     torch.testing.assert_close(found.energy.sum(dim=1), filters.double().square().sum(dim=(1, 2, 3)))
     noise = [math.pi / 64, math.pi / 16 - math.pi / 64, 1 - math.pi / 16]
-    assert found.shares.tolist() == pytest.approx(noise, abs=0.01)
+    assert found.energy_fractions.tolist() == pytest.approx(noise, abs=0.01)
 
 
 def test_the_power_is_that_of_the_definition():

@@ -16,8 +16,7 @@ from deconvnet import (
     project,
 )
 from deconvnet.data import find_images, torchvision_preprocessing
-from deconvnet.experiments.fig7_occlusion.compute import occlude, write_occlusion
-from deconvnet.experiments.fig7_occlusion.occluder import Occluder
+from deconvnet.experiments.fig7_occlusion import Occluder, occlude, write_occlusion
 from deconvnet.models import Network
 from oracles import plain_occlusion
 
@@ -61,69 +60,76 @@ def region_network(rows, columns, size=40):
 )
 def test_maps_are_those_of_the_plain_loop(network, files, size, stride, batch_size, colour):
     result = occlude(network, files, Occluder(size, stride, colour), batch_size=batch_size)
-    covered = torch.zeros(3)
+    input_colour = torch.zeros(3)
     if colour is not None:
         preprocessing = network.preprocessing
-        covered = (
+        input_colour = (
             torch.tensor(colour) / 255 * preprocessing.scale - preprocessing.mean.flatten()
         ) / preprocessing.std.flatten()
     layer = result.layer
-    for number, row in enumerate(result.rows):
-        x = network.preprocess(result.image_set.read(number))
-        scores = plain_occlusion.occlude(network.module, x, size, stride, covered)
-        maps = plain_occlusion.occlude(lambda version: network.activations(version, layer), x, size, stride, covered)
+    for index, image in enumerate(result.occluded_images):
+        x = network.preprocess(result.image_set.read(index))
+        scores = plain_occlusion.occlude(network.module, x, size, stride, input_colour)
+        maps = plain_occlusion.occlude(lambda version: network.activations(version, layer), x, size, stride, input_colour)
         count = len(result.starts)
-        assert row.activation.shape == row.probability.shape == row.best.shape == (count, count)
+        assert image.activation_map.shape == image.probability_map.shape == image.prediction_map.shape == (count, count)
         assert len(scores) == count**2
         for (top, left), output in scores.items():
-            place = top // stride, left // stride
+            position = top // stride, left // stride
             probabilities = output.softmax(dim=1)[0]
-            assert row.probability[place] == pytest.approx(float(probabilities[number]), abs=1e-5)  # its folder: ant, bee
-            assert row.best[place] == int(probabilities.argmax())
-            assert row.activation[place] == pytest.approx(float(maps[top, left][0, row.unit].sum()), rel=1e-5, abs=1e-5)
+            assert image.probability_map[position] == pytest.approx(
+                float(probabilities[index]), abs=1e-5
+            )  # its folder: ant, bee
+            assert image.prediction_map[position] == int(probabilities.argmax())
+            assert image.activation_map[position] == pytest.approx(
+                float(maps[top, left][0, image.unit].sum()), rel=1e-5, abs=1e-5
+            )
 
 
 def test_the_region_that_decides_alone_is_what_the_map_shows(tmp_path):
     network, file = region_network(slice(8, 20), slice(24, 32)), tmp_path / "grey.png"
     Image.new("RGB", (40, 40), (255, 255, 255)).save(file)
-    row = occlude(network, [file], Occluder(6, 2, (0, 0, 0))).rows[0]
+    image = occlude(network, [file], Occluder(6, 2, (0, 0, 0))).occluded_images[0]
     starts = np.arange(0, 35, 2)
     overlaps = ((starts + 6 > 8) & (starts < 20))[:, None] & ((starts + 6 > 24) & (starts < 32))
     assert overlaps.any()
     assert not overlaps.all()
-    assert (row.probability[overlaps] < row.whole_probability - 1e-6).all()
-    np.testing.assert_allclose(row.probability[~overlaps], row.whole_probability, atol=1e-6)
+    assert (image.probability_map[overlaps] < image.clean_probability - 1e-6).all()
+    np.testing.assert_allclose(image.probability_map[~overlaps], image.clean_probability, atol=1e-6)
     inside = np.ix_(starts[(starts >= 8) & (starts + 6 <= 20)] // 2, starts[(starts >= 24) & (starts + 6 <= 32)] // 2)
-    np.testing.assert_allclose(row.probability[inside], row.probability.min(), atol=1e-6)
+    np.testing.assert_allclose(image.probability_map[inside], image.probability_map.min(), atol=1e-6)
 
 
 def test_the_unit_is_the_strongest_and_its_pictures_are_projections(network, files, photo_folder):
-    result = occlude(network, files, Occluder(9, 8), others=photo_folder)
+    result = occlude(network, files, Occluder(9, 8), search_images=photo_folder)
     hits = mine(network, photo_folder, [result.layer], 5)[result.layer]
-    for number, row in enumerate(result.rows):
-        x = network.preprocess(result.image_set.read(number))[None]
+    for index, image in enumerate(result.occluded_images):
+        x = network.preprocess(result.image_set.read(index))[None]
         maps = network.activations(x, result.layer)[0]
-        assert row.unit == int(maps.flatten(1).amax(dim=1).argmax())
-        assert row.whole_activation == pytest.approx(float(maps[row.unit].sum()), rel=1e-6)
-        whole = project(network, x, layer=result.layer, unit=row.unit)[0]
-        assert row.projection.abs().max() == pytest.approx(float(whole.abs().max()), rel=1e-5)
-        best = [hit.path for hit in hits[row.unit] if hits.image_set.file(hit.image) != files[number]]
-        assert [hit.path for hit, _ in row.others] == best[:3]
-        assert len(row.others) == 3
-    assert result.among == len(find_images(photo_folder))
+        assert image.unit == int(maps.flatten(1).amax(dim=1).argmax())
+        assert image.clean_activation == pytest.approx(float(maps[image.unit].sum()), rel=1e-6)
+        whole = project(network, x, layer=result.layer, unit=image.unit)[0]
+        assert image.projection.abs().max() == pytest.approx(float(whole.abs().max()), rel=1e-5)
+        best = [hit.path for hit in hits[image.unit] if hits.image_set.file(hit.image) != files[index]]
+        assert [hit.path for hit, _ in image.other_hits] == best[:3]
+        assert len(image.other_hits) == 3
+    assert result.num_searched == len(find_images(photo_folder))
 
 
-def test_who_says_what_is_in_a_photo(network, files, tmp_path):
+def test_the_class_is_the_label_the_folder_or_the_prediction(network, files, tmp_path):
     by_folder = occlude(network, files, Occluder(20, 12))
-    assert [(row.target, row.target_by) for row in by_folder.rows] == [("ant", "folder"), ("bee", "folder")]
-    given = occlude(network, files, Occluder(20, 12), label="tom cat")
-    assert [(row.target, row.target_by) for row in given.rows] == [("cat", "label")] * 2
+    assert [(image.class_name, image.class_source) for image in by_folder.occluded_images] == [
+        ("ant", "folder"),
+        ("bee", "folder"),
+    ]
+    by_label = occlude(network, files, Occluder(20, 12), label="tom cat")
+    assert [(image.class_name, image.class_source) for image in by_label.occluded_images] == [("cat", "label")] * 2
     elsewhere = tmp_path / "photo.png"
     elsewhere.write_bytes(files[0].read_bytes())
-    predicted = occlude(network, [elsewhere], Occluder(20, 12)).rows[0]
+    predicted = occlude(network, [elsewhere], Occluder(20, 12)).occluded_images[0]
     x = network.preprocess(find_images([elsewhere]).read(0))[None]
     best = int(network.probabilities(x).argmax())
-    assert (predicted.target, predicted.target_by) == (CLASSES[best][0], "prediction")
+    assert (predicted.class_name, predicted.class_source) == (CLASSES[best][0], "prediction")
 
 
 def test_maps_are_drawn_where_the_occluder_was(network, files):
@@ -132,16 +138,16 @@ def test_maps_are_drawn_where_the_occluder_was(network, files):
     figure = result.figure()
     maps = [axes.images[0] for axes in figure.axes if axes.images and axes.images[0].get_array().shape == (4, 4)]
     assert len(maps) == 6  # activation, probability and class of two photos
-    for drawn in maps:
-        assert drawn.get_extent() == [1.5, 29.5, 29.5, 1.5]  # centres are at 5 to 26
-        assert drawn.axes.get_xlim() == (0, 32)
-        assert drawn.axes.get_ylim() == (32, 0)
+    for image in maps:
+        assert image.get_extent() == [1.5, 29.5, 29.5, 1.5]  # centres are at 5 to 26
+        assert image.axes.get_xlim() == (0, 32)
+        assert image.axes.get_ylim() == (32, 0)
     assert "the last 1 pixels" in figure.texts[-1].get_text()
-    for row in result.rows:
-        x = network.preprocess(result.image_set.read(result.rows.index(row)))[None]
-        assert row.whole_best == int(network.probabilities(x).argmax())
-        assert f"without occluder {row.names[row.whole_best]}" in [axes.get_xlabel() for axes in figure.axes]
-        assert f"most probable is {row.names[row.whole_best]} without it" in row.finding
+    for image in result.occluded_images:
+        x = network.preprocess(result.image_set.read(result.occluded_images.index(image)))[None]
+        assert image.clean_prediction == int(network.probabilities(x).argmax())
+        assert f"without occluder {image.class_names[image.clean_prediction]}" in [axes.get_xlabel() for axes in figure.axes]
+        assert f"most probable is {image.class_names[image.clean_prediction]} without it" in image.finding
 
 
 def test_a_class_has_one_colour_in_all_rows(network, files):
@@ -160,7 +166,7 @@ def test_a_disc_covers_what_lies_in_the_circle():
     disc = Occluder(5, shape="disc").mask
     assert disc.int().tolist() == [[0, 1, 1, 1, 0], [1] * 5, [1] * 5, [1] * 5, [0, 1, 1, 1, 0]]
     x = torch.ones(3, 8, 8)
-    window = Occluder(5, shape="disc").windows(x, torch.tensor([[1, 2]]), torchvision_preprocessing(8, 8))
+    window = Occluder(5, shape="disc").occluded_windows(x, torch.tensor([[1, 2]]), torchvision_preprocessing(8, 8))
     assert torch.equal(window[0] == 0, disc.expand(3, 5, 5))
 
 
@@ -168,8 +174,11 @@ def test_a_trunk_has_a_map_of_its_unit_and_says_what_it_cannot(small_network, fi
     module = small_network.module[:6]
     trunk = Network(module, small_network.preprocessing, name="trunk", classifies=False)
     result = write_occlusion(tmp_path / "out", trunk, files, Occluder(9, 8))
-    assert all(row.probability is None and row.best is None and row.target == "" for row in result.rows)
-    assert all(row.activation.shape == (3, 3) for row in result.rows)
+    assert all(
+        image.probability_map is None and image.prediction_map is None and image.class_name == ""
+        for image in result.occluded_images
+    )
+    assert all(image.activation_map.shape == (3, 3) for image in result.occluded_images)
     texts = [text.get_text() for axes in result.figure().axes for text in axes.texts]
     assert texts.count("These weights have\nno classifier.") == 4
     written = json.loads((tmp_path / "out" / "occlusion.json").read_text())
@@ -223,15 +232,15 @@ def test_on_the_command_line(files, tmp_path, capsys, monkeypatch):
             cli.main()
         return done.value.code or 0, capsys.readouterr()
 
-    code, said = run("--size", "300")
+    code, printed = run("--size", "300")
     assert (code, out.exists()) == (2, False)
-    assert "does not fit" in said.err
-    code, said = run("--colour", "1,2")
+    assert "does not fit" in printed.err
+    code, printed = run("--colour", "1,2")
     assert code == 2
-    assert "--colour takes 3 numbers" in said.err
-    code, said = run("--size", "80", "--stride", "72", "--shape", "disc", "--colour", "0,0,255", "--device", "cpu")
+    assert "--colour takes 3 numbers" in printed.err
+    code, printed = run("--size", "80", "--stride", "72", "--shape", "disc", "--colour", "0,0,255", "--device", "cpu")
     assert code == 0
-    assert f"Wrote {out / 'occlusion.png'}" in said.out
+    assert f"Wrote {out / 'occlusion.png'}" in printed.out
     written = json.loads((out / "occlusion.json").read_text())
     assert written["occluder"] == {"size": 80, "stride": 72, "shape": "disc", "colour": [0, 0, 255]}
     assert written["photos"][0]["class_by"] == "folder"

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from deconvnet import DeconvnetError
-from deconvnet.experiments.table1_correspondence.landmarks import Landmarks, read_landmarks
+from deconvnet.experiments.table1_correspondence import read_landmarks
+from deconvnet.experiments.table1_correspondence.landmarks import Landmarks
 
 CAT = {"nose": [3, 4.5], "ear": [1, 2], "size": [30, 20]}
 

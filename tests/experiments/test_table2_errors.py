@@ -1,4 +1,4 @@
-"""What networks get wrong, against plain loops; whose photos, which classes, how many processes; the paper's table."""
+"""Errors of networks, against plain loops: views, classes, ensembles, processes; the paper's table."""
 
 import json
 import os
@@ -24,15 +24,10 @@ from deconvnet.data.packed import open_packed
 from deconvnet.data.transforms import per_channel
 from deconvnet.distributed import Processes
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.experiments.table2_errors.compute import (
-    Error,
-    Evaluation,
-    Judged,
-    evaluate,
-    mean_probabilities,
-    misses,
-)
+from deconvnet.experiments.table2_errors import Evaluation, evaluate
+from deconvnet.experiments.table2_errors.compute import mean_probabilities
 from deconvnet.experiments.table2_errors.paper_table import TABLE_2
+from deconvnet.experiments.table2_errors.result import ErrorRate, NetworkErrors
 from deconvnet.models import Network
 from oracles.plain_ten_views import probabilities_of, wrong_of
 
@@ -40,16 +35,16 @@ FOLDERS = ("ant", "bee", "cat")
 
 
 def network_of(classes, seed=0, resize=40, crop=32, outputs=None):
-    """A network whose answer depends on where in a view things are, with a mean image that is not symmetric."""
+    """A network that depends on positions in a view, with a mean image that is not symmetric. It is in training mode."""
     torch.manual_seed(seed)
     conv = nn.Conv2d(3, 4, 5, stride=3)
-    side = (crop - 5) // 3 + 1
-    last = nn.Linear(4 * side * side, outputs or len(classes))
+    map_size = (crop - 5) // 3 + 1
+    last = nn.Linear(4 * map_size**2, outputs or len(classes))
     nn.init.normal_(last.weight, std=0.05)
     preprocessing = Preprocessing(resize, crop, 255.0, 255 * torch.rand(3, crop, crop), per_channel((50.0, 60.0, 70.0)))
     module = nn.Sequential(conv, nn.ReLU(), nn.Flatten(), nn.Dropout(0.9), last)
-    named = None if classes is None else [(id, f"name of {id}") for id in classes]
-    return Network(module, preprocessing, name="small", weights=f"seed {seed}", classes=named)  # left in training mode
+    names = None if classes is None else [(id, f"name of {id}") for id in classes]
+    return Network(module, preprocessing, name="small", weights=f"seed {seed}", classes=names)
 
 
 #: The folders' classes in another order, among others.
@@ -73,33 +68,33 @@ def test_errors_are_those_of_a_plain_loop(photos, views):
     targets = [TWELVE.index(photos.labels[index]) for index, _ in readable(photos)]
     for net in nets:
         net.module.eval()
-    found = [[probabilities_of(net, photo, views) for _, photo in readable(photos)] for net in nets]
-    found.append([np.mean(of_photo, axis=0) for of_photo in zip(*found, strict=True)])
-    want = [wrong_of(of_network, targets) for of_network in found]
-    assert len(set(want)) > 2  # so that they could be mistaken for each other
-    assert [(judged.top1.wrong, judged.top5.wrong) for judged in result.judged] == want
-    assert result.photos == len(targets) == 18
+    probabilities = [[probabilities_of(net, image, views) for _, image in readable(photos)] for net in nets]
+    probabilities.append([np.mean(by_network, axis=0) for by_network in zip(*probabilities, strict=True)])
+    expected = [wrong_of(by_image, targets) for by_image in probabilities]
+    assert len(set(expected)) > 2  # otherwise mixing up networks would go unnoticed
+    assert [(errors.top1.errors, errors.top5.errors) for errors in result.networks_and_ensemble] == expected
+    assert result.image_count == len(targets) == 18
     assert list(result.skipped) == ["bee/broken.jpg"]
-    assert result.ensemble is result.judged[-1]
+    assert result.ensemble is result.networks_and_ensemble[-1]
 
 
 @pytest.mark.parametrize("views", [1, 10])
 @pytest.mark.parametrize("crop", [31, 32])
 def test_probabilities_are_means_over_the_views(photos, views, crop):
     net = network_of(TWELVE, crop=crop)
-    squares = [photo.resize((40, 40)) for _, photo in readable(photos)]
-    shown = squares if views == 10 else [net.preprocessing.view(square) for square in squares]
-    found = mean_probabilities(net, np.stack(shown), views)
+    squares = [image.resize((40, 40)) for _, image in readable(photos)]
+    pixels = squares if views == 10 else [net.preprocessing.view(square) for square in squares]
+    probabilities = mean_probabilities(net, np.stack(pixels), views)
     net.module.eval()
-    want = [probabilities_of(net, square, views) for square in squares]
-    np.testing.assert_allclose(found, want, atol=1e-6)
+    expected = [probabilities_of(net, square, views) for square in squares]
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
 
 
 def test_one_view_is_what_the_network_is_shown_everywhere(photos):
     net = network_of(TWELVE)
-    shown = np.stack([np.asarray(net.preprocessing.view(photo)) for _, photo in readable(photos)])
-    inputs = torch.stack([net.preprocess(photo) for _, photo in readable(photos)])
-    np.testing.assert_allclose(mean_probabilities(net, shown, 1), net.probabilities(inputs), atol=1e-7)
+    pixels = np.stack([np.asarray(net.preprocessing.view(image)) for _, image in readable(photos)])
+    inputs = torch.stack([net.preprocess(image) for _, image in readable(photos)])
+    np.testing.assert_allclose(mean_probabilities(net, pixels, 1), net.probabilities(inputs), atol=1e-7)
 
 
 def test_a_packed_set_and_a_folder_above_are_judged_alike(photos, tmp_path):
@@ -109,8 +104,8 @@ def test_a_packed_set_and_a_folder_above_are_judged_alike(photos, tmp_path):
     shutil.copytree(photos.root, tmp_path / "both" / "val")
     shutil.copytree(photos.root / "ant", tmp_path / "both" / "train" / "dog")
     folders = (photos.root, tmp_path / "packed", tmp_path / "sets", tmp_path / "both", tmp_path / "both" / "val")
-    found = [evaluate([net], folder, 10).networks for folder in folders]
-    assert found == found[:1] * len(folders)
+    errors = [evaluate([net], folder, 10).networks for folder in folders]
+    assert errors == errors[:1] * len(folders)
     assert evaluate([net], tmp_path / "both").digest == photos.digest
     assert evaluate([net], tmp_path / "sets").skipped == {}  # left out while packing
 
@@ -119,24 +114,18 @@ def test_networks_of_different_sizes_are_averaged(photos):
     nets = [network_of(TWELVE, 1), network_of(TWELVE, 2, crop=28), network_of(TWELVE, 3, resize=50)]
     together = evaluate(nets, photos)
     assert together.networks == tuple(evaluate([net], photos).networks[0] for net in nets)
-    by_network = [[probabilities_of(net, photo, 10) for _, photo in readable(photos)] for net in nets if net.module.eval()]
+    probabilities = [
+        [probabilities_of(net, image, 10) for _, image in readable(photos)] for net in nets if net.module.eval()
+    ]
     targets = [TWELVE.index(photos.labels[index]) for index, _ in readable(photos)]
-    want = wrong_of([np.mean(of_photo, axis=0) for of_photo in zip(*by_network, strict=True)], targets)
-    assert (together.ensemble.top1.wrong, together.ensemble.top5.wrong) == want
+    expected = wrong_of([np.mean(by_network, axis=0) for by_network in zip(*probabilities, strict=True)], targets)
+    assert (together.ensemble.top1.errors, together.ensemble.top5.errors) == expected
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_batches_do_not_matter(photos, batch_size):
     nets = [network_of(TWELVE, seed) for seed in (1, 2)]
     assert evaluate(nets, photos, batch_size=batch_size, workers=2) == evaluate(nets, photos)
-
-
-def test_ranks_among_equals_and_few_classes():
-    same = torch.full((6, 6), 1 / 6)
-    assert misses(same, torch.arange(6)) == (5, 1)  # the first is first, the sixth not among the first five
-    assert misses(torch.tensor([[0.1, 0.7, 0.2]] * 3), torch.tensor([0, 1, 2])) == (2, 0)
-    probabilities = torch.tensor([[0.3, 0.2, 0.15, 0.14, 0.11, 0.1]] * 6)
-    assert misses(probabilities, torch.arange(6)) == (5, 1)
 
 
 @pytest.mark.parametrize(
@@ -150,12 +139,12 @@ def test_ranks_among_equals_and_few_classes():
     ],
 )
 def test_intervals_are_wilsons(wrong, photos, low, high):
-    assert Error(wrong, photos).interval == pytest.approx((low, high), abs=5e-5)
+    assert ErrorRate(wrong, photos).interval == pytest.approx((low, high), abs=5e-5)
 
 
 def test_classes_are_matched_by_id_among_all_of_the_networks(photos):
-    class Says(nn.Module):
-        """Always the class number `number`."""
+    class Constant(nn.Module):
+        """Always predicts class number `number`."""
 
         def __init__(self, number, count):
             super().__init__()
@@ -168,8 +157,8 @@ def test_classes_are_matched_by_id_among_all_of_the_networks(photos):
 
     def wrong(number, classes, count=12):
         classes = None if classes is None else [(id, "") for id in classes]
-        judged = evaluate([Network(Says(number, count), preprocessing, classes=classes)], photos, 1).networks[0]
-        return judged.top1.wrong, judged.top5.wrong, judged.about["matched_by"]
+        errors = evaluate([Network(Constant(number, count), preprocessing, classes=classes)], photos, 1).networks[0]
+        return errors.top1.errors, errors.top5.errors, errors.metadata["matched_by"]
 
     ants, bees, cats = (photos.labels.count(name) for name in FOLDERS)
     bees -= 1  # one is broken
@@ -224,9 +213,9 @@ def test_views_that_there_are_not(photos, tmp_path):
         evaluate([network_of(FOLDERS)], photos, 5)
     with pytest.raises(DeconvnetError, match=r"the whole central square of 32×32 pixels.*pass --views 1"):
         evaluate([network_of(FOLDERS, resize=32)], photos)
-    assert evaluate([network_of(FOLDERS, resize=32)], photos, 1).photos == 18
+    assert evaluate([network_of(FOLDERS, resize=32)], photos, 1).image_count == 18
     large = network_of(FOLDERS, resize=300, crop=260)
-    assert evaluate([large], photos).photos == 18
+    assert evaluate([large], photos).image_count == 18
     pack({"": photos}, tmp_path / "packed")
     with pytest.raises(DeconvnetError, match=r"is shown 260×260 pixels, and the packed set .* has 256×256"):
         evaluate([large], tmp_path / "packed")
@@ -237,7 +226,7 @@ def test_networks_of_different_classes_are_not_averaged(photos, others):
     pair = [network_of(TWELVE, 1), network_of(others, 2)]
     together = evaluate(pair, photos)
     assert together.ensemble is None
-    assert together.judged == tuple(evaluate([network], photos).networks[0] for network in pair)
+    assert together.networks_and_ensemble == tuple(evaluate([network], photos).networks[0] for network in pair)
     assert "No average: the networks tell different classes apart, or number them differently." in together.lines()
     assert "No average: the networks tell different classes apart, or number them differently." in together.table_2()
 
@@ -256,7 +245,7 @@ def test_no_networks_are_refused(photos):
 OWN_FILE = """
 import sys
 sys.path[:0] = {path!r}
-from experiments.test_imagenet import TWELVE, network_of
+from experiments.test_table2_errors import TWELVE, network_of
 def one(): return network_of(TWELVE, 1)
 def two(): return network_of(TWELVE, 2)
 """
@@ -307,30 +296,30 @@ def test_two_processes_say_what_one_says(run, photos, own_file):
         )
         for rank in (0, 1)
     ]
-    said = [process.communicate(timeout=300) for process in started]
-    assert [process.returncode for process in started] == [0, 0], said
-    assert said[1][0] == ""  # the first speaks
-    assert json.loads(said[0][0]) == json.loads(alone)
-    found = json.loads(alone)
-    assert found["data"]["photos"] == 26
-    assert [skipped["path"] for skipped in found["skipped"]] == ["bee/broken.jpg", "cat/spoilt.jpg"]
-    assert [network["network"] for network in found["networks"]] == ["small (seed 1)", "small (seed 2)"]
-    assert found["ensemble"]["top1"]["interval"] == list(Error(found["ensemble"]["top1"]["wrong"], 26).interval)
+    outputs = [process.communicate(timeout=300) for process in started]
+    assert [process.returncode for process in started] == [0, 0], outputs
+    assert outputs[1][0] == ""  # only the first prints
+    assert json.loads(outputs[0][0]) == json.loads(alone)
+    result = json.loads(alone)
+    assert result["data"]["photos"] == 26
+    assert [skipped["path"] for skipped in result["skipped"]] == ["bee/broken.jpg", "cat/spoilt.jpg"]
+    assert [network["network"] for network in result["networks"]] == ["small (seed 1)", "small (seed 2)"]
+    assert result["ensemble"]["top1"]["interval"] == list(ErrorRate(result["ensemble"]["top1"]["wrong"], 26).interval)
 
 
 def test_processes_that_judge_others_are_told(photos, monkeypatch):
-    monkeypatch.setattr(Processes, "tell", lambda self, content: b"[]")
+    monkeypatch.setattr(Processes, "broadcast", lambda self, content: b"[]")
     with pytest.raises(DeconvnetError, match="judges other networks or photos than process 1"):
         evaluate([network_of(FOLDERS)], photos, processes=Processes(1, 2))
 
 
 def test_typed_it_prints_errors_and_the_papers_table(run, photos, own_file):
     code, out, err = run(f"{own_file}:one", photos.root, "--views", 1)
-    judged = evaluate([network_of(TWELVE, 1)], photos, 1).networks[0]
+    errors = evaluate([network_of(TWELVE, 1)], photos, 1).networks[0]
     assert code == 0
     assert err.startswith("judging: 19 of 19")
     assert f"{photos.root}: 18 photos of 3 classes, one central view of each. Errors in %:" in out
-    assert f"small (seed 1)  {judged.top1}  {judged.top5}" in " ".join(out.split("\n")).replace("   ", "  ")
+    assert f"small (seed 1)  {errors.top1}  {errors.top5}" in " ".join(out.split("\n")).replace("   ", "  ")
     assert "1 photos could not be read and were skipped:\n  bee/broken.jpg" in out
     code, out, _ = run(f"{own_file}:one", f"{own_file}:two", photos.root, "--table")
     lines = out.splitlines()
@@ -351,9 +340,9 @@ def test_the_papers_table_as_json(run, photos, own_file):
 
 def test_imagenet_itself_is_known_by_size_and_classes():
     ids = tuple(id for id, _ in imagenet_classes())
-    judged = Judged("net", Error(1, 50_000), Error(0, 50_000), 1000)
+    errors = NetworkErrors("net", ErrorRate(1, 50_000), ErrorRate(0, 50_000), 1000)
     for count, classes, same in ((50_000, ids, True), (49_999, ids, False), (50_000, ids[:10], False)):
-        text = "\n".join(Evaluation("val", "", classes, 10, count, {}, (judged,), None).table_2())
+        text = "\n".join(Evaluation("val", "", classes, 10, count, {}, (errors,), None).table_2())
         assert ("do not compare" in text) is not same
 
 
@@ -368,15 +357,15 @@ def test_imagenet_itself_is_known_by_size_and_classes():
 )
 def test_errors_are_one_sentence(run, photos, own_file, words, code, sentence):
     words = [word.replace("FOLDER", str(photos.root)).replace("FILE", str(own_file)) for word in words]
-    found = run(*words)
-    assert found[:2] == (code, "")
-    assert sentence in found[2]
+    exit_code, out, err = run(*words)
+    assert (exit_code, out) == (code, "")
+    assert sentence in err
 
 
 @pytest.mark.data
 def test_photos_of_imagenet_are_found_in_their_classes(data):
     ids = [id for id, _ in imagenet_classes()]
     result = evaluate([network_of(ids)], data / "imagenet_sample", 1)
-    assert result.photos == 1000
-    assert result.networks[0].about["matched_by"] == "id"
-    assert 0.97 < result.networks[0].top1.share <= 1
+    assert result.image_count == 1000
+    assert result.networks[0].metadata["matched_by"] == "id"
+    assert 0.97 < result.networks[0].top1.rate <= 1

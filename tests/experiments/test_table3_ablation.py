@@ -13,10 +13,10 @@ from torch import nn
 
 from deconvnet.data import find_images
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.experiments.table2_errors.compute import evaluate
+from deconvnet.experiments.table2_errors import evaluate
 from deconvnet.experiments.table3_ablation import compute as ablation
-from deconvnet.experiments.table3_ablation.compute import ablate, choose
-from deconvnet.experiments.table3_ablation.variants import VARIANTS, Errors, size
+from deconvnet.experiments.table3_ablation.compute import ablate, select_variants
+from deconvnet.experiments.table3_ablation.variants import VARIANTS, Errors, network_size
 from deconvnet.models import (
     AlexNet2012,
     AlexNetOptions,
@@ -26,9 +26,7 @@ from deconvnet.models import (
 )
 from deconvnet.training import Recipe
 
-RECIPE = Recipe(
-    epochs=1, batch_size=3, learning_rate=1e-3, initial="he", deviation=58.0, network={"hidden": 8, "removed": ()}
-)
+RECIPE = Recipe(epochs=1, batch_size=3, learning_rate=1e-3, init="he", input_std=58.0, network={"hidden": 8, "removed": ()})
 TWO = ("alexnet2012-no34", "alexnet2012-no3467")
 
 #: By label: errors in %, and the sizes that the paper's numbers imply, parameters in millions and multiply-adds in millions.
@@ -56,18 +54,18 @@ def test_the_variants_have_the_papers_errors():
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.label)
 def test_sizes_are_those_of_the_papers_networks(variant):
-    found, (*_, parameters, multiply_adds) = size(variant), TABLE_3[variant.label]
-    assert round(found.parameters / 1e6, 1 if isinstance(parameters, float) else None) == parameters
-    assert round(found.multiply_adds / 1e6) == multiply_adds
-    zfnet, wide = variant.network != "alexnet2012", variant.network == "zfnet-wide"
-    middle = [512, 1024, 512] if wide else [384, 384, 256]
-    sides = [110, 26, 13, 13, 13] if zfnet else [55, 27, 13, 13, 13]
+    size, (*_, parameters, multiply_adds) = network_size(variant), TABLE_3[variant.label]
+    assert round(size.parameters / 1e6, 1 if isinstance(parameters, float) else None) == parameters
+    assert round(size.multiply_adds / 1e6) == multiply_adds
+    is_zfnet, is_wide = variant.network != "alexnet2012", variant.network == "zfnet-wide"
+    middle = [512, 1024, 512] if is_wide else [384, 384, 256]
+    sides = [110, 26, 13, 13, 13] if is_zfnet else [55, 27, 13, 13, 13]
     hidden = variant.options.get("hidden", 4096)
     expected = {f"conv{n}": (maps, side, side) for n, maps, side in zip(range(1, 6), [96, 256, *middle], sides, strict=True)}
     expected |= {"fc6": (hidden,), "fc7": (hidden,)}
     for number in variant.options.get("removed", ()):
         del expected[f"conv{number}" if number < 6 else f"fc{number}"]
-    assert dict(found.layers) == expected
+    assert dict(size.layers) == expected
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.label)
@@ -75,10 +73,10 @@ def test_multiply_adds_are_those_that_a_pass_makes(variant):
     options = {"removed": variant.options.get("removed", ()), "hidden": variant.options.get("hidden", 4096)}
     total = 0
 
-    def count(part, _, output):
+    def count(layer, _, output):
         nonlocal total
-        full = isinstance(part, nn.Linear)
-        inputs = part.in_features if full else part.in_channels // part.groups * part.kernel_size[0] ** 2
+        is_linear = isinstance(layer, nn.Linear)
+        inputs = layer.in_features if is_linear else layer.in_channels // layer.groups * layer.kernel_size[0] ** 2
         total += output[0].numel() * inputs
 
     with torch.device("meta"):
@@ -87,26 +85,26 @@ def test_multiply_adds_are_those_that_a_pass_makes(variant):
         else:
             middle = (512, 1024, 512) if variant.network == "zfnet-wide" else (384, 384, 256)
             module, side = ZFNet(ZFNetOptions(middle=middle, **options)), 224
-        for part in module.modules():
-            if isinstance(part, nn.Conv2d | nn.Linear):
-                part.register_forward_hook(count)
+        for submodule in module.modules():
+            if isinstance(submodule, nn.Conv2d | nn.Linear):
+                submodule.register_forward_hook(count)
         module(torch.zeros(1, 3, side, side))
-    found = size(variant)
-    assert found.multiply_adds == total
-    assert found.parameters == sum(tensor.numel() for tensor in module.parameters())
+    size = network_size(variant)
+    assert size.multiply_adds == total
+    assert size.parameters == sum(tensor.numel() for tensor in module.parameters())
 
 
 def test_a_recipes_options_hold_where_a_variant_changes_nothing():
-    zfnet, narrow = choose(["zfnet", "zfnet-fc2048"])
+    zfnet, narrow = select_variants(["zfnet", "zfnet-fc2048"])
     options = {"hidden": 16, "classes": 10}
-    assert size(zfnet, options).layers["fc6"] == (16,)
-    assert size(narrow, options).layers["fc6"] == (2048,)
-    assert size(zfnet, options).parameters == sum(p.numel() for p in ZFNet(ZFNetOptions(**options)).parameters())
+    assert network_size(zfnet, options).layers["fc6"] == (16,)
+    assert network_size(narrow, options).layers["fc6"] == (2048,)
+    assert network_size(zfnet, options).parameters == sum(p.numel() for p in ZFNet(ZFNetOptions(**options)).parameters())
 
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch):
-    """Batches are filled up, and 29 of 32 photos would be none."""
+    """Batches are padded: of 32 rows, 29 would be empty."""
     monkeypatch.setattr(ablation, "evaluate", partial(evaluate, batch_size=3))
 
 
@@ -120,8 +118,8 @@ def photos(tmp_path):
             for index in range(each):
                 pixels = random.integers(0, 150, (9, 8 + index, 3), dtype=np.uint8)
                 pixels[:, :, number] += 60
-                photo = Image.fromarray(pixels).resize((60 + 9 * index, 70), Image.Resampling.BICUBIC)
-                photo.save(tmp_path / "photos" / name / label / f"{index}.png")
+                image = Image.fromarray(pixels).resize((60 + 9 * index, 70), Image.Resampling.BICUBIC)
+                image.save(tmp_path / "photos" / name / label / f"{index}.png")
     return tmp_path / "photos"
 
 
@@ -145,8 +143,8 @@ def stop_at(monkeypatch, function, call):
     monkeypatch.setattr(ablation, function, stopping)
 
 
-def test_an_ablation_that_is_stopped_goes_on_and_ends_as_one_that_was_not(photos, tmp_path, monkeypatch):
-    whole, out = ablate(photos, tmp_path / "whole", RECIPE, only=TWO), tmp_path / "out"
+def test_an_interrupted_ablation_is_resumed_and_ends_as_an_uninterrupted_one(photos, tmp_path, monkeypatch):
+    expected, out = ablate(photos, tmp_path / "uninterrupted", RECIPE, only=TWO), tmp_path / "out"
     trained = []
     for function, call in (("evaluate", 1), ("train", 2)):  # before the first is judged, before the second is trained
         with monkeypatch.context() as patch:
@@ -155,7 +153,7 @@ def test_an_ablation_that_is_stopped_goes_on_and_ends_as_one_that_was_not(photos
                 ablate(photos, out, RECIPE, only=TWO)
         trained.append((out / TWO[0] / "weights.safetensors").stat().st_mtime_ns)
     half_done = table(out / "ablation.csv")
-    assert ablate(photos, out, RECIPE, only=TWO) == whole
+    assert ablate(photos, out, RECIPE, only=TWO) == expected
     trained.append((out / TWO[0] / "weights.safetensors").stat().st_mtime_ns)
     assert len(set(trained)) == 1
     assert sorted(path.name for path in out.iterdir()) == ["ablation.csv", "ablation.json", "ablation.png", *TWO]
@@ -163,9 +161,9 @@ def test_an_ablation_that_is_stopped_goes_on_and_ends_as_one_that_was_not(photos
     rows = {row["label"]: row for row in table(out / "ablation.csv")}
     written = {row["label"]: row for row in json.loads((out / "ablation.json").read_text())["rows"]}
     assert list(rows) == list(written) == list(TABLE_3)
-    for row in whole.rows:
-        label, there = row.variant.label, row.ours is not None
-        assert there == (label in TWO) == bool(rows[label]["val_top1"]) == (written[label]["ours"] is not None)
+    for row in expected.rows:
+        label, is_measured = row.variant.label, row.ours is not None
+        assert is_measured == (label in TWO) == bool(rows[label]["val_top1"]) == (written[label]["ours"] is not None)
     assert [row["label"] for row in half_done if row["val_top1"]] == [TWO[0]]
 
     net = load("alexnet2012", out / TWO[0] / "weights.safetensors")
@@ -174,22 +172,22 @@ def test_an_ablation_that_is_stopped_goes_on_and_ends_as_one_that_was_not(photos
     central, ten = (
         evaluate([net], sets[name], views, batch_size=3).networks[0] for name, views in (("train", 1), ("val", 10))
     )
-    expected = Errors(central.top1.share, ten.top1.share, ten.top5.share)
-    assert Errors(**written[TWO[0]]["ours"]) == expected
+    errors = Errors(central.top1.rate, ten.top1.rate, ten.top5.rate)
+    assert Errors(**written[TWO[0]]["ours"]) == errors
     (logged,) = table(out / TWO[0] / "log.csv")
-    found = evaluate([net], sets["val"], 1, batch_size=3).networks[0].top1.share
-    assert found == pytest.approx(float(logged["val_error_top1"]))
+    val_error = evaluate([net], sets["val"], 1, batch_size=3).networks[0].top1.rate
+    assert val_error == pytest.approx(float(logged["val_error_top1"]))
 
     (out / TWO[0] / "errors.json").unlink()
-    asked = []
+    calls = []
 
-    def judge(nets, of, views, **_):
-        asked.append((len(of), views))
-        return evaluate(nets, of, views, batch_size=3)
+    def recorded(networks, image_set, views, **_):
+        calls.append((len(image_set), views))
+        return evaluate(networks, image_set, views, batch_size=3)
 
-    monkeypatch.setattr(ablation, "evaluate", judge)
-    assert ablate(photos, out, RECIPE, only=TWO[:1]).rows[1].ours == expected
-    assert asked == [(6, 1), (3, 10)]
+    monkeypatch.setattr(ablation, "evaluate", recorded)
+    assert ablate(photos, out, RECIPE, only=TWO[:1]).rows[1].ours == errors
+    assert calls == [(6, 1), (3, 10)]
 
     with pytest.raises(DeconvnetError, match=r"holds an ablation with another seed: go on with"):
         ablate(photos, out, RECIPE, seed=1)
@@ -209,9 +207,9 @@ def test_another_process_may_just_have_begun(photos, tmp_path):
 
 
 def test_a_variant_that_does_not_learn_is_named(photos, tmp_path):
-    hopeless = replace(RECIPE, learning_rate=1e-12, steps_at_chance=1, initial="normal")
+    at_chance = replace(RECIPE, learning_rate=1e-12, chance_patience=1, init="normal")
     with pytest.raises(DeconvnetError, match="no better than chance") as caught:
-        ablate(photos, tmp_path / "out", hopeless, only=TWO[:1])
+        ablate(photos, tmp_path / "out", at_chance, only=TWO[:1])
     assert caught.value.__notes__ == ["(This was alexnet2012-no34; --only trains the others.)"]
 
 

@@ -4,9 +4,9 @@ import pytest
 
 from deconvnet import Atlas
 from deconvnet.explorer.app import Explorer
-from deconvnet.explorer.models import find_served
+from deconvnet.explorer.models import find_models
 from deconvnet.models import Network
-from helpers.exploring import CLASSES, Client, Listening, picture_bytes, post_photo
+from helpers.exploring import CLASSES, Client, RunningServer, image_bytes, upload_image
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def folder(network, photo_folder, tmp_path):
 
 @pytest.fixture
 def explorer(network, folder):
-    explorer = Explorer(find_served([folder], [network]))
+    explorer = Explorer(find_models([folder], [network]))
     yield explorer
     explorer.close()
 
@@ -42,13 +42,13 @@ def client(explorer):
 
 
 @pytest.fixture
-def photo(client):
-    """The address of a photo, for the one network."""
-    return f"/api/photos/{post_photo(client, picture_bytes()).json()['photo']}/little-atlas"
+def image_path(client):
+    """The path of an uploaded image's addresses, for the one network."""
+    return f"/api/photos/{upload_image(client, image_bytes()).json()['photo']}/little-atlas"
 
 
 @pytest.fixture
-def listening(explorer):
-    server = Listening(explorer)
+def running_server(explorer):
+    server = RunningServer(explorer)
     yield server
     server.stop()

@@ -13,8 +13,8 @@ import pytest
 
 from deconvnet import cli
 from deconvnet.errors import UsageError
-from deconvnet.explorer.app import PORT, listen
-from helpers.exploring import picture_bytes
+from deconvnet.explorer.server import DEFAULT_PORT, EXTRA_PORTS, listen
+from helpers.exploring import image_bytes
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_help(run):
 
 
 def test_wrong_use(run, folder, tmp_path):
-    for words, code, said in [
+    for words, code, message in [
         ((), 2, "There is nothing to explore: pass the folder of an atlas, or --network NETWORK."),
         ((tmp_path, "--port", 0), 1, f"There is no atlas in {tmp_path}"),
         ((folder, "--preprocessing", "a.toml"), 2, "--preprocessing describes the weights of one network"),
@@ -50,7 +50,7 @@ def test_wrong_use(run, folder, tmp_path):
     ]:
         found, out, err = run(*words)
         assert (found, out) == (code, ""), err
-        assert err.startswith(f"deconvnet: {said}")
+        assert err.startswith(f"deconvnet: {message}")
         assert err.count("\n") == 1
     assert run(folder, "--port", 70000)[0] == 2
 
@@ -66,9 +66,9 @@ def test_a_port_that_is_taken(run, folder):
 def test_the_next_port_is_tried_where_none_was_asked_for(monkeypatch):
     with listen("127.0.0.1", None) as first, listen("127.0.0.1", None) as second:
         ports = [taken.getsockname()[1] for taken in (first, second)]
-        assert PORT <= ports[0] < ports[1] <= PORT + 20
-        monkeypatch.setattr("deconvnet.explorer.app.PORT", ports[0])
-        monkeypatch.setattr("deconvnet.explorer.app.MORE_PORTS", 0)
+        assert DEFAULT_PORT <= ports[0] < ports[1] <= DEFAULT_PORT + EXTRA_PORTS
+        monkeypatch.setattr("deconvnet.explorer.server.DEFAULT_PORT", ports[0])
+        monkeypatch.setattr("deconvnet.explorer.server.EXTRA_PORTS", 0)
         with pytest.raises(UsageError, match="are all taken"):
             listen("127.0.0.1", None)
 
@@ -96,8 +96,8 @@ def started(*words):
 def test_ctrl_c_ends_it_quickly_and_quietly_even_while_something_streams():
     with started("--network", "zfnet:random") as (process, address), httpx.Client(base_url=address, timeout=60) as client:
         headers = {"Content-Type": "application/octet-stream"}
-        photo = client.post("/api/photos", content=picture_bytes(), headers=headers).json()["photo"]
-        with client.stream("POST", f"/api/photos/{photo}/zfnet/occlusion", json={"stride": 3}) as answer:
+        token = client.post("/api/photos", content=image_bytes(), headers=headers).json()["photo"]
+        with client.stream("POST", f"/api/photos/{token}/zfnet/occlusion", json={"stride": 3}) as answer:
             lines = answer.iter_lines()
             assert '"positions"' in next(lines)
             assert '"done"' in next(lines)

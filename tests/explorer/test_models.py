@@ -1,4 +1,4 @@
-"""Which network belongs to an atlas, and which addresses of strangers are followed."""
+"""Which network belongs to an atlas, and which networks of strangers' atlases are loaded."""
 
 import json
 import os
@@ -20,10 +20,8 @@ from deconvnet.atlas import tables
 from deconvnet.atlas.html import page_files
 from deconvnet.data import torchvision_preprocessing
 from deconvnet.explorer.app import Explorer
-from deconvnet.explorer.models import find_served
-from deconvnet.models import AlexNet2012, AlexNetOptions, Network, save_weights
-from deconvnet.models import registry as catalogue
-from deconvnet.models.registry import check_runs_no_code
+from deconvnet.explorer.models import find_models
+from deconvnet.models import AlexNet2012, AlexNetOptions, Network, check_runs_no_code, loading, save_weights
 from helpers.exploring import Client
 
 
@@ -36,8 +34,8 @@ def weights(tmp_path):
     return file
 
 
-def changed(folder, **entries):
-    """Write other entries to what an atlas says of its network; None takes one out."""
+def rewrite_description(folder, **entries):
+    """Change entries of "network" in `atlas.json`; None removes one."""
     file = folder / "atlas.json"
     description = json.loads(file.read_text())
     network = description["network"] | entries
@@ -56,8 +54,8 @@ def test_addresses_that_load_gives(weights, tmp_path, monkeypatch):
     (tmp_path / "own.py").write_text("import deconvnet\ndef net():\n    return deconvnet.load('zfnet:random')\n")
     assert load("own.py:net").address == f"{tmp_path / 'own.py'}:net"
     for address in ("zfnet:random", f"alexnet2012:{weights}"):
-        again = load(address)
-        assert (again.address, again.digest) == (address, load(address).digest)
+        reloaded = load(address)
+        assert (reloaded.address, reloaded.digest) == (address, load(address).digest)
 
 
 def test_what_may_be_loaded_unasked(weights, tmp_path, monkeypatch):
@@ -107,34 +105,34 @@ def test_what_may_be_loaded_unasked(weights, tmp_path, monkeypatch):
 def test_networks_are_matched_by_digest(folder, network, tmp_path):
     second = shutil.copytree(folder, tmp_path / "other" / "little atlas")
     third = shutil.copytree(folder, tmp_path / "Größe ☃")
-    other = Network(load("zfnet:random").module, load("zfnet:random").preprocessing, name="torchvision:other")
-    served = find_served([folder, second, third], [other, network])
-    assert [entry.key for entry in served] == ["little-atlas", "little-atlas-2", "Gr-e", "torchvision-other"]
-    assert len({id(entry.ready) for entry in served[:3]}) == 1
-    assert served[0].ready.network is network
-    assert served[3].book is None
-    assert served[3].ready.network is other
+    other_network = Network(load("zfnet:random").module, load("zfnet:random").preprocessing, name="torchvision:other")
+    models = find_models([folder, second, third], [other_network, network])
+    assert [model.key for model in models] == ["little-atlas", "little-atlas-2", "Gr-e", "torchvision-other"]
+    assert len({id(model.loaded) for model in models[:3]}) == 1
+    assert models[0].loaded.network is network
+    assert models[3].atlas is None
+    assert models[3].loaded.network is other_network
 
 
 def test_an_atlas_finds_its_network(photo_folder, weights, tmp_path):
     network = load(f"alexnet2012:{weights}")
     folder = Atlas.build(network, photo_folder, tmp_path / "atlas", layers=["conv1"], units=[0], top=1).folder
-    changed(folder, address=network.address)
-    (entry,) = find_served([folder], [])
-    assert entry.reason is None
-    assert entry.ready.network.digest == network.digest
-    changed(folder, digest="0" * 64)
-    (entry,) = find_served([folder], [])
-    assert entry.ready is None
-    assert "have changed since the atlas was made" in entry.reason
+    rewrite_description(folder, address=network.address)
+    (model,) = find_models([folder], [])
+    assert model.unavailable_reason is None
+    assert model.loaded.network.digest == network.digest
+    rewrite_description(folder, digest="0" * 64)
+    (model,) = find_models([folder], [])
+    assert model.loaded is None
+    assert "have changed since the atlas was made" in model.unavailable_reason
     weights.write_bytes(weights.read_bytes()[:-10])
-    (entry,) = find_served([folder], [])
-    assert entry.ready is None
-    assert entry.reason.endswith("Pass --network and, for weights that it describes, --preprocessing.")
+    (model,) = find_models([folder], [])
+    assert model.loaded is None
+    assert model.unavailable_reason.endswith("Pass --network and, for weights that it describes, --preprocessing.")
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         (None, "does not say where its network is"),
         ("{folder}/evil.py:net", "is not run unless you ask for it. To use it, pass --network"),
@@ -145,20 +143,20 @@ def test_an_atlas_finds_its_network(photo_folder, weights, tmp_path):
         ("nothing", "There is no network 'nothing'"),
     ],
 )
-def test_an_atlas_of_a_stranger(folder, address, said, tmp_path, monkeypatch):
+def test_an_atlas_of_a_stranger(folder, address, message, tmp_path, monkeypatch):
     def never(*_):
         raise AssertionError("it ran a program or used the network connection")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub._hub_dir", None)  # another test may have set it
-    monkeypatch.setattr(catalogue, "load_function", never)
-    monkeypatch.setattr(catalogue, "download", never)
+    monkeypatch.setattr(loading, "load_user_network", never)
+    monkeypatch.setattr(loading, "download", never)
     (folder / "evil.py").write_text("raise SystemExit")
-    changed(folder, address=address and address.format(folder=folder))
-    explorer = Explorer(find_served([folder], []))
+    rewrite_description(folder, address=address and address.format(folder=folder))
+    explorer = Explorer(find_models([folder], []))
     client = Client(explorer)
     (entry,) = client.get("/api/networks").json()
-    assert said in entry["reason"]
+    assert message in entry["reason"]
     assert (entry["name"], entry["layers"], entry["classifies"], entry["atlas"]) == (
         "small (random)",
         [],
@@ -180,7 +178,7 @@ def test_an_atlas_whose_description_is_hostile(folder, network, photo_folder):
     description["layers"][0]["name"] = "../../photos/ant"
     description["network"]["full_name"] = "<script>\ud800\x1b[2J"
     file.write_text(json.dumps(description))
-    explorer = Explorer(find_served([folder], []))
+    explorer = Explorer(find_models([folder], []))
     client = Client(explorer)
     assert client.get("/api/networks").json()[0]["name"] == "<script>\ud800\x1b[2J"
     assert client.get("/atlas/little-atlas/..%2F..%2Fphotos/ant/00.png").status_code == 404
@@ -214,15 +212,15 @@ def test_an_atlas_whose_description_is_hostile(folder, network, photo_folder):
 def test_what_is_no_atlas(folder, content):
     (folder / "atlas.json").write_text(content)
     with pytest.raises(DeconvnetError, match=r"^(There is no atlas in|The atlas in) .*little atlas"):
-        find_served([folder], [])
+        find_models([folder], [])
     with pytest.raises(DeconvnetError, match="There is no atlas"):
-        find_served([folder / "conv1"], [])
+        find_models([folder / "conv1"], [])
 
 
 def test_a_network_whose_output_is_no_class_scores(small_network):
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
-    (entry,) = find_served([], [Network(module.eval(), torchvision_preprocessing(32, 32), name="maps")])
-    assert entry.as_json()["classifies"] is False
+    (model,) = find_models([], [Network(module.eval(), torchvision_preprocessing(32, 32), name="maps")])
+    assert model.as_json()["classifies"] is False
     with pytest.raises(UsageError):
         load("nothing")
 
@@ -231,7 +229,7 @@ def test_a_network_whose_output_is_no_class_scores(small_network):
 @pytest.mark.parametrize("content", [b"", b"layer,unit\nconv1,x\n", b"\xff\xfe\x00"])
 def test_damaged_tables_are_one_sentence(folder, network, file, content):
     (folder / file).write_bytes(content)
-    explorer = Explorer(find_served([folder], [network]))
+    explorer = Explorer(find_models([folder], [network]))
     client = Client(explorer)
     answer = client.get("/atlas/little-atlas/index.html")
     assert answer.status_code in (200, 500)
@@ -243,11 +241,11 @@ def test_damaged_tables_are_one_sentence(folder, network, file, content):
 
 
 def test_pipes_in_place_of_tables_hold_nothing_up(folder, network, tmp_path):
-    other = shutil.copytree(folder, tmp_path / "other")
+    atlas_copy = shutil.copytree(folder, tmp_path / "other")
     for file in ("units.csv", "classes.npz"):
-        (other / file).unlink()
-        os.mkfifo(other / file)
-    explorer = Explorer(find_served([other], [network]))
+        (atlas_copy / file).unlink()
+        os.mkfifo(atlas_copy / file)
+    explorer = Explorer(find_models([atlas_copy], [network]))
     client = Client(explorer)
     assert client.get("/atlas/other/index.html").status_code == 500
     client.close()
@@ -255,13 +253,13 @@ def test_pipes_in_place_of_tables_hold_nothing_up(folder, network, tmp_path):
     (folder / "atlas.json").unlink()
     os.mkfifo(folder / "atlas.json")
     with pytest.raises(DeconvnetError, match="There is no atlas"):
-        find_served([folder], [])
+        find_models([folder], [])
 
 
 def test_a_zip_bomb_is_not_unpacked(folder, monkeypatch):
-    monkeypatch.setattr(tables, "_LARGEST", 10_000_000)
-    with zipfile.ZipFile(folder / "classes.npz", "w", zipfile.ZIP_DEFLATED) as opened:
-        opened.writestr("classes.npy", bytes(20_000_000))
+    monkeypatch.setattr(tables, "_MAX_BYTES", 10_000_000)
+    with zipfile.ZipFile(folder / "classes.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("classes.npy", bytes(20_000_000))
     assert (folder / "classes.npz").stat().st_size < 100_000
     with pytest.raises(DeconvnetError, match=r"classes\.npz is larger than"):
         page_files(folder)
@@ -282,13 +280,13 @@ def test_weights_of_a_stranger_do_not_stop_the_others(folder, photo_folder, tmp_
         metadata = json.dumps({**entries, **json.loads(metadata)})
     file = tmp_path / "theirs.safetensors"
     save_file({"conv1.weight": torch.zeros(1)}, file, {"deconvnet": metadata})
-    changed(folder, address=f"zfnet:{file}")
-    (entry,) = find_served([folder], [])
-    assert entry.ready is None
-    assert str(file) in entry.reason
+    rewrite_description(folder, address=f"zfnet:{file}")
+    (model,) = find_models([folder], [])
+    assert model.loaded is None
+    assert str(file) in model.unavailable_reason
 
 
 def test_advice_can_be_pasted_into_a_shell(folder):
-    changed(folder, address="x'; touch pwned; '.py:f")
-    (entry,) = find_served([folder], [])
-    assert shlex.split(entry.reason)[-7:-5] == ["--network", "x'; touch pwned; '.py:f,"]
+    rewrite_description(folder, address="x'; touch pwned; '.py:f")
+    (model,) = find_models([folder], [])
+    assert shlex.split(model.unavailable_reason)[-7:-5] == ["--network", "x'; touch pwned; '.py:f,"]

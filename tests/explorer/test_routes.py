@@ -1,4 +1,4 @@
-"""What each address answers, against the library called directly."""
+"""What each address returns, compared with calling the library directly."""
 
 import io
 import json
@@ -10,21 +10,20 @@ from PIL import Image
 
 from deconvnet.atlas.html import page_files, shared_assets
 from deconvnet.data import read_image
-from deconvnet.experiments.fig7_occlusion.compute import occluded_scores
-from deconvnet.experiments.fig7_occlusion.occluder import Occluder
+from deconvnet.experiments.fig7_occlusion import Occluder, forward_occluded_in_batches
 from deconvnet.experiments.look import look
-from deconvnet.explorer import uploads as photos_module
+from deconvnet.explorer import uploads
 from deconvnet.explorer.app import Explorer
-from deconvnet.explorer.models import Ready, Served
-from deconvnet.explorer.occlusion_stream import Sweep, clipped
+from deconvnet.explorer.models import LoadedNetwork, ServedModel
+from deconvnet.explorer.occlusion_stream import OcclusionSweep, clip_rectangle
 from deconvnet.models import Network
 from deconvnet.projection import display_scale, project_batch, to_pixels
-from helpers.exploring import CLASSES, Client, picture_bytes, post_photo
+from helpers.exploring import CLASSES, Client, image_bytes, upload_image
 
 
 @pytest.fixture
 def x(network):
-    return network.preprocess(read_image(picture_bytes()))
+    return network.preprocess(read_image(image_bytes()))
 
 
 def pixels(answer):
@@ -56,14 +55,14 @@ def test_networks_are_described(client, network):
     assert (last["name"], last["rows"], last["columns"], last["convolutional"]) == ("fc3", 1, 1, False)
 
 
-def test_a_look_is_that_of_the_library(client, network, photo, x):
-    found, wanted = client.get(photo).json(), look(network, read_image(picture_bytes()))
-    assert [c["probability"] for c in found["classes"]] == pytest.approx([p for _, p in wanted.classes], rel=1e-5)
-    assert [c["name"] for c in found["classes"]] == [name.partition(",")[0] for name, _ in wanted.classes]
-    assert [CLASSES[c["number"]][1] for c in found["classes"]] == [name for name, _ in wanted.classes]
-    assert [layer["name"] for layer in found["layers"]] == ["conv1", "conv2", "fc3"]
-    for layer in found["layers"]:
-        units = wanted.layers[layer["name"]]
+def test_a_look_is_that_of_the_library(client, network, image_path, x):
+    actual, expected = client.get(image_path).json(), look(network, read_image(image_bytes()))
+    assert [c["probability"] for c in actual["classes"]] == pytest.approx([p for _, p in expected.classes], rel=1e-5)
+    assert [c["name"] for c in actual["classes"]] == [name for name, _ in expected.classes]
+    assert [CLASSES[c["number"]][1].partition(",")[0] for c in actual["classes"]] == [name for name, _ in expected.classes]
+    assert [layer["name"] for layer in actual["layers"]] == ["conv1", "conv2", "fc3"]
+    for layer in actual["layers"]:
+        units = expected.layers[layer["name"]]
         assert len(units) > 1
         assert [(u["unit"], u["row"], u["column"], u["box"]) for u in layer["units"]] == [
             (u.unit, u.row, u.column, list(u.box)) for u in units
@@ -71,70 +70,80 @@ def test_a_look_is_that_of_the_library(client, network, photo, x):
         assert [u["value"] for u in layer["units"]] == pytest.approx([u.value for u in units], rel=1e-5)
 
 
-def test_a_look_takes_one_pass_and_is_kept(client, network, photo):
+def test_a_look_takes_one_pass_and_is_kept(client, network, image_path):
     passes = []
     network.module.register_forward_hook(lambda *_: passes.append(1))
-    assert client.get(photo).json() == client.get(photo).json()
+    assert client.get(image_path).json() == client.get(image_path).json()
     assert len(passes) == 1
 
 
-def test_the_view_is_what_the_network_is_shown(client, network, photo, x):
-    np.testing.assert_array_equal(pixels(client.get(photo + "/view.png")), network.preprocessing.pixels(x[None])[0])
+def test_the_view_is_what_the_network_is_shown(client, network, image_path, x):
+    np.testing.assert_array_equal(
+        pixels(client.get(image_path + "/view.png")), network.preprocessing.denormalise(x[None])[0]
+    )
 
 
-def test_a_map(client, network, photo, x):
+def test_a_map(client, network, image_path, x):
     for layer in ("conv2", "fc3"):
-        found = client.get(f"{photo}/layers/{layer}/1").json()
-        wanted = network.activations(x[None], layer)[0, 1].reshape(network.layer(layer).map_size)
-        torch.testing.assert_close(torch.tensor(found["values"]), wanted, rtol=1e-3, atol=1e-6)
-        assert (found["rows"], found["columns"]) == tuple(wanted.shape)
-        assert found["value"] == pytest.approx(wanted.max().item(), rel=1e-5)
-        assert found["row"] * wanted.shape[1] + found["column"] == int(wanted.argmax())
-        assert (found["layer"], found["unit"]) == (layer, 1)
+        actual = client.get(f"{image_path}/layers/{layer}/1").json()
+        expected = network.activations(x[None], layer)[0, 1].reshape(network.layer(layer).map_size)
+        torch.testing.assert_close(torch.tensor(actual["values"]), expected, rtol=1e-3, atol=1e-6)
+        assert (actual["rows"], actual["columns"]) == tuple(expected.shape)
+        assert actual["value"] == pytest.approx(expected.max().item(), rel=1e-5)
+        assert actual["row"] * expected.shape[1] + actual["column"] == int(expected.argmax())
+        assert (actual["layer"], actual["unit"]) == (layer, 1)
 
 
-@pytest.mark.parametrize(("layer", "unit", "place"), [("conv1", 2, (0, 15)), ("conv2", 3, None), ("fc3", 0, (0, 0))])
-def test_a_projection(client, network, photo, x, layer, unit, place):
-    at = None if place is None else torch.tensor([place])
-    wanted = project_batch(network, x[None], layer, torch.tensor([unit]), at)
-    box = network.layer(layer).field.patch_box(int(wanted.rows[0]), int(wanted.columns[0]))
-    scale = display_scale(wanted.pixels[0][:, box.top : box.bottom, box.left : box.right])
-    where = {} if place is None else {"row": place[0], "column": place[1]}
-    found = pixels(client.get(f"{photo}/layers/{layer}/{unit}/projection.png", params=where))
-    np.testing.assert_array_equal(found, to_pixels(wanted.pixels[0], scale))
+@pytest.mark.parametrize(("layer", "unit", "position"), [("conv1", 2, (0, 15)), ("conv2", 3, None), ("fc3", 0, (0, 0))])
+def test_a_projection(client, network, image_path, x, layer, unit, position):
+    positions = None if position is None else torch.tensor([position])
+    expected = project_batch(network, x[None], layer, torch.tensor([unit]), positions)
+    box = network.layer(layer).field.patch_box(int(expected.rows[0]), int(expected.columns[0]))
+    scale = display_scale(expected.pixels[0][:, box.top : box.bottom, box.left : box.right])
+    query = {} if position is None else {"row": position[0], "column": position[1]}
+    actual = pixels(client.get(f"{image_path}/layers/{layer}/{unit}/projection.png", params=query))
+    np.testing.assert_array_equal(actual, to_pixels(expected.pixels[0], scale))
 
 
-def test_what_is_not_there_is_said(client, photo):
-    key = photo.rpartition("/")[0]
-    for address, status, said in [
+def test_missing_things_are_named(client, image_path):
+    key = image_path.rpartition("/")[0]
+    for address, status, message in [
         (f"{key}/other", 404, "No atlas and no network here is called 'other'."),
         ("/api/photos/unknown/little-atlas", 404, "This photo is not here any more: choose it again."),
-        (f"{photo}/layers/conv9/0", 404, "small (random) has no layer 'conv9'."),
-        (f"{photo}/layers/conv1/5", 404, "conv1 has the units 0 to 4, not 5."),
-        (f"{photo}/layers/conv1/-1", 422, "unit is not understood: Input should be greater than or equal to 0."),
-        (f"{photo}/layers/conv1/{10**30}", 422, "unit is not understood: Input should be less than or equal to 1000000."),
-        (f"{photo}/layers/conv1/0/projection.png?row=1", 422, "A place is a row and a column"),
-        (f"{photo}/layers/conv1/0/projection.png?row=16&column=0", 404, "The maps of conv1 have 16 rows and 16 columns."),
-        (f"{photo}/layers/conv1/0/projection.png?row=a&column=0", 422, "row is not understood"),
+        (f"{image_path}/layers/conv9/0", 404, "small (random) has no layer 'conv9'."),
+        (f"{image_path}/layers/conv1/5", 404, "conv1 has the units 0 to 4, not 5."),
+        (f"{image_path}/layers/conv1/-1", 422, "unit is not understood: Input should be greater than or equal to 0."),
+        (
+            f"{image_path}/layers/conv1/{10**30}",
+            422,
+            "unit is not understood: Input should be less than or equal to 1000000.",
+        ),
+        (f"{image_path}/layers/conv1/0/projection.png?row=1", 422, "A place is a row and a column"),
+        (
+            f"{image_path}/layers/conv1/0/projection.png?row=16&column=0",
+            404,
+            "The maps of conv1 have 16 rows and 16 columns.",
+        ),
+        (f"{image_path}/layers/conv1/0/projection.png?row=a&column=0", 422, "row is not understood"),
         ("/nothing", 404, "There is nothing at this address."),
         ("/api/photos", 405, "This address does not take GET."),
     ]:
         answer = client.get(address)
         assert (answer.status_code, list(answer.json())) == (status, ["error"]), address
-        assert answer.json()["error"].startswith(said)
+        assert answer.json()["error"].startswith(message)
 
 
 def test_photos_that_were_used_longest_ago_are_forgotten(client, monkeypatch):
-    monkeypatch.setattr(photos_module, "MAX_IMAGES", 2)
-    first, second = (post_photo(client, picture_bytes(seed=n)).json()["photo"] for n in (1, 2))
+    monkeypatch.setattr(uploads, "MAX_IMAGES", 2)
+    first, second = (upload_image(client, image_bytes(seed=n)).json()["photo"] for n in (1, 2))
     assert client.get(f"/api/photos/{first}/little-atlas").status_code == 200
-    post_photo(client, picture_bytes(seed=3))
+    upload_image(client, image_bytes(seed=3))
     assert client.get(f"/api/photos/{first}/little-atlas").status_code == 200
     assert client.get(f"/api/photos/{second}/little-atlas").status_code == 404
 
 
-def occlusion(client, photo, **wanted):
-    answer = client.post(photo + "/occlusion", json=wanted)
+def occlusion(client, image_path, **options):
+    answer = client.post(image_path + "/occlusion", json=options)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/x-ndjson"
     first, *parts = [json.loads(line) for line in answer.text.splitlines()]
@@ -142,16 +151,16 @@ def occlusion(client, photo, **wanted):
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
-def test_an_occlusion_map_is_that_of_the_library(client, network, photo, x, monkeypatch, batch):
-    monkeypatch.setattr("deconvnet.explorer.occlusion_stream._FIRST", batch)
-    first, parts = occlusion(client, photo, size=9, stride=5)
+def test_an_occlusion_map_is_that_of_the_library(client, network, image_path, x, monkeypatch, batch):
+    monkeypatch.setattr("deconvnet.explorer.occlusion_stream._FIRST_BATCH_SIZE", batch)
+    first, parts = occlusion(client, image_path, size=9, stride=5)
     occluder = Occluder(9, 5)
     unit = int(network.activations(x[None], "conv2")[0].flatten(1).amax(dim=1).argmax())
     best = int(network.probabilities(x[None]).argmax())
-    totals, scores = occluded_scores(network, x, occluder, occluder.corners(32), "conv2", unit)
+    totals, log_probabilities = forward_occluded_in_batches(network, x, occluder, occluder.corners(32), "conv2", unit)
     assert first.pop("whole_probability") == pytest.approx(float(network.probabilities(x[None])[0, best]), rel=1e-5)
-    whole = float(network.activations(x[None], "conv2")[0, unit].sum())
-    assert first.pop("whole_activation") == pytest.approx(whole, rel=1e-5)
+    unoccluded = float(network.activations(x[None], "conv2")[0, unit].sum())
+    assert first.pop("whole_activation") == pytest.approx(unoccluded, rel=1e-5)
     assert first == {
         "positions": 25,
         "starts": [0, 5, 10, 15, 20],
@@ -162,23 +171,25 @@ def test_an_occlusion_map_is_that_of_the_library(client, network, photo, x, monk
         "class_name": CLASSES[best][1].partition(",")[0],
     }
     assert [value for part in parts for value in part["activation"]] == pytest.approx(totals.tolist(), rel=1e-4)
-    found = [value for part in parts for value in part["probability"]]
-    assert found == pytest.approx(scores[:, best].exp().tolist(), rel=1e-4)
+    actual = [value for part in parts for value in part["probability"]]
+    assert actual == pytest.approx(log_probabilities[:, best].exp().tolist(), rel=1e-4)
     assert parts[-1]["done"] == 25
     assert len(parts[0]["activation"]) == min(batch, 25)
 
 
-def test_an_occlusion_map_of_another_unit_and_class(client, network, photo, x):
-    first, parts = occlusion(client, photo, size=20, stride=12, layer="conv1", unit=3, **{"class": 2})
+def test_an_occlusion_map_of_another_unit_and_class(client, network, image_path, x):
+    first, parts = occlusion(client, image_path, size=20, stride=12, layer="conv1", unit=3, **{"class": 2})
     occluder = Occluder(20, 12)
-    totals, scores = occluded_scores(network, x, occluder, occluder.corners(32), "conv1", 3)
+    totals, log_probabilities = forward_occluded_in_batches(network, x, occluder, occluder.corners(32), "conv1", 3)
     assert (first["layer"], first["unit"], first["class"], first["class_name"]) == ("conv1", 3, 2, "cat")
     assert [v for part in parts for v in part["activation"]] == pytest.approx(totals.tolist(), rel=1e-4)
-    assert [v for part in parts for v in part["probability"]] == pytest.approx(scores[:, 2].exp().tolist(), rel=1e-4)
+    assert [v for part in parts for v in part["probability"]] == pytest.approx(
+        log_probabilities[:, 2].exp().tolist(), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize(
-    ("wanted", "status", "said"),
+    ("options", "status", "message"),
     [
         ({"size": 33}, 422, "does not fit"),
         ({"size": 0}, 422, "size"),
@@ -191,54 +202,56 @@ def test_an_occlusion_map_of_another_unit_and_class(client, network, photo, x):
         ({"size": 5, "class": 3}, 422, "no class 3"),
     ],
 )
-def test_what_no_occlusion_map_can_be_made_of(client, explorer, photo, wanted, status, said):
-    answer = client.post(photo + "/occlusion", json=wanted)
+def test_what_no_occlusion_map_can_be_made_of(client, explorer, image_path, options, status, message):
+    answer = client.post(image_path + "/occlusion", json=options)
     assert (answer.status_code, list(answer.json())) == (status, ["error"])
-    assert said in answer.json()["error"]
-    assert explorer.streams == 0
+    assert message in answer.json()["error"]
+    assert explorer.stream_count == 0
 
 
-def test_too_many_positions(client, photo, monkeypatch):
-    monkeypatch.setattr("deconvnet.explorer.occlusion_stream.MOST_POSITIONS", 24)
-    answer = client.post(photo + "/occlusion", json={"size": 9, "stride": 5})
+def test_too_many_positions(client, image_path, monkeypatch):
+    monkeypatch.setattr("deconvnet.explorer.occlusion_stream.MAX_POSITIONS", 24)
+    answer = client.post(image_path + "/occlusion", json={"size": 9, "stride": 5})
     assert answer.status_code == 422
     assert answer.json() == {"error": "25 positions are more than 24: choose a longer step."}
 
 
-def test_an_error_midway_is_a_line(client, explorer, photo, monkeypatch):
-    step, steps = Sweep.step, []
+def test_an_error_midway_is_a_line(client, explorer, image_path, monkeypatch):
+    run_batch, calls = OcclusionSweep.run_batch, []
 
     def fail(sweep):
-        steps.append(1)
-        if len(steps) == 2:
+        calls.append(1)
+        if len(calls) == 2:
             raise ValueError("something with /a/path")
-        return step(sweep)
+        return run_batch(sweep)
 
-    monkeypatch.setattr(Sweep, "step", fail)
-    _, parts = occlusion(client, photo, size=9, stride=5)
+    monkeypatch.setattr(OcclusionSweep, "run_batch", fail)
+    _, parts = occlusion(client, image_path, size=9, stride=5)
     assert list(parts[-1]) == ["error"]
     assert "path" not in parts[-1]["error"]
-    assert explorer.streams == 0
+    assert explorer.stream_count == 0
 
 
-def test_a_rectangle_is_covered(client, network, photo, x):
-    found = client.post(photo + "/occluded", json={"left": 20, "top": -5, "width": 100, "height": 15}).json()
+def test_a_rectangle_is_covered(client, network, image_path, x):
+    actual = client.post(image_path + "/occluded", json={"left": 20, "top": -5, "width": 100, "height": 15}).json()
     covered = x.clone()
     covered[:, :10, 20:] = 0
     before, after = network.probabilities(x[None])[0], network.probabilities(covered[None])[0]
-    assert {c["number"] for c in found["classes"]} == {0, 1, 2}
-    for entry in found["classes"]:
+    assert {c["number"] for c in actual["classes"]} == {0, 1, 2}
+    for entry in actual["classes"]:
         assert entry["before"] == pytest.approx(before[entry["number"]].item(), rel=1e-4)
         assert entry["probability"] == pytest.approx(after[entry["number"]].item(), rel=1e-4)
-    most = [max(entry["before"], entry["probability"]) for entry in found["classes"]]
-    assert most == sorted(most, reverse=True)
-    assert [unit["layer"] for unit in found["units"]] == ["conv1", "conv2", "fc3"]
-    for entry in found["units"]:
-        whole = network.activations(x[None], entry["layer"])[0].reshape(network.layer(entry["layer"]).units, -1).amax(dim=1)
-        now = network.activations(covered[None], entry["layer"])[0].reshape(len(whole), -1).amax(dim=1)
-        assert entry["unit"] == int(whole.argmax())
-        assert entry["before"] == pytest.approx(whole.max().item(), rel=1e-5)
-        assert entry["value"] == pytest.approx(now[entry["unit"]].item(), rel=1e-5, abs=1e-6)
+    larger = [max(entry["before"], entry["probability"]) for entry in actual["classes"]]
+    assert larger == sorted(larger, reverse=True)
+    assert [unit["layer"] for unit in actual["units"]] == ["conv1", "conv2", "fc3"]
+    for entry in actual["units"]:
+        unoccluded = (
+            network.activations(x[None], entry["layer"])[0].reshape(network.layer(entry["layer"]).units, -1).amax(dim=1)
+        )
+        occluded = network.activations(covered[None], entry["layer"])[0].reshape(len(unoccluded), -1).amax(dim=1)
+        assert entry["unit"] == int(unoccluded.argmax())
+        assert entry["before"] == pytest.approx(unoccluded.max().item(), rel=1e-5)
+        assert entry["value"] == pytest.approx(occluded[entry["unit"]].item(), rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -253,21 +266,23 @@ def test_a_rectangle_is_covered(client, network, photo, x):
     ],
 )
 def test_rectangles_are_clipped(rectangle, box):
-    assert clipped(*rectangle, crop=32) == box
+    assert clip_rectangle(*rectangle, crop=32) == box
 
 
 def test_a_trunk_has_no_classes(network):
     trunk = Network(network.module, network.preprocessing, name="trunk", classifies=False)
-    explorer = Explorer([Served("trunk", "trunk", None, Ready(trunk), None)])
+    explorer = Explorer([ServedModel("trunk", "trunk", None, LoadedNetwork(trunk), None)])
     client = Client(explorer)
-    photo = f"/api/photos/{post_photo(client, picture_bytes()).json()['photo']}/trunk"
+    image_path = f"/api/photos/{upload_image(client, image_bytes()).json()['image_path']}/trunk"
     assert client.get("/api/networks").json()[0]["classifies"] is False
-    assert client.get(photo).json()["classes"] is None
-    assert client.post(photo + "/occluded", json={"left": 0, "top": 0, "width": 9, "height": 9}).json()["classes"] is None
-    first, parts = occlusion(client, photo, size=20, stride=12)
+    assert client.get(image_path).json()["classes"] is None
+    assert (
+        client.post(image_path + "/occluded", json={"left": 0, "top": 0, "width": 9, "height": 9}).json()["classes"] is None
+    )
+    first, parts = occlusion(client, image_path, size=20, stride=12)
     assert (first["class"], first["class_name"], first["whole_probability"]) == (None, None, None)
     assert all(part["probability"] is None for part in parts)
-    assert client.post(photo + "/occlusion", json={"size": 20, "class": 0}).status_code == 422
+    assert client.post(image_path + "/occlusion", json={"size": 20, "class": 0}).status_code == 422
     client.close()
     explorer.close()
 

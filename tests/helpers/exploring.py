@@ -1,4 +1,4 @@
-"""Asking the live page's server, in this process or over a connection."""
+"""Send requests to the live page's server, in this process or over a connection."""
 
 import asyncio
 import io
@@ -9,20 +9,20 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from deconvnet.explorer.app import Server, listen
-from deconvnet.explorer.middleware import Guard
+from deconvnet.explorer.middleware import RequestGuard
+from deconvnet.explorer.server import ExplorerServer, listen
 
 CLASSES = [("ant", "ant"), ("bee", "bee"), ("cat", "cat, tom cat")]
-OWN = "http://127.0.0.1:8000"
+ORIGIN = "http://127.0.0.1:8000"
 
 
 class Client:
-    """Asks in this process, one question at a time."""
+    """Sends requests in this process, one at a time."""
 
     def __init__(self, explorer, host="127.0.0.1"):
         self._loop = asyncio.new_event_loop()
-        transport = httpx.ASGITransport(Guard(explorer.app, host, 8000), raise_app_exceptions=False)
-        self._client = httpx.AsyncClient(transport=transport, base_url=OWN)
+        transport = httpx.ASGITransport(RequestGuard(explorer.app, host, 8000), raise_app_exceptions=False)
+        self._client = httpx.AsyncClient(transport=transport, base_url=ORIGIN)
 
     def request(self, method, address, **options):
         return self._loop.run_until_complete(self._client.request(method, address, **options))
@@ -39,26 +39,26 @@ class Client:
         self._loop.close()
 
 
-def picture_bytes(kind="png", size=(50, 40), seed=0):
+def image_bytes(format="png", size=(50, 40), seed=0):
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, kind)
+    Image.fromarray(pixels).save(encoded, format)
     return encoded.getvalue()
 
 
-def post_photo(client, content, **headers):
+def upload_image(client, content, **headers):
     return client.post("/api/photos", content=content, headers={"Content-Type": "application/octet-stream", **headers})
 
 
-class Listening:
-    """A real server in a thread."""
+class RunningServer:
+    """A real server, in a thread."""
 
     def __init__(self, explorer):
         self.explorer = explorer
         self.socket = listen("127.0.0.1", 0)
         self.port = self.socket.getsockname()[1]
         started = threading.Event()
-        self.server = Server(explorer, "127.0.0.1", self.port, started.set)
+        self.server = ExplorerServer(explorer, "127.0.0.1", self.port, started.set)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})
         self.thread.start()
         assert started.wait(20)
@@ -76,22 +76,22 @@ class Listening:
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)
 
     def raw(self, text):
-        """Send these bytes; returns the status, and all that comes back."""
+        """Send these bytes; returns the status and the whole response."""
         with self.connect() as connection:
             connection.sendall(text if isinstance(text, bytes) else text.encode())
-            answer = read_answer(connection)
-        return int(answer.split(b" ", 2)[1]) if answer else 0, answer
+            response = read_response(connection)
+        return int(response.split(b" ", 2)[1]) if response else 0, response
 
     def get(self, target):
-        """GET this very target, which no library has made nicer."""
+        """GET exactly this target: HTTP libraries would normalise it."""
         return self.raw(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nConnection: close\r\n\r\n")
 
 
-def read_answer(connection):
+def read_response(connection):
     received = b""
     try:
-        while part := connection.recv(65536):
-            received += part
+        while chunk := connection.recv(65536):
+            received += chunk
     except (TimeoutError, ConnectionError):
         pass
     return received

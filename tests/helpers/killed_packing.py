@@ -1,7 +1,7 @@
-"""Packs again and again, each time killed at another moment, and compares the files: `python killed_packing.py FOLDER`.
+"""Pack repeatedly, each time killed at another moment, and compare the files: `python killed_packing.py FOLDER`.
 
-Prints JSON: how many kills there were, and how many of them left something to go on with. A child is a fork that dies just
-before a file of the folder is opened, renamed, written or removed; a fork is safe where no thread was ever started.
+Prints JSON: the number of kills, and how many of them left work to resume. A child is a fork that dies just before a file of
+the folder is opened, renamed, written or removed; forking is safe as the parent never starts a thread.
 """
 
 import json
@@ -12,7 +12,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from deconvnet.data import find_sets, pack
+from deconvnet.data import find_splits, pack
 from helpers.killing import files
 
 
@@ -25,20 +25,20 @@ def child(folder: Path, moment: int) -> None:
         if events == moment:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def see(event: str, arguments: tuple) -> None:
+    def audit(event: str, arguments: tuple) -> None:
         if event in ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir") and "packed" in str(arguments[0]):
             count()
 
     write = os.pwrite
 
-    def half_written(descriptor: int, content: bytes, place: int) -> int:
+    def half_written(descriptor: int, content: bytes, offset: int) -> int:
         count()
-        return write(descriptor, content[: len(content) // 2 + 1], place)
+        return write(descriptor, content[: len(content) // 2 + 1], offset)
 
-    sys.addaudithook(see)
+    sys.addaudithook(audit)
     os.pwrite = half_written
-    os.fsync = lambda descriptor: None  # which a kill needs not, and which is slow
-    pack(find_sets(folder / "photos"), folder / "packed", workers=2)
+    os.fsync = lambda descriptor: None  # slow, and a kill does not need it
+    pack(find_splits(folder / "photos"), folder / "packed", workers=2)
 
 
 def killed(folder: Path, moment: int) -> bool:
@@ -56,10 +56,10 @@ def killed(folder: Path, moment: int) -> bool:
 
 
 def main(folder: Path) -> None:
-    sys.modules["deconvnet.data.packing"].SAVE_EVERY = -1  # after every photo
+    sys.modules["deconvnet.data.packing"].SAVE_INTERVAL = -1  # after every photo
     out, work = folder / "packed", folder / ".packed.partial"
     assert not killed(folder, -1)
-    wanted = files(out)
+    expected = files(out)
     shutil.rmtree(out)
     kills = kept = 0
     for moment in range(1, 10_000, 59):
@@ -69,11 +69,11 @@ def main(folder: Path) -> None:
         assert out.exists() or not list(folder.glob("packed/**/packed.json"))
         kept += bool(list(work.glob("done*")))
         if not out.exists() and moment % 2:
-            assert killed(folder, 30) or out.exists()  # and once more where it goes on
+            assert killed(folder, 30) or out.exists()  # killed again while it resumes
         if not out.exists():
             assert not killed(folder, -1)
             assert not work.exists()
-        assert files(out) == wanted
+        assert files(out) == expected
         shutil.rmtree(out)
         shutil.rmtree(work, ignore_errors=True)
     print(json.dumps({"kills": kills, "kept": kept}))

@@ -20,7 +20,7 @@ import torch.fx.experimental.symbolic_shapes
 from PIL import Image
 from torch import nn
 
-from deconvnet.atlas import render as draw_units
+from deconvnet.atlas import draw_units
 from deconvnet.atlas.build import build_atlas
 from deconvnet.data import torchvision_preprocessing
 from deconvnet.distributed import Processes
@@ -67,7 +67,7 @@ def child(folder: Path, out: Path, moment: int) -> int:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(see)
-    build_atlas(network(), folder / "photos", out, processes=Processes.here(), batch_size=8, workers=2)
+    build_atlas(network(), folder / "photos", out, processes=Processes.from_environment(), batch_size=8, workers=2)
     return events
 
 

@@ -1,7 +1,7 @@
-"""Trains one network again and again, as one or two processes, each time stopped at a random moment, and compares the files.
+"""Train one network repeatedly, with one or two processes, interrupt each run at a random moment, resume, compare the files.
 
-A program of its own, `python killing_training.py FOLDER SEED`: its children are forks that have torch imported already,
-which is safe only where no thread was ever started. Prints JSON: where each run was stopped.
+A separate program, `python killing_training.py FOLDER SEED`: its children are forks that have torch imported already, which
+is safe only where no thread was ever started. Prints JSON: where each run was interrupted.
 """
 
 import json
@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-import torch._dynamo  # seconds, which an optimiser would take in each child
+import torch._dynamo  # takes seconds, once instead of in each child
 import torch.fx.experimental.symbolic_shapes
 import torch.utils.tensorboard
 
@@ -30,38 +30,41 @@ from helpers.small_training import RECIPE, SMALL, results, write_photos
 checkpoint = sys.modules["deconvnet.training.checkpoint"]
 
 
-def child(folder: Path, out: Path, moment: int, stop: int, recipe: object) -> int:
-    """Train; be killed just before the `moment`-th time that a file of the run is opened, renamed or removed, or be asked to
-    stop in the step number `stop`.
-    """
-    events, log = 0, Logs.step
+def train_in_child(folder: Path, out: Path, kill_event: int, stop_step: int, recipe: object) -> int:
+    """Train; returns how often a file of the run was opened, renamed or removed.
 
-    def ask(self: Logs, step: int, *values: float) -> None:
-        log(self, step, *values)
-        if step == stop:
+    Is killed just before the `kill_event`-th of these events, or gets SIGTERM in step number `stop_step`.
+    """
+    events, log_step = 0, Logs.log_step
+
+    def log_and_stop(self: Logs, step: int, *values: float) -> None:
+        log_step(self, step, *values)
+        if step == stop_step:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    Logs.step = ask
+    Logs.log_step = log_and_stop
 
-    def see(event: str, arguments: tuple) -> None:
+    def count_event(event: str, arguments: tuple) -> None:
         nonlocal events
         if event in ("open", "os.rename", "os.remove", "os.mkdir") and str(out) in str(arguments[0]):
             events += 1
-            if events == moment:
+            if events == kill_event:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.addaudithook(see)
+    sys.addaudithook(count_event)
     train("zfnet", folder / "photos", out, recipe, workers=2)
     return events
 
 
-def run(folder: Path, out: Path, count: int, moment: int = -1, stop: int = -1, dropout: float = 0.5) -> tuple[int, int]:
-    """Train with `count` processes; the exit status of the first, which gets the signals, and its events."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    seen, pids = folder / "seen", []
-    seen.unlink(missing_ok=True)
+def run(
+    folder: Path, out: Path, count: int, kill_event: int = -1, stop_step: int = -1, dropout: float = 0.5
+) -> tuple[int, int]:
+    """Train with `count` processes; returns the exit status of the first, which gets the signals, and its events."""
+    with socket.socket() as free_port:
+        free_port.bind(("127.0.0.1", 0))
+        port = free_port.getsockname()[1]
+    event_count, pids = folder / "event-count", []
+    event_count.unlink(missing_ok=True)
     for rank in range(count):
         pids.append(os.fork())
         if not pids[-1]:
@@ -69,15 +72,15 @@ def run(folder: Path, out: Path, count: int, moment: int = -1, stop: int = -1, d
             try:
                 if count > 1:
                     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_PORT": str(port)}
-                events = child(
+                events = train_in_child(
                     folder,
                     out,
-                    moment if rank == 0 else -1,
-                    stop if rank == 0 else -1,
+                    kill_event if rank == 0 else -1,
+                    stop_step if rank == 0 else -1,
                     replace(RECIPE, epochs=2, dropout=dropout),
                 )
                 if rank == 0:
-                    seen.write_text(str(events))
+                    event_count.write_text(str(events))
                 code = 0
             except BaseException:
                 traceback.print_exc()
@@ -87,68 +90,71 @@ def run(folder: Path, out: Path, count: int, moment: int = -1, stop: int = -1, d
     for pid in pids[1:]:
         if first == -signal.SIGKILL:
             os.kill(pid, signal.SIGKILL)
-        other = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        assert other == first, (other, first)
-    return first, int(seen.read_text()) if seen.exists() else 0
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert status == first, (status, first)
+    return first, int(event_count.read_text()) if event_count.exists() else 0
 
 
-def steps(out: Path) -> int:
-    """Rows of the log of steps."""
+def logged_steps(out: Path) -> int:
+    """Rows of the step log."""
     log = out / "steps.csv"
     return max(0, log.read_bytes().count(b"\n") - 1) if log.exists() else 0
 
 
-def saved(out: Path) -> int:
-    """The step that the newest checkpoint stands at."""
+def saved_step(out: Path) -> int:
+    """The step at which the newest checkpoint was written, -1 without one."""
     file = out / "checkpoint.safetensors"
     if not file.exists():
         return -1
-    at = checkpoint._parse(file.read_bytes())[1]
-    return (at.epoch - 1) * 5 + at.step
+    progress = checkpoint._parse(file.read_bytes())[1]
+    return (progress.epoch - 1) * 5 + progress.step
 
 
 def main(folder: Path, seed: int) -> None:
     torch.set_num_threads(1)
-    os.fsync = lambda descriptor: None  # which a kill needs not, and which is slow
-    checkpoint.TIMES_AS_LONG = 0
+    os.fsync = lambda descriptor: None  # slow, and not needed to survive a kill of the process
+    checkpoint.SAVE_TIME_FACTOR = 0
     os.environ["MASTER_ADDR"] = "127.0.0.1"
     ARCHITECTURES["zfnet"] = SMALL
     write_photos(folder / "photos")
-    chance = random.Random(seed)
-    found, losses = {"kills": [], "stops": []}, {}
+    generator = random.Random(seed)
+    interruptions, logs = {"kills": [], "stops": []}, {}
     out = folder / "run"
     for count, kills in ((1, 5), (2, 2)):
-        checkpoint.SAVE_EVERY = -1  # after every step
+        checkpoint.SAVE_INTERVAL = -1  # after every step
         status, events = run(folder, folder / f"undisturbed-{count}", count)
         assert status == 0
-        wanted = results(folder / f"undisturbed-{count}")
-        assert len(wanted) == 5, wanted.keys()
+        expected = results(folder / f"undisturbed-{count}")
+        assert len(expected) == 5, expected.keys()
 
-        def check(out: Path, wanted: dict[str, bytes]) -> None:
-            got = results(out)
-            assert got.keys() == wanted.keys(), got.keys()
-            assert not (different := [name for name in wanted if got[name] != wanted[name]]), different
+        def interruption(count: int, status: int) -> dict[str, int]:
+            return {"processes": count, "steps": logged_steps(out), "saved": saved_step(out), "status": status}
+
+        def check(expected: dict[str, bytes]) -> None:
+            files = results(out)
+            assert files.keys() == expected.keys(), files.keys()
+            assert not (different := [name for name in expected if files[name] != expected[name]]), different
             shutil.rmtree(out)
 
         for _ in range(kills):
-            status, _ = run(folder, out, count, chance.randint(1, events))
-            found["kills"].append({"processes": count, "steps": steps(out), "saved": saved(out), "status": status})
+            status, _ = run(folder, out, count, generator.randint(1, events))
+            interruptions["kills"].append(interruption(count, status))
             if status == 0:
-                check(out, wanted)
+                check(expected)
         assert run(folder, out, count)[0] == 0
         assert run(folder, out, count)[0] == 0  # finished already
-        check(out, wanted)
+        check(expected)
 
-        checkpoint.SAVE_EVERY = 1e9  # where it is stopped only, and at the end of an epoch
-        status, _ = run(folder, out, count, stop=7)
-        found["stops"].append({"processes": count, "steps": steps(out), "saved": saved(out), "status": status})
+        checkpoint.SAVE_INTERVAL = 1e9  # save only when interrupted and at the end of an epoch
+        status, _ = run(folder, out, count, stop_step=7)
+        interruptions["stops"].append(interruption(count, status))
         assert run(folder, out, count)[0] == 0
-        check(out, wanted)
+        check(expected)
 
         assert run(folder, out, count, dropout=0.0)[0] == 0
-        losses[count] = (out / "steps.csv").read_text(), (out / "log.csv").read_text()
+        logs[count] = (out / "steps.csv").read_text(), (out / "log.csv").read_text()
         shutil.rmtree(out)
-    print(json.dumps({"events": events, **found, "one": losses[1], "two": losses[2]}))
+    print(json.dumps({"events": events, **interruptions, "one_process": logs[1], "two_processes": logs[2]}))
 
 
 if __name__ == "__main__":

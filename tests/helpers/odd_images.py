@@ -1,4 +1,4 @@
-"""A folder of odd and broken image files under odd names, each with what must become of it; all made here, byte by byte."""
+"""Odd and broken image files with odd names, each with the expected result; all made here, byte by byte."""
 
 import io
 import os
@@ -15,24 +15,24 @@ from PIL import Image, ImageChops
 
 RED, GREEN, BLUE, YELLOW = (200, 30, 30), (30, 160, 60), (40, 60, 200), (220, 200, 40)
 QUARTERS = (RED, GREEN, BLUE, YELLOW)
-"""The picture that nearly all readable files show: 64×32 pixels, its quarters from left to right and from top to bottom."""
+"""The image in nearly all readable files: 64×32 pixels, the colours of its quarters in row-major order."""
 
 WHITE = (255, 255, 255)
 
 
 @dataclass(frozen=True)
-class Odd:
-    """One odd file: either what it shows or why it cannot be read."""
+class OddImage:
+    """One odd file: either its content or the reason why it cannot be read."""
 
     name: str
     contents: bytes | Callable[[Path], object]
-    """What is in the file, or what makes it."""
+    """The file's content, or a function that creates the file."""
     size: tuple[int, int] = (64, 32)
     quarters: tuple[tuple[int, ...], ...] = QUARTERS
-    within: int = 0
-    """How far a colour may be off."""
+    tolerance: int = 0
+    """Largest difference of a colour from that of `quarters`."""
     reason: str = ""
-    """A part of the reason for which it is skipped; empty for a file that can be read."""
+    """Part of the reason in the error; empty for a file that can be read."""
 
     def write(self, folder: Path) -> None:
         file = folder / self.name
@@ -48,20 +48,20 @@ def quarters(*colours: tuple[int, ...]) -> np.ndarray:
     return np.array(colours, np.uint8).reshape(2, 2, -1).repeat(16, 0).repeat(32, 1)
 
 
-PICTURE = Image.fromarray(quarters(*QUARTERS))
+IMAGE = Image.fromarray(quarters(*QUARTERS))
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
 
 
-def encoded(picture: Image.Image, format: str, **options: object) -> bytes:
+def encoded(image: Image.Image, format: str, **options: object) -> bytes:
     file = io.BytesIO()
-    picture.copy().save(file, format, **options)  # a picture keeps the settings with which it was saved
+    image.copy().save(file, format, **options)  # `save` stores its options in the image
     return file.getvalue()
 
 
 def exif(orientation: int) -> Image.Exif:
-    found = Image.Exif()
-    found[0x0112] = orientation
-    return found
+    result = Image.Exif()
+    result[0x0112] = orientation
+    return result
 
 
 def chunk(kind: bytes, contents: bytes) -> bytes:
@@ -78,7 +78,7 @@ def png(values: np.ndarray, colour_type: int, *chunks: bytes, claims: tuple[int,
 
 
 def tiff(values: np.ndarray, photometric: int, bits: int | None = None, **tags: int) -> bytes:
-    """One strip of `values` (height, width) as they lie in memory; big-endian where they are."""
+    """One strip of `values` (height, width), in their byte order."""
     order = ">" if values.dtype.byteorder == ">" else "<"
     fields = {
         256: values.shape[1],
@@ -97,8 +97,8 @@ def tiff(values: np.ndarray, photometric: int, bits: int | None = None, **tags: 
     fields[273] = fields[273] or start
     entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in sorted(fields.items()))
     head = struct.pack(f"{order}2sHI", b"MM" if order == ">" else b"II", 42, 8)
-    following = 8  # the next page is this one again
-    return head + struct.pack(f"{order}H", len(fields)) + entries + struct.pack(f"{order}I", following) + values.tobytes()
+    next_page = 8  # the next page is this one again
+    return head + struct.pack(f"{order}H", len(fields)) + entries + struct.pack(f"{order}I", next_page) + values.tobytes()
 
 
 def bmp(width: int, height: int, compression: int, pixels: bytes, palette: bytes) -> bytes:
@@ -109,22 +109,22 @@ def bmp(width: int, height: int, compression: int, pixels: bytes, palette: bytes
 
 
 def with_size(jpeg: bytes, height: int, width: int) -> bytes:
-    at = max(jpeg.find(b"\xff\xc0"), jpeg.find(b"\xff\xc2")) + 5
-    return jpeg[:at] + struct.pack(">HH", height, width) + jpeg[at + 4 :]
+    offset = max(jpeg.find(b"\xff\xc0"), jpeg.find(b"\xff\xc2")) + 5
+    return jpeg[:offset] + struct.pack(">HH", height, width) + jpeg[offset + 4 :]
 
 
 def cmyk_jpeg(adobe: bool) -> bytes:
-    """Photoshop's, with its marker and ink stored inverted; or neither."""
-    ink = PICTURE.convert("CMYK")
+    """As Photoshop writes it, with Adobe's marker and inverted ink, or with neither."""
+    ink = IMAGE.convert("CMYK")
     if adobe:
         return encoded(ink, "JPEG", quality=95)
     data = encoded(ImageChops.invert(ink), "JPEG", quality=95)
-    at = data.find(b"\xff\xee")
-    return data[:at] + data[at + 2 + 14 :]
+    offset = data.find(b"\xff\xee")
+    return data[:offset] + data[offset + 2 + 14 :]
 
 
 def ycck_jpeg() -> bytes:
-    cyan, magenta, yellow, black = PICTURE.convert("CMYK").split()
+    cyan, magenta, yellow, black = IMAGE.convert("CMYK").split()
     luma_chroma = Image.merge("RGB", (cyan, magenta, yellow)).convert("YCbCr").split()
     stored = Image.merge("CMYK", (*luma_chroma, ImageChops.invert(black)))
     data = bytearray(encoded(ImageChops.invert(stored), "JPEG", quality=95))  # Pillow inverts once more
@@ -133,16 +133,16 @@ def ycck_jpeg() -> bytes:
 
 
 def palette(transparent: int | bytes | None = None, format: str = "PNG", **options: object) -> bytes:
-    """The picture by a palette, of which the red may be transparent."""
+    """`IMAGE` with a palette, whose red may be transparent."""
     values = np.arange(4, dtype=np.uint8).reshape(2, 2).repeat(16, 0).repeat(32, 1)
-    picture = Image.fromarray(values).convert("P")
-    picture.putpalette([value for colour in QUARTERS for value in colour])
-    return encoded(picture, format, **options, **({} if transparent is None else {"transparency": transparent}))
+    image = Image.fromarray(values).convert("P")
+    image.putpalette([value for colour in QUARTERS for value in colour])
+    return encoded(image, format, **options, **({} if transparent is None else {"transparency": transparent}))
 
 
-def grey(picture: Image.Image = PICTURE) -> np.ndarray:
+def grey(image: Image.Image = IMAGE) -> np.ndarray:
     """(32, 64) uint8."""
-    return np.asarray(picture.convert("L"))
+    return np.asarray(image.convert("L"))
 
 
 def shades(values: np.ndarray) -> tuple[tuple[int, ...], ...]:
@@ -150,16 +150,16 @@ def shades(values: np.ndarray) -> tuple[tuple[int, ...], ...]:
 
 
 def deep(values: np.ndarray) -> np.ndarray:
-    """In 16 bits, the lower eight of which say nothing."""
+    """In 16 bits, of which the lower eight must not matter."""
     return values.astype(np.uint16) * 256 + 77
 
 
 def animation(format: str) -> bytes:
-    return encoded(PICTURE, format, save_all=True, append_images=[NOISE.resize(PICTURE.size)] * 2, **lossless(format))
+    return encoded(IMAGE, format, save_all=True, append_images=[NOISE.resize(IMAGE.size)] * 2, **lossless(format))
 
 
-def part(data: bytes) -> bytes:
-    """The first seven tenths."""
+def cut(data: bytes) -> bytes:
+    """The first 70 % of the data."""
     return data[: len(data) * 7 // 10]
 
 
@@ -167,33 +167,33 @@ def lossless(format: str) -> dict[str, bool]:
     return {"lossless": True} if format == "WEBP" else {}
 
 
-def strange(bytes_: bytes) -> str:
+def non_utf8_name(bytes_: bytes) -> str:
     """A name that is not UTF-8."""
     return os.fsdecode(bytes_)
 
 
-def large(file: Path) -> None:
-    """Leave a file that is too large by a byte and takes no room."""
-    with file.open("wb") as opened:
-        opened.truncate(2**30 + 1)
+def write_too_large_file(file: Path) -> None:
+    """Create a sparse file that is a byte too large."""
+    with file.open("wb") as stream:
+        stream.truncate(2**30 + 1)
 
 
-def listen(file: Path) -> None:
-    """Leave a socket, whose address may not be long."""
+def make_socket(file: Path) -> None:
+    """Create a socket; relative, as its address must be short."""
     here = Path.cwd()
     os.chdir(file.parent)
     try:
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind(file.name)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(file.name)
     finally:
         os.chdir(here)
 
 
-def _readable() -> list[Odd]:
-    jpeg = encoded(PICTURE, "JPEG", quality=95)
+def _readable() -> list[OddImage]:
+    jpeg = encoded(IMAGE, "JPEG", quality=95)
     rgba = Image.fromarray(quarters((*RED, 0), (*GREEN, 255), (*BLUE, 255), (*YELLOW, 128)))
-    on_white = (WHITE, GREEN, BLUE, tuple(round((c * 128 + 255 * 127) / 255) for c in YELLOW))
-    lengthwise = PICTURE.resize((2, 2), Image.Resampling.NEAREST)
+    rgba_on_white = (WHITE, GREEN, BLUE, tuple(round((c * 128 + 255 * 127) / 255) for c in YELLOW))
+    lengthwise = IMAGE.resize((2, 2), Image.Resampling.NEAREST)
     transparent_red = (WHITE, *QUARTERS[1:])
     bits = Image.fromarray(quarters((255,), (0,), (0,), (255,))[:, :, 0]).convert("1")
     black, white = (0, 0, 0), WHITE
@@ -203,7 +203,7 @@ def _readable() -> list[Odd]:
     runs = bytes([32, 2, 32, 3, 0, 0]) * 16 + bytes([32, 0, 32, 1, 0, 0]) * 16 + b"\0\1"
     flat = lengthwise.crop((0, 0, 2, 1)).resize((65_535, 1), Image.Resampling.NEAREST)
     thin = lengthwise.crop((0, 0, 1, 2)).resize((1, 40), Image.Resampling.NEAREST)
-    turned = {
+    quarters_by_orientation = {
         2: (GREEN, RED, YELLOW, BLUE),
         3: (YELLOW, BLUE, GREEN, RED),
         4: (BLUE, YELLOW, RED, GREEN),
@@ -212,87 +212,96 @@ def _readable() -> list[Odd]:
         7: (YELLOW, GREEN, BLUE, RED),
         8: (GREEN, YELLOW, RED, BLUE),
     }
-    formats = {2: "PNG", 3: "WEBP", 4: "TIFF", 5: "PNG", 6: "WEBP", 7: "TIFF", 8: "AVIF"}
-    flags = {"TIFF": {"compression": "tiff_lzw"}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}, "PNG": {}}
+    format_by_orientation = {2: "PNG", 3: "WEBP", 4: "TIFF", 5: "PNG", 6: "WEBP", 7: "TIFF", 8: "AVIF"}
+    save_options = {"TIFF": {"compression": "tiff_lzw"}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}, "PNG": {}}
     flat_grey = Image.new("RGB", (64, 32), (128, 128, 128))
     float_grey = (grey() / np.float32(255)).astype("<f4")
     return [
-        Odd("holiday at sea.jpg", jpeg, within=6),
-        Odd("progressive, with commas,.jpg", encoded(PICTURE, "JPEG", quality=95, progressive=True), within=6),
-        Odd("rgb inside.jpg", encoded(PICTURE, "JPEG", quality=95, keep_rgb=True), within=6),
-        Odd("grey 'quoted'.JPG", encoded(PICTURE.convert("L"), "JPEG", quality=95), quarters=shades(grey()), within=6),
-        Odd('cmyk "adobe".jpeg', cmyk_jpeg(adobe=True), within=6),
-        Odd("cmyk\rplain.jpe", cmyk_jpeg(adobe=False), within=6),
-        Odd("ycck\n\ttab.jfif", ycck_jpeg(), within=6),
-        Odd("--garbage-after-the-end.jpg", jpeg + b"garbage \xff\xd9 garbage" * 100, within=6),
-        Odd("nonsense in exif.jpg", encoded(PICTURE, "JPEG", quality=95, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff"), within=6),
-        Odd("orientation 99.jpg", encoded(PICTURE, "JPEG", quality=95, exif=exif(99)), within=6),
-        Odd(
+        OddImage("holiday at sea.jpg", jpeg, tolerance=6),
+        OddImage("progressive, with commas,.jpg", encoded(IMAGE, "JPEG", quality=95, progressive=True), tolerance=6),
+        OddImage("rgb inside.jpg", encoded(IMAGE, "JPEG", quality=95, keep_rgb=True), tolerance=6),
+        OddImage("grey 'quoted'.JPG", encoded(IMAGE.convert("L"), "JPEG", quality=95), quarters=shades(grey()), tolerance=6),
+        OddImage('cmyk "adobe".jpeg', cmyk_jpeg(adobe=True), tolerance=6),
+        OddImage("cmyk\rplain.jpe", cmyk_jpeg(adobe=False), tolerance=6),
+        OddImage("ycck\n\ttab.jfif", ycck_jpeg(), tolerance=6),
+        OddImage("--garbage-after-the-end.jpg", jpeg + b"garbage \xff\xd9 garbage" * 100, tolerance=6),
+        OddImage(
+            "nonsense in exif.jpg",
+            encoded(IMAGE, "JPEG", quality=95, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff"), tolerance=6,
+        ),
+        OddImage("orientation 99.jpg", encoded(IMAGE, "JPEG", quality=95, exif=exif(99)), tolerance=6),
+        OddImage(
             "turned 6.jpg",
-            encoded(PICTURE, "JPEG", quality=95, subsampling=0, exif=exif(6)),
+            encoded(IMAGE, "JPEG", quality=95, subsampling=0, exif=exif(6)),
             (32, 64),
-            turned[6],
-            within=6,
+            quarters_by_orientation[6],
+            tolerance=6,
         ),
-        Odd("no profile.jpg", encoded(PICTURE, "JPEG", quality=95, icc_profile=b"no colour profile"), within=6),
-        Odd("all grey.jpg", encoded(flat_grey, "JPEG"), quarters=((128,) * 3,) * 4),
-        Odd("phone.jpg", encoded(PICTURE, "MPO", quality=95, save_all=True, append_images=[NOISE.copy()]), within=6),
-        Odd("phone broken.jpg", jpeg[:2] + b"\xff\xe2\0\x0cMPF\0II*\0\x08\0" + jpeg[2:], within=6),
-        Odd("\u202eright to left \u05e9\u05dc\u05d5\u05dd.png", palette()),
-        Odd("#50%?&=+;<b>.png", palette(bytes([0, 255, 255])), quarters=transparent_red),
-        Odd("100%25.gif", palette(0, "GIF"), quarters=transparent_red),
-        Odd("interlaced.gif", palette(format="GIF", interlace=1)),
-        Odd("e\u0301 and \u00e9.png", encoded(bits, "PNG"), quarters=(white, black, black, white)),
-        Odd("\u00e9 and e\u0301.png", encoded(rgba.convert("LA"), "PNG"), quarters=_on_white_grey(rgba), within=1),
-        Odd("\U0001f408\u200d\u2b1b \U0001f1eb\U0001f1ee.png", encoded(rgba, "PNG"), quarters=on_white, within=1),
-        Odd("transparent.webp", encoded(rgba, "WEBP", lossless=True), quarters=on_white, within=1),
-        Odd("one colour transparent.png", encoded(PICTURE, "PNG", transparency=RED), quarters=transparent_red),
-        Odd("16 bits.png", png(deep(grey()), 0), quarters=shades(grey())),
-        Odd("16 bits and a hole.png", png(deep(grey()), 0, chunk(b"tRNS", b"\x12\x34")), quarters=shades(grey())),
-        Odd("16 bits of colour.png", png(deep(wide), 2)),
-        Odd("16 bits and alpha.png", png(np.dstack([deep(wide), hole]), 6), quarters=transparent_red),
-        Odd("palette too short.png", png(bad_index, 3, chunk(b"PLTE", bytes(9))), quarters=(black,) * 4),
-        Odd("checksum.png", png(quarters(*QUARTERS), 2)[:-16] + b"????" + chunk(b"IEND", b"")),
-        Odd("nonsense in exif.png", png(wide, 2, chunk(b"tEXt", b"Raw profile type exif\0\nexif\n4\nnonsense"))),
-        Odd("moving.gif", animation("GIF"), within=8),
-        Odd("moving.png", animation("PNG")),
-        Odd("moving.webp", animation("WEBP")),
-        Odd("plain.tif", tiff(grey(), 1), quarters=shades(grey())),
-        Odd("packed.TIFF", encoded(PICTURE, "TIFF", compression="tiff_lzw")),
-        Odd("cmyk.tif", encoded(PICTURE.convert("CMYK"), "TIFF"), within=1),
-        Odd("two pages.tif", encoded(PICTURE, "TIFF", save_all=True, append_images=[NOISE.copy()])),
-        Odd("16 bits.tif", tiff(deep(grey()).astype("<u2"), 1), quarters=shades(grey())),
-        Odd("16 bits of a Mac.tif", tiff(deep(grey()).astype(">u2"), 1), quarters=shades(grey())),
-        Odd("16 bits, white first.tif", tiff(65535 - deep(grey()).astype("<u2"), 0), quarters=shades(grey())),
-        Odd("floating.tif", tiff(float_grey, 1), quarters=shades(grey())),
+        OddImage("no profile.jpg", encoded(IMAGE, "JPEG", quality=95, icc_profile=b"no colour profile"), tolerance=6),
+        OddImage("all grey.jpg", encoded(flat_grey, "JPEG"), quarters=((128,) * 3,) * 4),
+        OddImage("phone.jpg", encoded(IMAGE, "MPO", quality=95, save_all=True, append_images=[NOISE.copy()]), tolerance=6),
+        OddImage("phone broken.jpg", jpeg[:2] + b"\xff\xe2\0\x0cMPF\0II*\0\x08\0" + jpeg[2:], tolerance=6),
+        OddImage("\u202eright to left \u05e9\u05dc\u05d5\u05dd.png", palette()),
+        OddImage("#50%?&=+;<b>.png", palette(bytes([0, 255, 255])), quarters=transparent_red),
+        OddImage("100%25.gif", palette(0, "GIF"), quarters=transparent_red),
+        OddImage("interlaced.gif", palette(format="GIF", interlace=1)),
+        OddImage("e\u0301 and \u00e9.png", encoded(bits, "PNG"), quarters=(white, black, black, white)),
+        OddImage("\u00e9 and e\u0301.png", encoded(rgba.convert("LA"), "PNG"), quarters=_greys_on_white(rgba), tolerance=1),
+        OddImage(
+            "\U0001f408\u200d\u2b1b \U0001f1eb\U0001f1ee.png",
+            encoded(rgba, "PNG"), quarters=rgba_on_white, tolerance=1,
+        ),
+        OddImage("transparent.webp", encoded(rgba, "WEBP", lossless=True), quarters=rgba_on_white, tolerance=1),
+        OddImage("one colour transparent.png", encoded(IMAGE, "PNG", transparency=RED), quarters=transparent_red),
+        OddImage("16 bits.png", png(deep(grey()), 0), quarters=shades(grey())),
+        OddImage("16 bits and a hole.png", png(deep(grey()), 0, chunk(b"tRNS", b"\x12\x34")), quarters=shades(grey())),
+        OddImage("16 bits of colour.png", png(deep(wide), 2)),
+        OddImage("16 bits and alpha.png", png(np.dstack([deep(wide), hole]), 6), quarters=transparent_red),
+        OddImage("palette too short.png", png(bad_index, 3, chunk(b"PLTE", bytes(9))), quarters=(black,) * 4),
+        OddImage("checksum.png", png(quarters(*QUARTERS), 2)[:-16] + b"????" + chunk(b"IEND", b"")),
+        OddImage("nonsense in exif.png", png(wide, 2, chunk(b"tEXt", b"Raw profile type exif\0\nexif\n4\nnonsense"))),
+        OddImage("moving.gif", animation("GIF"), tolerance=8),
+        OddImage("moving.png", animation("PNG")),
+        OddImage("moving.webp", animation("WEBP")),
+        OddImage("plain.tif", tiff(grey(), 1), quarters=shades(grey())),
+        OddImage("packed.TIFF", encoded(IMAGE, "TIFF", compression="tiff_lzw")),
+        OddImage("cmyk.tif", encoded(IMAGE.convert("CMYK"), "TIFF"), tolerance=1),
+        OddImage("two pages.tif", encoded(IMAGE, "TIFF", save_all=True, append_images=[NOISE.copy()])),
+        OddImage("16 bits.tif", tiff(deep(grey()).astype("<u2"), 1), quarters=shades(grey())),
+        OddImage("16 bits of a Mac.tif", tiff(deep(grey()).astype(">u2"), 1), quarters=shades(grey())),
+        OddImage("16 bits, white first.tif", tiff(65535 - deep(grey()).astype("<u2"), 0), quarters=shades(grey())),
+        OddImage("floating.tif", tiff(float_grey, 1), quarters=shades(grey())),
         *(
-            Odd(
-                f"turned {way} \u65e5\u672c.{format.lower()}",
-                encoded(PICTURE, format, exif=exif(way), **flags.get(format, lossless(format))),
-                (64, 32) if way < 5 else (32, 64),
-                turned[way],
-                within=3 if format == "AVIF" else 0,
+            OddImage(
+                f"turned {orientation} \u65e5\u672c.{format.lower()}",
+                encoded(IMAGE, format, exif=exif(orientation), **save_options.get(format, lossless(format))),
+                (64, 32) if orientation < 5 else (32, 64),
+                quarters_by_orientation[orientation],
+                tolerance=3 if format == "AVIF" else 0,
             )
-            for way, format in formats.items()
+            for orientation, format in format_by_orientation.items()
         ),
-        Odd("plain.bmp", encoded(PICTURE, "BMP")),
-        Odd("runs.bmp", bmp(64, 32, 1, runs, _bmp_palette())),
-        Odd("small.avif", encoded(PICTURE, "AVIF", quality=95), within=8),
-        Odd("png in truth.jpg", encoded(PICTURE, "PNG")),
-        Odd("jpeg in truth.gif", jpeg, within=6),
-        Odd("one pixel.png", encoded(Image.new("RGB", (1, 1), RED), "PNG"), (1, 1), (RED,) * 4),
-        Odd("one wide.png", encoded(thin, "PNG"), (1, 40), (RED, RED, BLUE, BLUE)),
-        Odd("one high.jpg", encoded(Image.new("RGB", (500, 1), RED), "JPEG", quality=95), (500, 1), (RED,) * 4, within=6),
-        Odd("the longest.png", encoded(flat, "PNG"), (65_535, 1), (RED, GREEN, RED, GREEN)),
-        Odd("long " + "\u00e4" * 120 + ".png", encoded(PICTURE, "PNG")),
-        Odd(strange(b"not utf-8 \xff\xfe\x80.png"), encoded(PICTURE, "PNG")),
-        Odd(strange(b"cl\xe4ss, \"one\"\n/x.png"), encoded(PICTURE, "PNG")),
-        Odd("folder.jpg/x.png", encoded(PICTURE, "PNG")),
-        Odd("link.png", lambda file: file.symlink_to("folder.jpg/x.png")),
+        OddImage("plain.bmp", encoded(IMAGE, "BMP")),
+        OddImage("runs.bmp", bmp(64, 32, 1, runs, _bmp_palette())),
+        OddImage("small.avif", encoded(IMAGE, "AVIF", quality=95), tolerance=8),
+        OddImage("png in truth.jpg", encoded(IMAGE, "PNG")),
+        OddImage("jpeg in truth.gif", jpeg, tolerance=6),
+        OddImage("one pixel.png", encoded(Image.new("RGB", (1, 1), RED), "PNG"), (1, 1), (RED,) * 4),
+        OddImage("one wide.png", encoded(thin, "PNG"), (1, 40), (RED, RED, BLUE, BLUE)),
+        OddImage(
+            "one high.jpg",
+            encoded(Image.new("RGB", (500, 1), RED), "JPEG", quality=95), (500, 1), (RED,) * 4, tolerance=6,
+        ),
+        OddImage("the longest.png", encoded(flat, "PNG"), (65_535, 1), (RED, GREEN, RED, GREEN)),
+        OddImage("long " + "\u00e4" * 120 + ".png", encoded(IMAGE, "PNG")),
+        OddImage(non_utf8_name(b"not utf-8 \xff\xfe\x80.png"), encoded(IMAGE, "PNG")),
+        OddImage(non_utf8_name(b"cl\xe4ss, \"one\"\n/x.png"), encoded(IMAGE, "PNG")),
+        OddImage("folder.jpg/x.png", encoded(IMAGE, "PNG")),
+        OddImage("link.png", lambda file: file.symlink_to("folder.jpg/x.png")),
     ]  # fmt: skip
 
 
-def _on_white_grey(rgba: Image.Image) -> tuple[tuple[int, ...], ...]:
+def _greys_on_white(rgba: Image.Image) -> tuple[tuple[int, ...], ...]:
     values, alpha = (np.asarray(band).astype(float) for band in rgba.convert("LA").split())
     return shades(np.round((values * alpha + 255 * (255 - alpha)) / 255))
 
@@ -301,11 +310,11 @@ def _bmp_palette() -> bytes:
     return b"".join(bytes([*reversed(colour), 0]) for colour in QUARTERS)
 
 
-def _broken() -> list[Odd]:
+def _broken() -> list[OddImage]:
     jpeg, progressive = encoded(NOISE, "JPEG"), encoded(NOISE, "JPEG", progressive=True)
-    whole = encoded(NOISE, "PNG")
-    flipped = bytearray(whole)
-    flipped[len(whole) // 2] ^= 1
+    complete_png = encoded(NOISE, "PNG")
+    flipped = bytearray(complete_png)
+    flipped[len(complete_png) // 2] ^= 1
     values = np.zeros((8, 8), np.uint8)
     no_frame = b"GIF89a" + struct.pack("<HHBBB", 5, 5, 0x80, 0, 0) + bytes(6) + b";"
     short_runs = bmp(64, 32, 1, bytes([64, 1, 0, 0]) * 20 + b"\0\1", _bmp_palette())
@@ -316,57 +325,60 @@ def _broken() -> list[Odd]:
     end = b"\xff\xd9"
     stops = "stop before its picture is complete"
     return [
-        Odd("nothing.jpg", b"", reason="is empty"),
-        Odd("text.jpg", b"This is no photo.\n", reason=no_image),
-        Odd("error page.jpg", b"<!doctype html><title>404 Not Found</title>", reason=no_image),
-        Odd("print.jpg", b"%PDF-1.7\n", reason=no_image),
-        Odd("packed.jpg", b"PK\x03\x04" + bytes(100), reason=no_image),
-        Odd("iphone.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), reason=no_image),
-        Odd("\x1b[31mred\x07.jpg", part(jpeg), reason="truncated"),
-        Odd("without its end.jpg", jpeg[:-2], reason="truncated"),
-        Odd("zeros\nfrom here.jpg", part(jpeg) + bytes(3000), reason=stops),
-        Odd("with a thumbnail, zeros.jpg", part(thumbnailed) + bytes(9000), reason=stops),
-        Odd("large.jpg", large, reason="more than the limit of 1,073,741,824"),
-        Odd("cut in its header.jpg", jpeg[:100], reason="Truncated File Read"),
-        Odd("progressive cut.jpg", part(progressive), reason="truncated"),
-        Odd("cut and closed.jpg", part(jpeg) + end, reason=stops),
-        Odd("cut, closed, grey.jpg", part(encoded(NOISE.convert("L"), "JPEG")) + end, reason=stops),
-        Odd("cut, closed, cmyk.jpg", part(encoded(NOISE.convert("CMYK"), "JPEG")) + end, reason=stops),
-        Odd("claims twice its height.jpg", with_size(jpeg, 128, 64), reason=stops),
-        Odd("claims twice its width.jpg", with_size(progressive, 64, 128), reason=stops),
-        Odd("claims no height.jpg", with_size(jpeg, 0, 64), reason=no_image),
-        Odd("claims 12 bits.jpg", jpeg.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"), reason=no_image),
-        Odd("cut.png", part(encoded(NOISE, "PNG")), reason="truncated"),
-        Odd("cut.webp", part(encoded(NOISE, "WEBP")), reason="cannot be decoded"),
-        Odd("cut.bmp", part(encoded(NOISE, "BMP")), reason="truncated"),
-        Odd("cut.avif", part(encoded(NOISE, "AVIF")), reason=no_image),
-        Odd("cut.tif", part(encoded(NOISE, "TIFF")), reason="truncated"),
-        Odd("cut.gif", part(encoded(NOISE.quantize(64), "GIF")), reason="truncated"),
-        Odd("packed and cut.tif", part(lzw), reason=no_image),
-        Odd(strange(b"\xe9t\xe9/damaged \xff.png"), bytes(flipped), reason="broken data stream"),
-        Odd("headless.png", whole[:20] + b"????" + whole[24:], reason=no_image),
-        Odd("signature only.png", whole[:8], reason=no_image),
-        Odd("bomb.png", png(values, 0, claims=(60_000, 60_000)), reason="claims more pixels than the limit of 89,478,485"),
-        Odd("bomb too.png", png(values, 0, claims=(10_000, 10_000)), reason="claims 10000×10000 pixels"),
-        Odd("too long.png", png(values, 0, claims=(65_536, 1)), reason="more than the limit of 65,535 to a side"),
-        Odd("bomb of text.png", png(values, 0, bomb), reason="Decompressed data too large"),
-        Odd("no frame.gif", no_frame, reason=no_image),
-        Odd("huge.bmp", bmp(2**31 - 1, 2**31 - 1, 0, b"", b""), reason="claims more pixels"),
-        Odd("runs that end early.bmp", short_runs, reason="cannot be decoded"),
-        Odd("strip outside.tif", tiff(values, 1, tag273=10_000_000), reason="truncated"),
-        Odd("whole numbers.tif", tiff(np.zeros((8, 8), "<i4"), 1), reason="not known what white is"),
-        Odd("beyond white.tif", tiff(np.full((8, 8), 255, "<f4"), 1), reason="not between 0 (black) and 1 (white)"),
-        Odd("not a number.tif", tiff(np.full((8, 8), np.nan, "<f4"), 1), reason="not between 0 (black) and 1 (white)"),
-        Odd("double.tif", tiff(np.zeros((8, 8), "<f8"), 1), reason=no_image),
-        Odd("pipe.jpg", os.mkfifo, reason="is a pipe, a socket or a device"),
-        Odd("socket.jpg", listen, reason="is a pipe, a socket or a device"),
-        Odd("endless.jpg", lambda file: file.symlink_to("/dev/zero"), reason="is a pipe, a socket or a device"),
-        Odd("to nothing.jpg", lambda file: file.symlink_to("nowhere"), reason="is a link to nothing"),
-        Odd("circle.jpg", lambda file: file.symlink_to(file.name), reason="Too many levels of symbolic links"),
+        OddImage("nothing.jpg", b"", reason="is empty"),
+        OddImage("text.jpg", b"This is no photo.\n", reason=no_image),
+        OddImage("error page.jpg", b"<!doctype html><title>404 Not Found</title>", reason=no_image),
+        OddImage("print.jpg", b"%PDF-1.7\n", reason=no_image),
+        OddImage("packed.jpg", b"PK\x03\x04" + bytes(100), reason=no_image),
+        OddImage("iphone.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), reason=no_image),
+        OddImage("\x1b[31mred\x07.jpg", cut(jpeg), reason="truncated"),
+        OddImage("without its end.jpg", jpeg[:-2], reason="truncated"),
+        OddImage("zeros\nfrom here.jpg", cut(jpeg) + bytes(3000), reason=stops),
+        OddImage("with a thumbnail, zeros.jpg", cut(thumbnailed) + bytes(9000), reason=stops),
+        OddImage("large.jpg", write_too_large_file, reason="more than the limit of 1,073,741,824"),
+        OddImage("cut in its header.jpg", jpeg[:100], reason="Truncated File Read"),
+        OddImage("progressive cut.jpg", cut(progressive), reason="truncated"),
+        OddImage("cut and closed.jpg", cut(jpeg) + end, reason=stops),
+        OddImage("cut, closed, grey.jpg", cut(encoded(NOISE.convert("L"), "JPEG")) + end, reason=stops),
+        OddImage("cut, closed, cmyk.jpg", cut(encoded(NOISE.convert("CMYK"), "JPEG")) + end, reason=stops),
+        OddImage("claims twice its height.jpg", with_size(jpeg, 128, 64), reason=stops),
+        OddImage("claims twice its width.jpg", with_size(progressive, 64, 128), reason=stops),
+        OddImage("claims no height.jpg", with_size(jpeg, 0, 64), reason=no_image),
+        OddImage("claims 12 bits.jpg", jpeg.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"), reason=no_image),
+        OddImage("cut.png", cut(encoded(NOISE, "PNG")), reason="truncated"),
+        OddImage("cut.webp", cut(encoded(NOISE, "WEBP")), reason="cannot be decoded"),
+        OddImage("cut.bmp", cut(encoded(NOISE, "BMP")), reason="truncated"),
+        OddImage("cut.avif", cut(encoded(NOISE, "AVIF")), reason=no_image),
+        OddImage("cut.tif", cut(encoded(NOISE, "TIFF")), reason="truncated"),
+        OddImage("cut.gif", cut(encoded(NOISE.quantize(64), "GIF")), reason="truncated"),
+        OddImage("packed and cut.tif", cut(lzw), reason=no_image),
+        OddImage(non_utf8_name(b"\xe9t\xe9/damaged \xff.png"), bytes(flipped), reason="broken data stream"),
+        OddImage("headless.png", complete_png[:20] + b"????" + complete_png[24:], reason=no_image),
+        OddImage("signature only.png", complete_png[:8], reason=no_image),
+        OddImage(
+            "bomb.png",
+            png(values, 0, claims=(60_000, 60_000)), reason="claims more pixels than the limit of 89,478,485",
+        ),
+        OddImage("bomb too.png", png(values, 0, claims=(10_000, 10_000)), reason="claims 10000×10000 pixels"),
+        OddImage("too long.png", png(values, 0, claims=(65_536, 1)), reason="more than the limit of 65,535 to a side"),
+        OddImage("bomb of text.png", png(values, 0, bomb), reason="Decompressed data too large"),
+        OddImage("no frame.gif", no_frame, reason=no_image),
+        OddImage("huge.bmp", bmp(2**31 - 1, 2**31 - 1, 0, b"", b""), reason="claims more pixels"),
+        OddImage("runs that end early.bmp", short_runs, reason="cannot be decoded"),
+        OddImage("strip outside.tif", tiff(values, 1, tag273=10_000_000), reason="truncated"),
+        OddImage("whole numbers.tif", tiff(np.zeros((8, 8), "<i4"), 1), reason="not known what white is"),
+        OddImage("beyond white.tif", tiff(np.full((8, 8), 255, "<f4"), 1), reason="not between 0 (black) and 1 (white)"),
+        OddImage("not a number.tif", tiff(np.full((8, 8), np.nan, "<f4"), 1), reason="not between 0 (black) and 1 (white)"),
+        OddImage("double.tif", tiff(np.zeros((8, 8), "<f8"), 1), reason=no_image),
+        OddImage("pipe.jpg", os.mkfifo, reason="is a pipe, a socket or a device"),
+        OddImage("socket.jpg", make_socket, reason="is a pipe, a socket or a device"),
+        OddImage("endless.jpg", lambda file: file.symlink_to("/dev/zero"), reason="is a pipe, a socket or a device"),
+        OddImage("to nothing.jpg", lambda file: file.symlink_to("nowhere"), reason="is a link to nothing"),
+        OddImage("circle.jpg", lambda file: file.symlink_to(file.name), reason="Too many levels of symbolic links"),
     ]  # fmt: skip
 
 
 @cache
-def odd_images() -> tuple[Odd, ...]:
-    """All of them."""
+def odd_images() -> tuple[OddImage, ...]:
+    """All odd files."""
     return (*_readable(), *_broken())

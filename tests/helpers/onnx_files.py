@@ -10,9 +10,9 @@ from onnx.reference.op_run import OpRun
 
 @dataclass
 class Op:
-    """One operation of a chain: its type, its attributes and the tensors that it takes beside what comes before."""
+    """One operation of a chain: its type, its attributes, and the tensors that it takes besides the previous output."""
 
-    kind: str
+    type: str
     attributes: dict = field(default_factory=dict)
     tensors: list = field(default_factory=list)
 
@@ -25,8 +25,8 @@ GEOMETRY = {
 }
 
 
-def chain(module, geometry, contrast, norm_first=True):
-    """The operations of a network with the weights of `module`; `contrast` is ONNX's size, alpha, beta, bias."""
+def chain(module, geometry, lrn, norm_first=True):
+    """The operations of a network with the weights of `module`; `lrn` is ONNX's size, alpha, beta, bias."""
     weights = [tensor.detach().numpy() for tensor in module.state_dict().values()]
     layers = list(zip(weights[::2], weights[1::2], strict=True))
     kernels, ends, convolutions = geometry
@@ -40,10 +40,11 @@ def chain(module, geometry, contrast, norm_first=True):
         }
         ops += [Op("Conv", attributes, list(layers[number])), Op("Relu")]
         if number in (0, 1, 4):
-            which = min(number, 2)
-            pool = {"kernel_shape": [kernels[which]] * 2, "strides": [2, 2], "pads": [0, 0, ends[which], ends[which]]}
-            after = [Op("LRN", dict(zip(("size", "alpha", "beta", "bias"), contrast, strict=True))), Op("MaxPool", pool)]
-            ops += after[1:] if number == 4 else after if norm_first else after[::-1]
+            pooling = min(number, 2)
+            kernel, end = kernels[pooling], ends[pooling]
+            pool = {"kernel_shape": [kernel] * 2, "strides": [2, 2], "pads": [0, 0, end, end]}
+            norm_pool = [Op("LRN", dict(zip(("size", "alpha", "beta", "bias"), lrn, strict=True))), Op("MaxPool", pool)]
+            ops += norm_pool[1:] if number == 4 else norm_pool if norm_first else norm_pool[::-1]
     if layers[5:]:
         ops.append(Op("Reshape", {}, [np.array([1, -1])]))
     for weight, bias in layers[5:]:
@@ -52,17 +53,17 @@ def chain(module, geometry, contrast, norm_first=True):
 
 
 def write(file, ops, opset=9, size=224, listed=True, change=lambda model: None):
-    """Write a chain; `listed` puts the weights among the inputs too, as old files have it."""
-    nodes, tensors, here = [], [], "data_0"
+    """Write a chain; `listed` lists the weights among the inputs too, as in old files."""
+    nodes, tensors, signal = [], [], "data_0"
     for number, op in enumerate(ops):
-        names = [f"{number}_{place}" for place in range(len(op.tensors))]
+        names = [f"{number}_{position}" for position in range(len(op.tensors))]
         tensors += [numpy_helper.from_array(np.ascontiguousarray(t), n) for t, n in zip(op.tensors, names, strict=True)]
-        nodes.append(helper.make_node(op.kind, [here, *names], [f"out_{number}"], **op.attributes))
-        here = f"out_{number}"
+        nodes.append(helper.make_node(op.type, [signal, *names], [f"out_{number}"], **op.attributes))
+        signal = f"out_{number}"
     inputs = [helper.make_tensor_value_info("data_0", TensorProto.FLOAT, [1, 3, size, size])]
     if listed:
         inputs += [helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in tensors]
-    outputs = [helper.make_tensor_value_info(here, TensorProto.FLOAT, None)]
+    outputs = [helper.make_tensor_value_info(signal, TensorProto.FLOAT, None)]
     graph = helper.make_graph(nodes, "chain", inputs, outputs, tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=3)
     change(model)
@@ -70,7 +71,7 @@ def write(file, ops, opset=9, size=224, listed=True, change=lambda model: None):
 
 
 class LRN(OpRun):
-    """The operator's definition. The evaluator's own (onnx 1.23) loops over photos where it means maps."""
+    """The operator's definition. The evaluator's own (onnx 1.23) loops over images instead of maps."""
 
     def _run(self, x, alpha=None, beta=None, bias=None, size=None):
         squares = np.zeros_like(x)

@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 
 from deconvnet.atlas import Atlas
-from deconvnet.data import find_images, find_sets, pack
-from deconvnet.demo import demo_photo, write_views
+from deconvnet.data import find_images, find_splits, pack
+from deconvnet.demo import demo_image, write_views
 from deconvnet.mining import mine_part
 from deconvnet.models import load
 from deconvnet.training import train
@@ -51,7 +51,7 @@ def make_folder(folder: Path, weights: dict[str, Path]) -> None:
     _cats(folder / "cats")
     shutil.copy(folder / "cats" / "cats.csv", folder / "cats.csv")
     for name in ("packed", "imagenet-256", "imagenette-256"):
-        pack(find_sets(folder / "imagenette"), folder / name, workers=1)
+        pack(find_splits(folder / "imagenette"), folder / name, workers=1)
     (folder / "quick.toml").write_text(RECIPE)
     for function, file in (("net", "mine.py"), ("mine", "net.py")):
         (folder / file).write_text(OWN.format(function=function))
@@ -70,7 +70,7 @@ def copy_folder(folder: Path, to: Path) -> None:
 def _photos(folder: Path) -> None:
     """dog.jpg, church.jpg, photos/ by class, and ImageNet's sets train and val by WordNet id, under all its names."""
     for number, (label, name) in enumerate(CLASSES.items()):
-        photo = demo_photo(name)
+        photo = demo_image(name)
         photo.resize((300, 300 * photo.height // photo.width)).save(_parent(folder / f"{label}.jpg"))
         for view in range(2):
             width = photo.width - 20 * view
@@ -85,7 +85,7 @@ def _photos(folder: Path) -> None:
 
 def _cats(folder: Path) -> None:
     """Three cuts of one cat, and where its parts are in them, as JSON and as CSV."""
-    cat, rows, found = demo_photo("chelsea"), ["image,part,x,y"], {}
+    cat, rows, found = demo_image("chelsea"), ["image,part,x,y"], {}
     for number, (left, top) in enumerate(((0, 0), (30, 10), (60, 5))):
         cat.crop((left, top, left + 390, top + 285)).save(_parent(folder / f"{number}.jpg"))
         parts = {part: [x - left, y - top] for part, (x, y) in PARTS.items()}

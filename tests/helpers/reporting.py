@@ -1,4 +1,4 @@
-"""What a small report is made of: two networks, photos of three classes, and parts marked in three more."""
+"""Inputs of a small report: two networks, photos of three classes, and three more with landmarks."""
 
 import json
 import sys
@@ -42,7 +42,7 @@ def knows_nothing():
 """
 
 
-def write_materials(folder: Path) -> None:
+def write_report_inputs(folder: Path) -> None:
     """`networks.py`, `photos/val/` with a folder for each class, and `faces/` with `parts.json`."""
     (folder / "networks.py").write_text(NETWORKS)
     random = np.random.default_rng(0)
@@ -60,7 +60,7 @@ def write_materials(folder: Path) -> None:
     (folder / "faces" / "parts.json").write_text(json.dumps(parts))
 
 
-def type_command(*words: object) -> int:
+def run_command_line(*words: object) -> int:
     """Run `deconvnet` as if these words were typed; returns its exit code."""
     before, sys.argv = sys.argv, ["deconvnet", *map(str, words)]
     try:

@@ -1,4 +1,4 @@
-"""What tells searches apart does not depend on what anything is called in Python: keys in files of old have to match."""
+"""A key does not depend on names in Python: keys in files of earlier versions must match."""
 
 from contextlib import contextmanager
 
@@ -8,7 +8,7 @@ import torch
 from deconvnet.data import find_images
 from deconvnet.data import torchvision_preprocessing as preprocessing
 from deconvnet.local_response_norm import LRNConstants
-from deconvnet.mining import Key
+from deconvnet.mining import MiningKey
 from deconvnet.models import (
     AlexNet2012,
     AlexNetOptions,
@@ -29,7 +29,7 @@ DIGESTS = {
 
 
 def networks(monkeypatch):
-    """Thin ones of whole numbers, whose classes are the real ones."""
+    """Our networks with few maps and integer weights."""
     monkeypatch.setattr(thin_networks, "MAPS", 4)
     options = {AlexNet2012: AlexNetOptions(hidden=8, contrast=CONTRAST), ZFNet: ZFNetOptions(hidden=8, contrast=CONTRAST)}
     for kind, chosen in options.items():
@@ -43,18 +43,20 @@ def networks(monkeypatch):
 
 
 def test_keys_are_those_of_version_0_1(photo_folder, monkeypatch):
-    photos = find_images(photo_folder)
-    found = {kind: Key.of(network, photos, ["conv1"], 9).network for kind, network in networks(monkeypatch)}
-    assert found == DIGESTS
+    image_set = find_images(photo_folder)
+    digests = {
+        kind: MiningKey.compute(network, image_set, ["conv1"], 9).network_digest for kind, network in networks(monkeypatch)
+    }
+    assert digests == DIGESTS
 
 
 def test_a_key_does_not_depend_on_names_of_classes(photo_folder, monkeypatch):
-    photos = find_images(photo_folder)
+    image_set = find_images(photo_folder)
     for kind, network in networks(monkeypatch):
         with renamed(kind, type(network.module.norm), LRNConstants):
             assert repr(CONTRAST).startswith("Renamed(")
             assert "Renamed" not in str(network.module)
-            assert Key.of(network, photos, ["conv1"], 9).network == DIGESTS[kind]
+            assert MiningKey.compute(network, image_set, ["conv1"], 9).network_digest == DIGESTS[kind]
 
 
 @contextmanager
@@ -69,7 +71,7 @@ def renamed(*classes):
             kind.__name__, kind.__qualname__ = name, qualified
 
 
-def test_a_class_of_ones_own_is_called_as_it_is():
+def test_a_subclass_is_printed_under_its_name():
     class Mine(ZFNet):
         pass
 
@@ -77,13 +79,13 @@ def test_a_class_of_ones_own_is_called_as_it_is():
 
 
 def test_a_key_is_read_as_it_was_written(small_network, photo_folder):
-    key = Key.of(small_network, find_images(photo_folder), ["conv1", "conv2"], 9, fast=True)
+    key = MiningKey.compute(small_network, find_images(photo_folder), ["conv1", "conv2"], 9)
     written = key.as_json()
-    assert Key.from_json(written) == key
-    assert Key.from_json(written).answers == key.answers
+    assert MiningKey.from_json(written) == key
+    assert MiningKey.from_json(written).probe_maxima == key.probe_maxima
     names = ["network", "preprocessing", "photos", "photo_count", "class_count", "layers", "top", "answers", "fast"]
     assert list(written) == names
     with pytest.raises(ValueError, match="a key with colour"):
-        Key.from_json(written | {"colour": 1})
+        MiningKey.from_json(written | {"colour": 1})
     with pytest.raises(KeyError):
-        Key.from_json({name: value for name, value in written.items() if name != "top"})
+        MiningKey.from_json({name: value for name, value in written.items() if name != "top"})

@@ -1,4 +1,4 @@
-"""What a state holds does not depend on the way to it, and a state file is read whole or refused."""
+"""A state's content does not depend on the order and grouping of additions, and a state file is read whole or refused."""
 
 import json
 from fractions import Fraction
@@ -11,52 +11,53 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save, save_file
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.mining import Key, State
-from deconvnet.mining.state import share
+from deconvnet.mining import MiningKey, MiningState, split_indices
 from deconvnet.mining.statistics import Statistics
 
 
-def key(photos=40, **changes):
-    found = {"layers": {"a": 2, "b": 3}, "top": 3, "photo_count": photos, "class_count": 2}
-    return Key(**{"network": "n", "preprocessing": "p", "photos": "f", "answers": {}} | found | changes)
+def key(image_count=40, **changes):
+    digests = {"network_digest": "n", "preprocessing_digest": "p", "image_set_digest": "f", "probe_maxima": {}}
+    others = {"layers": {"a": 2, "b": 3}, "top": 3, "image_count": image_count, "class_count": 2}
+    return MiningKey(**digests | others | changes)
 
 
-def filled(state, photos, seed=0):
-    """Add the photos, every seventh of which is broken; what is found in a photo depends on its index only."""
-    numbers = torch.Generator().manual_seed(seed)
-    count = state.key.photo_count
-    values = torch.randn(count, 5, generator=numbers) * 10 ** torch.randint(-12, 9, (count, 5), generator=numbers).float()
-    labels = torch.randint(-1, 2, (count,), generator=numbers)
-    good = photos[photos % 7 != 6]
-    places = torch.arange(count)[:, None].expand(-1, 3)
-    found = {"a": (values[good, :2], places[good, :2]), "b": (values[good, 2:], places[good])}
-    state.add(good, found, labels[good], {index: f"broken {index}" for index in photos.tolist() if index % 7 == 6})
+def filled(state, indices, seed=0):
+    """Add the images, every seventh of which is broken; the maxima of an image depend on its index only."""
+    generator = torch.Generator().manual_seed(seed)
+    count = state.key.image_count
+    values = torch.randn(count, 5, generator=generator)
+    values *= 10 ** torch.randint(-12, 9, (count, 5), generator=generator).float()
+    labels = torch.randint(-1, 2, (count,), generator=generator)
+    good = indices[indices % 7 != 6]
+    flat_positions = torch.arange(count)[:, None].expand(-1, 3)
+    maxima = {"a": (values[good, :2], flat_positions[good, :2]), "b": (values[good, 2:], flat_positions[good])}
+    state.add(good, maxima, labels[good], {index: f"broken {index}" for index in indices.tolist() if index % 7 == 6})
     return state
 
 
 @settings(max_examples=50, deadline=None)
-@given(photos=st.integers(1, 40), cuts=st.lists(st.integers(0, 40), max_size=6), data=st.data(), seed=st.integers(0, 99))
-def test_any_split_in_any_order_merges_to_the_same_bytes(photos, cuts, data, seed):
-    bounds = sorted({0, photos, *(cut for cut in cuts if cut < photos)})
+@given(count=st.integers(1, 40), cuts=st.lists(st.integers(0, 40), max_size=6), data=st.data(), seed=st.integers(0, 99))
+def test_any_split_in_any_order_merges_to_the_same_bytes(count, cuts, data, seed):
+    bounds = sorted({0, count, *(cut for cut in cuts if cut < count)})
     ranges = data.draw(st.permutations([torch.arange(a, b) for a, b in pairwise(bounds)]))
-    wanted = filled(State(key(photos)), torch.arange(photos), seed).to_bytes()
-    running, merged = State(key(photos)), State(key(photos))
-    for part in ranges:
-        filled(running, part, seed)
-        alone = filled(State(key(photos)), part, seed)
-        merged.merge(State.from_bytes(alone.to_bytes(), "it"))
-    assert running.to_bytes() == merged.to_bytes() == wanted
-    assert State.from_bytes(wanted, "it").to_bytes() == wanted
+    expected = filled(MiningState(key(count)), torch.arange(count), seed).to_bytes()
+    running, merged = MiningState(key(count)), MiningState(key(count))
+    for indices in ranges:
+        filled(running, indices, seed)
+        separate = filled(MiningState(key(count)), indices, seed)
+        merged.merge(MiningState.from_bytes(separate.to_bytes(), "it"))
+    assert running.to_bytes() == merged.to_bytes() == expected
+    assert MiningState.from_bytes(expected, "it").to_bytes() == expected
 
 
 def test_sums_are_exact():
-    """To the last bit what rational arithmetic gives, from 2⁻²⁴ up to the largest value that is taken."""
+    """Equal to rational arithmetic to the last bit, from 2⁻²⁴ up to the largest value that is accepted."""
     torch.manual_seed(0)
     maxima = torch.rand(500, 3) * 2.0 ** torch.randint(0, 31, (500, 3)) * torch.tensor([1, 2.0**-20, 1e-3])
     maxima[maxima < 2**-24] = 0
     statistics = Statistics(3, 0)
-    for part in maxima.split(37):
-        statistics.add(part, torch.full((len(part),), -1))
+    for chunk in maxima.split(37):
+        statistics.add(chunk, torch.full((len(chunk),), -1))
     for unit in range(3):
         exact = sum(Fraction(value) for value in maxima[:, unit].tolist())
         coarse, fine = statistics.totals[:, 0, unit].tolist()
@@ -66,41 +67,43 @@ def test_sums_are_exact():
 
 
 def test_states_that_do_not_fit_are_not_merged():
-    first = filled(State(key()), torch.arange(0, 20))
+    first = filled(MiningState(key()), torch.arange(0, 20))
     before = first.to_bytes()
     with pytest.raises(DeconvnetError, match="4 photos were mined twice"):
-        first.merge(filled(State(key()), torch.arange(16, 30)))
+        first.merge(filled(MiningState(key()), torch.arange(16, 30)))
     with pytest.raises(DeconvnetError, match=r"another network and top = 4"):
-        first.merge(State(key(network="other", top=4)))
+        first.merge(MiningState(key(network_digest="other", top=4)))
     assert first.to_bytes() == before
 
 
-@pytest.mark.parametrize("change", [{"photos": "g"}, {"preprocessing": "q"}, {"layers": {"a": 2}}, {"top": 9}])
+@pytest.mark.parametrize(
+    "change", [{"image_set_digest": "g"}, {"preprocessing_digest": "q"}, {"layers": {"a": 2}}, {"top": 9}]
+)
 def test_a_file_of_another_search_is_refused(tmp_path, change):
-    State(key()).save(tmp_path / "state.safetensors")
+    MiningState(key()).save(tmp_path / "state.safetensors")
     with pytest.raises(DeconvnetError, match=r"was mined with (another|other|top = 3)"):
-        State.load(tmp_path / "state.safetensors", key(**change))
+        MiningState.load(tmp_path / "state.safetensors", key(**change))
 
 
 def test_what_is_no_whole_state_file_is_one_sentence(tmp_path):
-    content = filled(State(key()), torch.arange(20)).to_bytes()
+    content = filled(MiningState(key()), torch.arange(20)).to_bytes()
     file = tmp_path / "state.safetensors"
     for cut in (0, 7, 8, 200, len(content) - 1):
         file.write_bytes(content[:cut])
         with pytest.raises(DeconvnetError, match="is not a whole state file"):
-            State.load(file)
+            MiningState.load(file)
     save_file({"x": torch.zeros(3)}, file)
     with pytest.raises(DeconvnetError, match="is not a whole state file"):
-        State.load(file)
+        MiningState.load(file)
     with pytest.raises(DeconvnetError, match="There is no file"):
-        State.load(tmp_path / "gone.safetensors")
+        MiningState.load(tmp_path / "gone.safetensors")
     with pytest.raises(DeconvnetError, match="cannot be read: Is a directory"):
-        State.load(tmp_path)
+        MiningState.load(tmp_path)
 
 
 def rewritten(change):
     """The content of a state file after `change(tensors, description)`."""
-    content = filled(State(key()), torch.arange(20)).to_bytes()
+    content = filled(MiningState(key()), torch.arange(20)).to_bytes()
     tensors = load(content)
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     ((entry, description),) = header["__metadata__"].items()
@@ -127,15 +130,22 @@ def rewritten(change):
 )
 def test_a_damaged_state_file_is_one_sentence(change):
     with pytest.raises(DeconvnetError, match=r"^it (is a damaged|was written by another)[^\n]*$"):
-        State.from_bytes(rewritten(change), "it")
+        MiningState.from_bytes(rewritten(change), "it")
+
+
+def test_a_state_of_a_fast_search_is_refused():
+    """Version 0.1 also searched in bfloat16, whose states hold approximate values."""
+    content = rewritten(lambda tensors, description: description["key"].update(fast=True))
+    with pytest.raises(DeconvnetError, match=r"^it is a damaged state file \(it is of a search with --fast, [^\n]*\.$"):
+        MiningState.from_bytes(content, "it")
 
 
 @settings(max_examples=50, deadline=None)
-@given(photos=st.sets(st.integers(0, 200)), of=st.integers(1, 6), grain=st.integers(1, 40))
-def test_shares_are_disjoint_and_complete_and_keep_batches_whole(photos, of, grain):
-    left = torch.tensor(sorted(photos), dtype=torch.int64)
-    shares = [share(left, part, of, grain).tolist() for part in range(of)]
-    assert [photo for part in shares for photo in part] == left.tolist()
-    batches = [{photo // grain for photo in part} for part in shares]
+@given(indices=st.sets(st.integers(0, 200)), count=st.integers(1, 6), batch_size=st.integers(1, 40))
+def test_shares_are_disjoint_and_complete_and_keep_batches_whole(indices, count, batch_size):
+    indices = torch.tensor(sorted(indices), dtype=torch.int64)
+    shares = [split_indices(indices, rank, count, batch_size).tolist() for rank in range(count)]
+    assert [index for share in shares for index in share] == indices.tolist()
+    batches = [{index // batch_size for index in share} for share in shares]
     assert sum(map(len, batches)) == len(set().union(*batches))
     assert max(map(len, batches)) - min(map(len, batches)) <= 1

@@ -11,17 +11,19 @@ from deconvnet.mining.statistics import Statistics
 from deconvnet.mining.topk import RunningTopK
 
 
-def by_sorting(values, places, top):
-    """(value, image, place) of each unit's best images."""
+def by_sorting(values, flat_positions, top):
+    """(value, image, flat position) of each unit's best images."""
     rows = []
     for unit in range(values.shape[0]):
         order = sorted(range(values.shape[1]), key=lambda image: (-values[unit, image].item(), image))
-        rows.append([(values[unit, i].item(), i, places[unit, i].item()) for i in order if values[unit, i] > 0][:top])
+        rows.append(
+            [(values[unit, i].item(), i, flat_positions[unit, i].item()) for i in order if values[unit, i] > 0][:top]
+        )
     return rows
 
 
-def entries(strongest):
-    table = zip(strongest.values.tolist(), strongest.images.tolist(), strongest.places.tolist(), strict=True)
+def entries(topk):
+    table = zip(topk.values.tolist(), topk.images.tolist(), topk.flat_positions.tolist(), strict=True)
     return [[entry for entry in zip(*unit, strict=True) if entry[1] >= 0] for unit in table]
 
 
@@ -37,21 +39,21 @@ def entries(strongest):
 def test_grouping_order_and_merging_do_not_matter(units, images, top, levels, cuts, seed):
     torch.manual_seed(seed)
     values = torch.randint(-1, levels, (units, images)).float()  # with few levels most values are equal
-    places = torch.randint(0, 100, (units, images))
+    flat_positions = torch.randint(0, 100, (units, images))
     shuffled = torch.randperm(images)
     bounds = sorted({0, images, *(min(cut, images) for cut in cuts)})
-    parts = [shuffled[a:b] for a, b in pairwise(bounds)]
+    groups = [shuffled[a:b] for a, b in pairwise(bounds)]
 
     running = RunningTopK(units, top)
     merged = RunningTopK(units, top)
-    for part in parts:
-        running.add(values[:, part], part, places[:, part])
-        alone = RunningTopK(units, top)
-        alone.add(values[:, part], part, places[:, part])
-        merged.merge(alone)
-    wanted = by_sorting(values, places, top)
-    assert entries(running) == wanted
-    assert entries(merged) == wanted
+    for group in groups:
+        running.add(values[:, group], group, flat_positions[:, group])
+        separate = RunningTopK(units, top)
+        separate.add(values[:, group], group, flat_positions[:, group])
+        merged.merge(separate)
+    expected = by_sorting(values, flat_positions, top)
+    assert entries(running) == expected
+    assert entries(merged) == expected
 
 
 def test_merged_statistics_equal_those_of_one_pass():
@@ -61,14 +63,14 @@ def test_merged_statistics_equal_those_of_one_pass():
     first.add(maxima[:7], labels[:7])
     second.add(maxima[7:], labels[7:])
     first.merge(second)
-    assert first.images == whole.images == 20
+    assert first.image_count == whole.image_count == 20
     for name in ("active", "histogram", "class_images"):
         assert torch.equal(getattr(first, name), getattr(whole, name))
     for name in ("sums", "class_sums", "selectivity", "mean_max"):
         torch.testing.assert_close(getattr(first, name), getattr(whole, name))
 
 
-def test_selectivity_of_a_unit_that_answers_one_class_only_is_one():
+def test_selectivity_of_a_unit_active_for_one_class_only_is_one():
     statistics = Statistics(2, 2)
     statistics.add(torch.tensor([[4.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 1]))
     assert statistics.selectivity.tolist() == pytest.approx([1.0, 0.0])

@@ -8,7 +8,7 @@ from safetensors import safe_open
 
 from deconvnet.data import find_images, imagenet_classes
 from deconvnet.data.image_set import ImageSet
-from deconvnet.experiments.table2_errors.compute import evaluate
+from deconvnet.experiments.table2_errors import evaluate
 from deconvnet.models import AlexNetOptions, ZFNetOptions, describe_network, load
 from deconvnet.models.bundled import BUNDLED, bundled_weights
 from deconvnet.training import Recipe, read_recipe
@@ -51,7 +51,7 @@ def test_there_are_no_others():
 @pytest.mark.parametrize("name", OPTIONS)
 def test_both_were_trained_by_the_recipe_that_lies_beside_them(name):
     recipe = read_recipe(bundled_weights(name, "imagenette").parents[1] / "recipe.toml")
-    assert Recipe.of(errors(name)["recipe"]) == recipe
+    assert Recipe.from_entries(errors(name)["recipe"]) == recipe
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -97,7 +97,7 @@ def test_probabilities_are_the_softmax_of_the_scores(zfnet):
     assert torch.allclose(zfnet.probabilities(x), exponentials / exponentials.sum(dim=1, keepdim=True))
 
 
-def test_observe_visits_the_wanted_layers_in_their_own_order_and_goes_no_further(zfnet, monkeypatch):
+def test_capture_passes_layers_in_the_order_of_the_forward_pass_and_ends_at_the_last(zfnet, monkeypatch):
     assert "fc6" in zfnet.layers  # traced before the trap is set
     monkeypatch.setattr(zfnet.module.fc6, "forward", lambda _: pytest.fail("the pass should have ended before fc6"))
     shapes = {}
@@ -105,13 +105,13 @@ def test_observe_visits_the_wanted_layers_in_their_own_order_and_goes_no_further
     assert list(shapes.items()) == [("conv1", (2, 96, 110, 110)), ("conv5", (2, 256, 13, 13))]
 
 
-def test_observe_gives_fully_connected_layers_as_maps_of_one_place(zfnet):
+def test_capture_gives_fully_connected_layers_as_maps_of_one_position(zfnet):
     shapes = []
     zfnet.capture(torch.zeros(2, 3, 224, 224), ["fc7"], lambda _, maps: shapes.append(maps.shape))
     assert shapes == [(2, 16, 1, 1)]
 
 
-def test_observe_without_layers_does_nothing(zfnet, monkeypatch):
+def test_capture_without_layers_does_nothing(zfnet, monkeypatch):
     assert "conv1" in zfnet.layers
     monkeypatch.setattr(zfnet.module.conv1, "forward", lambda _: pytest.fail("no layer was asked for"))
     zfnet.capture(torch.zeros(1, 3, 224, 224), [], lambda *_: pytest.fail("no layer was asked for"))

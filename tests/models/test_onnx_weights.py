@@ -15,9 +15,9 @@ from deconvnet.models import (
     ZFNet,
     ZFNetOptions,
     load,
+    onnx_weights,
+    registry,
 )
-from deconvnet.models import onnx_weights as onnx_file
-from deconvnet.models import registry as catalogue
 from deconvnet.models.pretrained import PRETRAINED
 from helpers.loading import refusal
 from helpers.onnx_files import GEOMETRY, Op, chain, evaluate, write
@@ -41,8 +41,8 @@ k = 1.5
 """
 
 
-def lively(module):
-    """Weights and biases with which every layer has something to say."""
+def randomise(module):
+    """Draw weights and biases with which every layer matters."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.Linear):
             nn.init.kaiming_uniform_(part.weight)
@@ -50,22 +50,22 @@ def lively(module):
     return module.eval()
 
 
-def alike(found, expected):
-    return np.allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+def close(output, expected):
+    return np.allclose(output, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.fixture(scope="module")
 def small():
     """A ZFNet with few units, and the operations of its ONNX file."""
     torch.manual_seed(0)
-    module = lively(ZFNet(ZFNetOptions(classes=7, hidden=16, middle=(8, 9, 10))))
+    module = randomise(ZFNet(ZFNetOptions(classes=7, hidden=16, middle=(8, 9, 10))))
     return module, chain(module, GEOMETRY["zfnet"], STRONG, norm_first=False)
 
 
 @pytest.fixture
 def ops(small):
     """The operations, to be changed."""
-    return [Op(op.kind, dict(op.attributes), list(op.tensors)) for op in small[1]]
+    return [Op(op.type, dict(op.attributes), list(op.tensors)) for op in small[1]]
 
 
 @pytest.fixture
@@ -80,9 +80,9 @@ def toml(tmp_path):
     return file
 
 
-def nth(ops, kind, number=1):
-    """Where the n-th operation of a kind stands."""
-    return [place for place, op in enumerate(ops) if op.kind == kind][number - 1]
+def nth(ops, op_type, number=1):
+    """The position of the n-th operation of a type."""
+    return [position for position, op in enumerate(ops) if op.type == op_type][number - 1]
 
 
 # The zoo's files
@@ -102,17 +102,17 @@ def nth(ops, kind, number=1):
     ],
 )
 def test_a_file_of_the_zoo_is_recognised_and_computed_as_it_says(monkeypatch, file, name, row, build, options, contrast):
-    module = lively(build(options))
+    module = randomise(build(options))
     write(file, chain(module, GEOMETRY[name], contrast)[:-1])
     row = next(published for published in PRETRAINED if published.file == row)
     small = {name: value for name, value in {"hidden": 16, "fc7": 8}.items() if hasattr(options, name)}
-    known = {**row.description, "classes": None, "options": {**row.description["options"], **small}}
+    known = {**row.metadata, "classes": None, "options": {**row.metadata["options"], **small}}
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    monkeypatch.setattr(catalogue, "PRETRAINED", (replace(row, sha256=digest, description=known),))
-    found = load(name, file)
-    x = 60 * torch.randn(1, 3, found.preprocessing.crop, found.preprocessing.crop)
+    monkeypatch.setattr(registry, "PRETRAINED", (replace(row, sha256=digest, metadata=known),))
+    network = load(name, file)
+    x = 60 * torch.randn(1, 3, network.preprocessing.crop, network.preprocessing.crop)
     with torch.no_grad():
-        assert alike(found.module(x).numpy(), evaluate(file, x.flip(1)))  # the files expect BGR
+        assert close(network.module(x).numpy(), evaluate(file, x.flip(1)))  # the files expect BGR
 
 
 def test_at_224_the_zoos_alexnet_has_other_windows_and_is_refused(file, toml):
@@ -144,17 +144,17 @@ def test_a_difference_says_that_an_option_could_mend_it(file, ops, toml):
 # Other spellings of the same
 
 
-def spelt(place, **attributes):
+def spelt(operation, **attributes):
     def change(ops):
-        kind, _, number = place.partition("#")
-        ops[nth(ops, kind, int(number or 1))].attributes.update(attributes)
+        op_type, _, number = operation.partition("#")
+        ops[nth(ops, op_type, int(number or 1))].attributes.update(attributes)
 
     return change
 
 
 def without_attributes(ops):
     for op in ops:
-        if op.kind == "Conv":
+        if op.type == "Conv":
             op.attributes = {name: value for name, value in op.attributes.items() if value not in (1, [1, 1], [0] * 4)}
             del op.attributes["kernel_shape"]
 
@@ -165,9 +165,9 @@ def gemm_turned(ops):
 
 
 def multiplied_and_added(ops):
-    place = nth(ops, "Gemm", 2)
-    weight, bias = ops[place].tensors
-    ops[place : place + 1] = [Op("MatMul", {}, [weight.T]), Op("Add", {}, [bias[None]])]
+    position = nth(ops, "Gemm", 2)
+    weight, bias = ops[position].tensors
+    ops[position : position + 1] = [Op("MatMul", {}, [weight.T]), Op("Add", {}, [bias[None]])]
 
 
 def flattened(ops):
@@ -216,42 +216,42 @@ def test_the_same_in_other_words_is_the_same(small, ops, file, toml, respell, wr
     module, _ = small
     respell(ops)
     write(file, ops, **writing)
-    found = load("zfnet", file, toml)
-    assert found.module.state_dict().keys() == module.state_dict().keys()
+    network = load("zfnet", file, toml)
+    assert network.module.state_dict().keys() == module.state_dict().keys()
     for name, tensor in module.state_dict().items():
-        assert torch.equal(found.module.state_dict()[name], tensor), name
+        assert torch.equal(network.module.state_dict()[name], tensor), name
 
 
 def test_a_network_in_the_papers_order_is_computed_as_its_file_says(ops, file, toml):
     write(file, ops[:-1])
-    found = load("zfnet", file, toml)
+    network = load("zfnet", file, toml)
     x = 60 * torch.randn(1, 3, 224, 224)
     with torch.no_grad():
-        assert alike(found.module(x).numpy(), evaluate(file, x))
+        assert close(network.module(x).numpy(), evaluate(file, x))
 
 
 # Differences
 
 
-def replaced(kind, number, *by):
+def replaced(op_type, number, *by):
     def change(ops):
-        place = nth(ops, kind, number)
-        ops[place : place + 1] = by
+        position = nth(ops, op_type, number)
+        ops[position : position + 1] = by
 
     return change
 
 
-def added(kind, number, *more):
+def added(op_type, number, *more):
     def change(ops):
-        place = nth(ops, kind, number) + 1
-        ops[place:place] = more
+        position = nth(ops, op_type, number) + 1
+        ops[position:position] = more
 
     return change
 
 
 def normalised_before_pooling(ops):
-    place = nth(ops, "MaxPool")
-    ops[place : place + 2] = ops[place + 1], ops[place]
+    position = nth(ops, "MaxPool")
+    ops[position : position + 2] = ops[position + 1], ops[position]
 
 
 def split_batches(ops):
@@ -265,13 +265,13 @@ def smaller_kernel(ops):
 
 
 def without_layer(ops):
-    place = nth(ops, "Gemm", 2)
-    del ops[place : place + 3]
+    position = nth(ops, "Gemm", 2)
+    del ops[position : position + 3]
 
 
 def another_layer(ops):
-    place = nth(ops, "Gemm", 2)
-    ops[place:place] = [Op("Gemm", {}, [np.eye(16, dtype=np.float32), np.zeros(16, np.float32)]), Op("Relu")]
+    position = nth(ops, "Gemm", 2)
+    ops[position:position] = [Op("Gemm", {}, [np.eye(16, dtype=np.float32), np.zeros(16, np.float32)]), Op("Relu")]
 
 
 def without_bias(ops):
@@ -279,9 +279,9 @@ def without_bias(ops):
 
 
 def other_shape(ops):
-    for place in (0, 1):
+    for position in (0, 1):
         tensors = ops[nth(ops, "Conv", 3)].tensors
-        tensors[place] = tensors[place][:5]
+        tensors[position] = tensors[position][:5]
 
 
 def cut_to(ops):
@@ -383,11 +383,11 @@ def with_the_weights_first(model):
     node.input[:] = [node.input[1], node.input[0], node.input[2]]
 
 
-def without_attributes_that_it_needs(model):
+def without_needed_attributes(model):
     del next(node for node in model.graph.node if node.op_type == "MaxPool").attribute[:]
 
 
-def of_odd_attributes(model):
+def with_a_wrong_attribute(model):
     node = next(node for node in model.graph.node if node.op_type == "Conv")
     node.attribute.append(helper.make_attribute("auto_pad", 3))
 
@@ -402,8 +402,8 @@ def of_odd_attributes(model):
         (with_too_few_numbers, "is not sound ONNX at Conv 'out_4' ("),
         (with_an_inner_output, "is no chain of operations: its last one, Softmax 'out_23', is not its output."),
         (with_the_weights_first, "is no chain of operations: Conv 'out_0' does not continue what comes before it."),
-        (without_attributes_that_it_needs, "is not sound ONNX at MaxPool 'out_2' ('kernel_shape')."),
-        (of_odd_attributes, "is not sound ONNX at Conv 'out_0' ("),
+        (without_needed_attributes, "is not sound ONNX at MaxPool 'out_2' ('kernel_shape')."),
+        (with_a_wrong_attribute, "is not sound ONNX at Conv 'out_0' ("),
     ],
 )
 def test_an_unsound_file_is_refused(ops, file, toml, change, saying):
@@ -425,7 +425,7 @@ def test_what_is_no_onnx_is_refused(file, toml, contents):
 
 
 def test_a_file_too_large_for_onnx_is_not_read(monkeypatch, file, toml):
-    monkeypatch.setattr(onnx_file, "_LARGEST", 100)
+    monkeypatch.setattr(onnx_weights, "_MAX_FILE_SIZE", 100)
     file.write_bytes(bytes(100))
     assert f"{file} is larger than the 2 GiB" in refusal("zfnet", file, toml)
 

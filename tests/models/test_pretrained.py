@@ -13,10 +13,9 @@ import torch
 from safetensors.torch import save_file
 
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.models import load
-from deconvnet.models import pretrained as published
-from deconvnet.models import registry as catalogue
+from deconvnet.models import load, loading, pretrained, registry
 from deconvnet.models.pretrained import PRETRAINED, PretrainedFile
+from deconvnet.models.weights_metadata import check_options, parse_metadata
 
 ENTRIES = {"weights": "somebody's", "resize": 256, "crop": 224, "channels": "RGB", "scale": 1, "mean": [0.1, 0.2, 0.3]}
 
@@ -36,8 +35,7 @@ def publish(monkeypatch):
 
     def make(url, sha256, sha1=""):
         row = PretrainedFile("zfnet", "theirs.safetensors", sha256, ENTRIES, "theirs", url, sha1)
-        for module in (published, catalogue):
-            monkeypatch.setattr(module, "PRETRAINED", (row,))
+        monkeypatch.setattr(registry, "PRETRAINED", (row,))
 
     return make
 
@@ -77,7 +75,7 @@ def test_a_download_is_described_by_its_row_and_kept(theirs, cache, publish, tru
 def test_what_somebody_else_published_has_to_be_asked_for(theirs, cache, publish, monkeypatch):
     publish(theirs.as_uri(), digest(theirs))
     assert load("zfnet").weights.startswith("Imagenette")  # what comes along goes before
-    monkeypatch.setattr(catalogue, "BUNDLED", {})
+    monkeypatch.setattr(registry, "BUNDLED", {})
     with pytest.raises(UsageError, match="pass zfnet:theirs, zfnet:PATH, or zfnet:random"):
         load("zfnet")
 
@@ -85,7 +83,7 @@ def test_what_somebody_else_published_has_to_be_asked_for(theirs, cache, publish
 @pytest.mark.parametrize(("name", "file"), [("alexnet", "alexnet-owt"), ("torchvision:vgg11", "vgg11-8a719046")])
 def test_torchvisions_networks_come_with_torchvisions_weights(name, file, monkeypatch):
     asked = []
-    monkeypatch.setattr(catalogue, "download", lambda row: asked.append(row.file) or Path("nowhere.pth"))
+    monkeypatch.setattr(loading, "download", lambda row: asked.append(row.file) or Path("nowhere.pth"))
     with pytest.raises(DeconvnetError, match="There is no file nowhere"):
         load(name)
     assert asked[0].startswith(file)
@@ -235,7 +233,7 @@ def test_an_archive_that_is_not_what_its_publisher_made_leaves_nothing(theirs, z
 
 def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(theirs, zipped, cache, publish, monkeypatch):
     publish(zipped.as_uri(), "", hashlib.sha1(theirs.read_bytes()).hexdigest())
-    monkeypatch.setattr(published, "_LARGEST", theirs.stat().st_size - 1)
+    monkeypatch.setattr(pretrained, "_MAX_UNPACKED", theirs.stat().st_size - 1)
     assert "it unpacks to more than any of these weights take" in refusal("zfnet:theirs")
     assert list(cache.iterdir()) == []
 
@@ -258,10 +256,10 @@ def test_a_published_name_with_other_contents_is_refused(tmp_path, row):
 
 @pytest.mark.parametrize("row", PRETRAINED, ids=lambda row: row.file)
 def test_every_row_is_sound(row):
-    assert row.network in catalogue.ARCHITECTURES
-    description = catalogue.describe(row.description, row.file)
-    catalogue.check_options(catalogue.ARCHITECTURES[row.network].options, description.options, row.file)
-    assert description.preprocessing.crop == catalogue.ARCHITECTURES[row.network].crop
+    assert row.network in registry.ARCHITECTURES
+    architecture, metadata = registry.ARCHITECTURES[row.network], parse_metadata(row.metadata, row.file)
+    check_options(architecture.options, metadata.options, row.file)
+    assert metadata.preprocessing.crop == architecture.preprocessing.crop
     assert bool(row.keyword) == bool(row.url)
     assert (len(row.sha256), len(row.sha1)) in ((8, 0), (64, 0), (0, 40))
     if len(row.sha256) == 8:  # torch.hub's way: the digest's first digits stand in the file's name

@@ -9,8 +9,7 @@ import torch
 from pytorchcv.models.zfnet import zfnet, zfnetb
 from torch import nn
 
-from deconvnet.models import load
-from deconvnet.models import registry as catalogue
+from deconvnet.models import load, registry
 from deconvnet.models.pretrained import PRETRAINED
 
 
@@ -34,8 +33,8 @@ def test_a_published_file_computes_what_their_own_tree_computes(monkeypatch, tmp
     with zipfile.ZipFile(archive, "w") as opened:
         opened.write(file, file.name)
     file.unlink()
-    known = {**row.description, "classes": None, "options": {**row.description["options"], "hidden": 16}}
-    monkeypatch.setattr(catalogue, "PRETRAINED", (replace(row, sha1=sha1, url=archive.as_uri(), description=known),))
+    known = {**row.metadata, "classes": None, "options": {**row.metadata["options"], "hidden": 16}}
+    monkeypatch.setattr(registry, "PRETRAINED", (replace(row, sha1=sha1, url=archive.as_uri(), metadata=known),))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
     found = load(f"{name}:pytorchcv")

@@ -31,11 +31,11 @@ def test_every_network_takes_its_own_crop_and_tells_a_thousand_classes_apart(nam
     architecture = ARCHITECTURES[name]
     with torch.device("meta"):
         module = architecture.build(architecture.options).eval()
-        assert module(torch.zeros(2, 3, architecture.crop, architecture.crop)).shape == (2, 1000)
+        assert module(torch.zeros(2, 3, architecture.preprocessing.crop, architecture.preprocessing.crop)).shape == (2, 1000)
     state = module.state_dict()
-    assert state[architecture.last].shape[0] == 1000
+    assert state[architecture.last_weight].shape[0] == 1000
     connected = {tensor.rpartition(".")[0] for tensor in state if state[tensor].dim() == 2}
-    classifier = {tensor.rpartition(".")[0] for tensor in state if tensor.startswith(architecture.classifier)}
+    classifier = {tensor.rpartition(".")[0] for tensor in state if tensor.startswith(architecture.classifier_prefix)}
     assert classifier == connected
 
 
@@ -44,9 +44,9 @@ def test_every_network_has_a_trunk_that_ends_in_six_by_six_maps(name):
     architecture = ARCHITECTURES[name]
     with torch.device("meta"):
         module = architecture.build(replace(architecture.options, classes=0)).eval()
-        output = module(torch.zeros(2, 3, architecture.crop, architecture.crop))
+        output = module(torch.zeros(2, 3, architecture.preprocessing.crop, architecture.preprocessing.crop))
     assert output.flatten(1).shape[1] in (256 * 6 * 6, 512 * 6 * 6)
-    assert not any(tensor.startswith(architecture.classifier) for tensor in module.state_dict())
+    assert not any(tensor.startswith(architecture.classifier_prefix) for tensor in module.state_dict())
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,9 @@ from torchvision import models
 
 from deconvnet.data import imagenet_classes
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.models import describe_network, load, torchvision_models
-from deconvnet.models import registry as catalogue
+from deconvnet.models import describe_network, load, loading, torchvision_models
 from deconvnet.models.architecture import build_empty
-from deconvnet.models.weights_metadata import describe
+from deconvnet.models.weights_metadata import parse_metadata
 from helpers.loading import refusal
 
 #: Models of each kind that loading has to know something of, small enough to be made many times.
@@ -50,18 +49,16 @@ def as_published(module):
 def publish(tmp_path, monkeypatch):
     """A function that makes a file torchvision's own one of a model, as far as digests go; returns the file."""
 
-    def make(model, state, **description):
+    def make(model, state, **metadata):
         file = tmp_path / f"{model}.pth"
         torch.save(state, file)
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         own = {"sha256": digest[:8], "url": file.as_uri(), "file": f"{model}-{digest[:8]}.pth"}
         rows = [
-            replace(row, **own, description={**row.description, **description})
-            if row.network == f"torchvision:{model}"
-            else row
-            for row in torchvision_models.published()
+            replace(row, **own, metadata={**row.metadata, **metadata}) if row.network == f"torchvision:{model}" else row
+            for row in torchvision_models.pretrained_files()
         ]
-        monkeypatch.setattr(torchvision_models, "published", lambda: tuple(rows))
+        monkeypatch.setattr(torchvision_models, "pretrained_files", lambda: tuple(rows))
         return file
 
     return make
@@ -126,10 +123,10 @@ def test_a_file_without_a_classifier_is_a_trunk(absent, publish):
 
 
 def test_vgg16s_features_come_without_classes():
-    row = next(row for row in torchvision_models.published() if row.keyword == "IMAGENET1K_FEATURES")
+    row = next(row for row in torchvision_models.pretrained_files() if row.keyword == "IMAGENET1K_FEATURES")
     assert row.network == "torchvision:vgg16"
-    assert describe(row.description, row.file).classes is None
-    assert row.description["options"] == {"classes": 0}
+    assert parse_metadata(row.metadata, row.file).classes is None
+    assert row.metadata["options"] == {"classes": 0}
 
 
 def test_the_default_is_downloaded_and_an_entry_may_be_named(publish, tmp_path):
@@ -158,7 +155,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(publish):
     )
 
 
-@pytest.mark.parametrize("row", torchvision_models.published(), ids=lambda row: row.file)
+@pytest.mark.parametrize("row", torchvision_models.pretrained_files(), ids=lambda row: row.file)
 def test_every_row_says_what_torchvision_says(row):
     weights = models.get_model_weights(row.network.removeprefix("torchvision:"))[row.keyword]
     digits = row.sha256
@@ -167,7 +164,7 @@ def test_every_row_says_what_torchvision_says(row):
     assert row.url == weights.url
     assert torch.hub.HASH_REGEX.search(row.file)[1] == digits
     transforms = weights.transforms()
-    found = describe(row.description, row.file)
+    found = parse_metadata(row.metadata, row.file)
     view = found.preprocessing
     assert ([view.resize], [view.crop]) == (transforms.resize_size, transforms.crop_size)
     assert view.interpolation == transforms.interpolation.value
@@ -180,7 +177,7 @@ def test_every_row_says_what_torchvision_says(row):
 
 
 def test_a_models_default_weights_come_first():
-    first = {row.network: row.keyword for row in reversed(torchvision_models.published())}
+    first = {row.network: row.keyword for row in reversed(torchvision_models.pretrained_files())}
     assert set(first) == {f"torchvision:{model}" for model in models.list_models(module=models)}
     for network, keyword in first.items():
         assert models.get_model_weights(network.removeprefix("torchvision:")).DEFAULT.name == keyword
@@ -198,10 +195,10 @@ def smaller_than(parameters):
 def test_the_last_tensor_counts_the_classes(model):
     architecture = torchvision_models.architecture(model)
     state = build_empty(architecture.build, replace(architecture.options, classes=1009)).state_dict()
-    assert next(name for name in state if 1009 in state[name].shape) == architecture.last
-    assert state[architecture.last].shape[0] == 1009
+    assert next(name for name in state if 1009 in state[name].shape) == architecture.last_weight
+    assert state[architecture.last_weight].shape[0] == 1009
     trunk = build_empty(architecture.build, replace(architecture.options, classes=0)).state_dict()
-    assert set(state) - set(trunk) == {name for name in state if name.startswith(architecture.classifier)}
+    assert set(state) - set(trunk) == {name for name in state if name.startswith(architecture.classifier_prefix)}
 
 
 def test_an_untrained_model_is_the_same_every_time():
@@ -225,7 +222,7 @@ def test_a_model_is_described_by_its_trace():
 
 
 def test_a_model_that_never_rectifies_is_refused_before_it_is_downloaded(monkeypatch):
-    monkeypatch.setattr(catalogue, "download", lambda _: pytest.fail("it should not have come to this"))
+    monkeypatch.setattr(loading, "download", lambda _: pytest.fail("it should not have come to this"))
     with pytest.raises(DeconvnetError, match="No ReLU was met"):
         load("torchvision:convnext_tiny")
 

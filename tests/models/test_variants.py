@@ -7,15 +7,16 @@ from safetensors.torch import save_file
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.look import look
 from deconvnet.models import (
+    ARCHITECTURES,
     AlexNet2012,
     AlexNetOptions,
     Network,
     ZFNet,
     ZFNetOptions,
+    build_untrained,
     load,
     save_weights,
 )
-from deconvnet.models.registry import ARCHITECTURES, untrained
 from deconvnet.models.weights_metadata import check_options
 from deconvnet.projection import project
 
@@ -46,7 +47,7 @@ def excited(net):
 @all_removals
 def test_layers_keep_the_papers_numbers_and_what_is_removed_is_nowhere(name, removed):
     with torch.device("meta"):
-        net = untrained(name, {"removed": removed})
+        net = build_untrained(name, {"removed": removed})
         assert list(net.layers) == KEPT[removed]
     expected = {f"{layer}.{kind}" for layer in [*KEPT[removed], "fc8"] for kind in ("weight", "bias")}
     assert set(net.module.state_dict()) == expected
@@ -56,7 +57,7 @@ def test_layers_keep_the_papers_numbers_and_what_is_removed_is_nowhere(name, rem
 @all_removals
 def test_each_layer_computes_what_its_own_weights_say(name, removed):
     """A layer under a wrong name, left out or run twice, would answer to other weights."""
-    net = excited(untrained(name, {"removed": removed, "hidden": 8, "classes": 3}))
+    net = excited(build_untrained(name, {"removed": removed, "hidden": 8, "classes": 3}))
     m, x = net.module, torch.randn(1, 3, net.preprocessing.crop, net.preprocessing.crop)
     with torch.no_grad():
         y, found = x, {}
@@ -78,7 +79,7 @@ def test_each_layer_computes_what_its_own_weights_say(name, removed):
 @both
 @pytest.mark.parametrize("removed", [(3, 4), (7,), (6, 7), (3, 4, 6, 7)], ids=str)
 def test_a_variant_is_saved_loaded_and_looked_at(name, removed, photo, tmp_path):
-    net = excited(untrained(name, {"removed": removed, "hidden": 8, "classes": 3}))
+    net = excited(build_untrained(name, {"removed": removed, "hidden": 8, "classes": 3}))
     save_weights(net, tmp_path / "a.safetensors")
     found = load(name, tmp_path / "a.safetensors")
     assert found.module.options == net.module.options

@@ -11,7 +11,7 @@ from deconvnet.local_response_norm import LRNConstants
 from deconvnet.models import ZFNetOptions
 from deconvnet.models.weights_metadata import (
     check_options,
-    describe,
+    parse_metadata,
     preprocessing_metadata,
     read_metadata,
 )
@@ -21,7 +21,7 @@ SOUND = {"resize": 256, "crop": 224, "channels": "RGB", "scale": 1, "mean": [0.1
 
 def refusal(entries):
     with pytest.raises(DeconvnetError) as caught:
-        describe(entries, "weights.toml")
+        parse_metadata(entries, "weights.toml")
     sentence = str(caught.value)
     assert sentence.startswith("weights.toml")
     assert sentence.endswith(".")
@@ -57,18 +57,18 @@ def test_a_toml_file_says_everything(tmp_path):
 
 
 def test_only_the_preprocessing_must_be_said():
-    found = describe(SOUND, "weights.toml")
+    found = parse_metadata(SOUND, "weights.toml")
     assert found.preprocessing.std.tolist() == [[[1]], [[1]], [[1]]]
     assert (found.network, found.weights, found.options, found.classes) == ("", "", {}, None)
     assert found.preprocessing.interpolation == "bilinear"
 
 
 def test_one_number_is_the_mean_of_all_channels():
-    assert describe({**SOUND, "mean": 0.5}, "").preprocessing.mean.tolist() == [[[0.5]]] * 3
+    assert parse_metadata({**SOUND, "mean": 0.5}, "").preprocessing.mean.tolist() == [[[0.5]]] * 3
 
 
 def test_bgr_turns_mean_and_std_round():
-    found = describe({**SOUND, "channels": "BGR", "scale": 255, "mean": [1, 2, 3], "std": [4, 5, 6]}, "")
+    found = parse_metadata({**SOUND, "channels": "BGR", "scale": 255, "mean": [1, 2, 3], "std": [4, 5, 6]}, "")
     assert found.bgr
     assert found.preprocessing.mean.flatten().tolist() == [3, 2, 1]
     assert found.preprocessing.std.flatten().tolist() == [6, 5, 4]
@@ -85,7 +85,7 @@ def test_a_mean_image_is_read_from_beside_the_toml_file(tmp_path, channels):
 
 
 def test_the_thousand_classes_have_a_short_name():
-    classes = describe({**SOUND, "classes": "imagenet1k"}, "").classes
+    classes = parse_metadata({**SOUND, "classes": "imagenet1k"}, "").classes
     assert classes == imagenet_classes()
     assert len(classes) == 1000
     assert classes[0] == ("n01440764", "tench")
@@ -147,7 +147,7 @@ def test_an_unsound_entry_is_refused(entries, saying):
 def test_a_mean_image_must_have_the_size_of_the_crop(tmp_path):
     np.save(tmp_path / "mean.npy", np.zeros((3, 256, 256)))
     with pytest.raises(DeconvnetError, match=r"needs a mean of 1 or 3 numbers or an image \(3, 224, 224\)"):
-        describe({**SOUND, "mean": "mean.npy"}, "weights.toml", folder=tmp_path)
+        parse_metadata({**SOUND, "mean": "mean.npy"}, "weights.toml", folder=tmp_path)
 
 
 def test_a_mean_image_that_is_missing_or_broken_is_named(tmp_path):
@@ -155,7 +155,7 @@ def test_a_mean_image_that_is_missing_or_broken_is_named(tmp_path):
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     for name in ("nowhere.npy", "broken.npy", "objects.npy"):
         with pytest.raises(DeconvnetError, match=f"The mean image {tmp_path / name} cannot be read"):
-            describe({**SOUND, "mean": name}, "weights.toml", folder=tmp_path)
+            parse_metadata({**SOUND, "mean": name}, "weights.toml", folder=tmp_path)
 
 
 @pytest.mark.parametrize("text", ["resize = ", "resize = 256\nresize = 256", "\x00"])
@@ -180,8 +180,8 @@ def test_a_missing_toml_file_is_named(tmp_path):
 @pytest.mark.parametrize("channels", ["RGB", "BGR"])
 def test_a_preprocessing_survives_being_written_and_read(channels, interpolation):
     entries = {**SOUND, "channels": channels, "scale": 255, "std": [4, 5, 6], "interpolation": interpolation}
-    before = describe(entries, "").preprocessing
-    after = describe(preprocessing_metadata(before, "mean.npy"), "").preprocessing
+    before = parse_metadata(entries, "").preprocessing
+    after = parse_metadata(preprocessing_metadata(before, "mean.npy"), "").preprocessing
     assert (after.resize, after.crop, after.scale) == (before.resize, before.crop, before.scale)
     assert after.interpolation == before.interpolation == interpolation
     assert torch.equal(after.mean, before.mean)

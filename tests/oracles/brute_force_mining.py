@@ -1,4 +1,4 @@
-"""Mining written from its definition: all activations of all photos in memory, sorted."""
+"""Mining written from its definition: all activations of all images in memory, sorted."""
 
 import math
 
@@ -10,7 +10,7 @@ def hits_of(maps: np.ndarray, top: int) -> list[list[tuple[float, int, int, int]
     images, units, rows, columns = maps.shape
     result = []
     for unit in range(units):
-        found = []
+        maxima = []
         for image in range(images):
             best = None
             for row in range(rows):
@@ -19,8 +19,8 @@ def hits_of(maps: np.ndarray, top: int) -> list[list[tuple[float, int, int, int]
                     if best is None or value > best[0]:
                         best = (value, image, row, column)
             if best[0] > 0:
-                found.append(best)
-        result.append(sorted(found, key=lambda hit: (-hit[0], hit[1]))[:top])
+                maxima.append(best)
+        result.append(sorted(maxima, key=lambda hit: (-hit[0], hit[1]))[:top])
     return result
 
 

@@ -1,8 +1,8 @@
-"""Autograd with the paper's rule for ReLU placed by hand: for networks that are no chain, which `plain_deconvnet` cannot do.
+"""Autograd with the paper's ReLU rule inserted by hand: for networks that are no chain, which `plain_deconvnet` cannot do.
 
-Nothing is shared with the package. The rule is called where a person who reads the network's code sees a ReLU: either the
-network is written out again with `relu` as an argument, or, for torchvision's, `placed` puts it into a copy, class by class.
-All else (convolutions, batch normalisation in evaluation mode, pooling, sums, concatenations) is autograd's own derivative.
+Nothing is shared with the package. The rule stands wherever the network's source code has a ReLU: either the network is
+written a second time with `relu` as an argument, or, for torchvision's, `with_rules` inserts it into a copy, class by class.
+Everything else (convolutions, batch normalisation in evaluation mode, pooling, sums, concatenations) is autograd's.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from torchvision.models.inception import BasicConv2d as InceptionConvolution
 
 
 class _Rule(torch.autograd.Function):
-    """Up: max(x, 0), at most `most`. Down: the signal itself is rectified; where x was positive plays no part."""
+    """Up: max(x, 0), at most `ceiling`. Down: the signal itself is rectified; where x was positive does not matter."""
 
     @staticmethod
-    def forward(ctx, x, most):
-        return torch.where(x > 0, x, 0.0).minimum(torch.tensor(most, dtype=x.dtype))
+    def forward(ctx, x, ceiling):
+        return torch.where(x > 0, x, 0.0).minimum(torch.tensor(ceiling, dtype=x.dtype))
 
     @staticmethod
     def backward(ctx, signal):
@@ -28,47 +28,47 @@ class _Rule(torch.autograd.Function):
 
 
 class Layers:
-    """A `relu` that keeps its outputs, in the order of its calls, which is the order of the network's layers."""
+    """A `relu` that records its outputs, in the order of its calls, which is the order of the network's layers."""
 
     def __init__(self) -> None:
         self.maps: list[Tensor] = []
 
-    def __call__(self, x: Tensor, most: float = float("inf")) -> Tensor:
-        self.maps.append(_Rule.apply(x, most))
+    def __call__(self, x: Tensor, ceiling: float = float("inf")) -> Tensor:
+        self.maps.append(_Rule.apply(x, ceiling))
         return self.maps[-1]
 
 
 class _Relu(nn.Module):
-    def __init__(self, layers: Layers, most: float) -> None:
+    def __init__(self, layers: Layers, ceiling: float) -> None:
         super().__init__()
-        self.layers, self.most = layers, most
+        self.layers, self.ceiling = layers, ceiling
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x, self.most)
+        return self.layers(x, self.ceiling)
 
 
 class _ConvolveNormaliseRectify(nn.Module):
     """GoogLeNet's and Inception's `BasicConv2d`, whose ReLU is a function."""
 
-    def __init__(self, part: nn.Module, layers: Layers) -> None:
+    def __init__(self, submodule: nn.Module, layers: Layers) -> None:
         super().__init__()
-        self.part, self.layers = part, layers
+        self.submodule, self.layers = submodule, layers
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(self.part.bn(self.part.conv(x)))
+        return self.layers(self.submodule.bn(self.submodule.conv(x)))
 
 
-def placed(module: nn.Module) -> Callable[[Tensor, Layers], Tensor]:
-    """A function (input, layers) → output that runs a copy of one of torchvision's modules with the rule in place."""
+def with_rules(module: nn.Module) -> Callable[[Tensor, Layers], Tensor]:
+    """A function (input, layers) → output that runs a copy of one of torchvision's modules with the rule inserted."""
 
     def run(x: Tensor, layers: Layers) -> Tensor:
         swapped = deepcopy(module).eval()
         for parent in list(swapped.modules()):
-            for name, part in list(parent.named_children()):
-                if isinstance(part, nn.ReLU | nn.ReLU6):
-                    setattr(parent, name, _Relu(layers, 6.0 if isinstance(part, nn.ReLU6) else float("inf")))
-                elif isinstance(part, GoogLeNetConvolution | InceptionConvolution):
-                    setattr(parent, name, _ConvolveNormaliseRectify(part, layers))
+            for name, submodule in list(parent.named_children()):
+                if isinstance(submodule, nn.ReLU | nn.ReLU6):
+                    setattr(parent, name, _Relu(layers, 6.0 if isinstance(submodule, nn.ReLU6) else float("inf")))
+                elif isinstance(submodule, GoogLeNetConvolution | InceptionConvolution):
+                    setattr(parent, name, _ConvolveNormaliseRectify(submodule, layers))
         if isinstance(swapped, DenseNet):  # its last ReLU is a function
             maps = layers(swapped.features(x))
             return swapped.classifier(maps.mean(dim=(2, 3)))
@@ -84,14 +84,14 @@ class Deconvnet:
         self.x = x.clone().requires_grad_()
         layers = Layers()
         with torch.enable_grad():
-            run(self.x * 1, layers)  # not the leaf itself, which torchvision's modules could not change in place
+            run(self.x * 1, layers)  # not the leaf, which modules must not change in place
         self.maps = layers.maps
 
     def project(self, layer: int, unit: int, row: int, column: int) -> Tensor:
         """(3, H, W): the activation's own value sent down, all others of its layer zero."""
         maps = self.maps[layer]
-        place = (0, unit, row, column)[: maps.dim()]
+        index = (0, unit, row, column)[: maps.dim()]
         signal = torch.zeros_like(maps)
-        signal[place] = maps.detach()[place]
-        (down,) = torch.autograd.grad(maps, self.x, signal, retain_graph=True)
-        return down[0]
+        signal[index] = maps.detach()[index]
+        (pixels,) = torch.autograd.grad(maps, self.x, signal, retain_graph=True)
+        return pixels[0]

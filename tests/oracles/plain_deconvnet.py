@@ -1,8 +1,7 @@
 """A deconvnet written straight from section 2.1: forward with switches, then unpool, rectify, filter, layer by layer.
 
 Nothing here uses autograd, and nothing is shared with the package. A network is a list of steps, each a small class with
-`up` (forward, remembering what the way down needs) and `down`. Other methods than the paper's have other steps in places
-of some (`CONVENTIONS`).
+`up` (forward, remembering what `down` needs) and `down`. Other methods replace some of the paper's steps (`CONVENTIONS`).
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 @dataclass
 class Convolve:
-    """Down: transposed filters, same stride, padding and groups, no bias, back to the size that came in."""
+    """Down: transposed filters, same stride, padding and groups, no bias, back to the size of the input."""
 
     layer: nn.Conv2d
     size: torch.Size = field(default_factory=torch.Size)
@@ -26,12 +25,12 @@ class Convolve:
 
     def down(self, signal: Tensor) -> Tensor:
         c = self.layer
-        reach = [
+        default_size = [
             (n - 1) * s - 2 * p + d * (k - 1) + 1
             for n, s, p, d, k in zip(signal.shape[2:], c.stride, c.padding, c.dilation, c.kernel_size, strict=True)
         ]
-        rest = [have - made for have, made in zip(self.size[2:], reach, strict=True)]
-        return F.conv_transpose2d(signal, c.weight, None, c.stride, c.padding, rest, c.groups, c.dilation)
+        output_padding = [size - default for size, default in zip(self.size[2:], default_size, strict=True)]
+        return F.conv_transpose2d(signal, c.weight, None, c.stride, c.padding, output_padding, c.groups, c.dilation)
 
 
 @dataclass
@@ -79,7 +78,7 @@ class Guide(Mask):
 
 @dataclass
 class Normalise:
-    """Contrast normalisation, one map after the other; down: nothing."""
+    """Local response normalisation, one map after the other; down: the identity."""
 
     n: int
     alpha: float
@@ -109,14 +108,14 @@ class DifferentiatedNormalise(Normalise):
         return super().up(x)
 
     def down(self, signal: Tensor) -> Tensor:
-        a, maps, share = self.input, self.input.shape[1], self.alpha / self.n
+        a, maps, scale = self.input, self.input.shape[1], self.alpha / self.n
         down = torch.zeros_like(signal)
         for i in range(maps):
             near = range(max(0, i - self.n // 2), min(maps, i + self.n // 2 + 1))
-            s = self.k + share * sum(a[:, j] ** 2 for j in near)
+            s = self.k + scale * sum(a[:, j] ** 2 for j in near)
             down[:, i] += signal[:, i] * s**-self.beta
             for j in near:
-                down[:, j] -= signal[:, i] * 2 * share * self.beta * a[:, i] * a[:, j] * s ** (-self.beta - 1)
+                down[:, j] -= signal[:, i] * 2 * scale * self.beta * a[:, i] * a[:, j] * s ** (-self.beta - 1)
         return down
 
 
@@ -155,7 +154,7 @@ class Pool:
 
 
 class OverwritingPool(Pool):
-    """Down: each value is written to its switch, one window after the other in row-major order, over what stands there."""
+    """Down: each value is written to its switch, one window after the other in row-major order, replacing earlier values."""
 
     def down(self, signal: Tensor) -> Tensor:
         return written_one_by_one(self.switches, signal, self.size)
@@ -165,8 +164,8 @@ def written_one_by_one(switches: Tensor, values: Tensor, size: torch.Size) -> Te
     """Maps (N, C, H, W) of `size`, zero but where a value was written, the last of several."""
     flat, switches, values = values.new_zeros(size).flatten(2), switches.flatten(2), values.flatten(2)
     for window in range(values.shape[2]):
-        one = slice(window, window + 1)
-        flat.scatter_(2, switches[:, :, one], values[:, :, one])
+        index = slice(window, window + 1)
+        flat.scatter_(2, switches[:, :, index], values[:, :, index])
     return flat.view(size)
 
 
@@ -177,7 +176,7 @@ class TorchUnpool(Pool):
         return F.max_unpool2d(signal, self.switches, self.kernel, self.stride, output_size=self.size)
 
 
-#: What stands in place of which step of the paper's.
+#: By name, the steps that replace the paper's.
 CONVENTIONS = {
     "deconvnet": {},
     "overwrite": {Pool: OverwritingPool},
@@ -188,10 +187,10 @@ CONVENTIONS = {
 }
 
 
-def under(convention: str, steps: list) -> list:
+def with_convention(convention: str, steps: list) -> list:
     """The same network with the steps of another convention."""
-    others = CONVENTIONS[convention]
-    return [others[type(step)](**vars(step)) if type(step) in others else step for step in steps]
+    replacements = CONVENTIONS[convention]
+    return [replacements[type(step)](**vars(step)) if type(step) in replacements else step for step in steps]
 
 
 def forward(steps: list, x: Tensor) -> list[Tensor]:

@@ -1,17 +1,17 @@
-"""Fig. 7's maps from the definition: one position after the other, each a whole pass of the module."""
+"""Fig. 7's maps from the definition: one position after another, each a whole pass of the module."""
 
 import torch
 
 
-def occlude(module, x, size, stride, covered):
-    """For x (3, S, S): what `module` returns, by the square's (row, column). `covered` (3,) is put in the square's place."""
-    found = {}
+def occlude(module, x, size, stride, colour):
+    """For x (3, S, S), the output of `module` by the (row, column) of a square whose pixels become `colour` (3,)."""
+    outputs = {}
     for row in range(0, x.shape[1] - size + 1, stride):
         for column in range(0, x.shape[2] - size + 1, stride):
-            version = x.clone()
+            occluded = x.clone()
             for down in range(size):
                 for across in range(size):
-                    version[:, row + down, column + across] = covered
+                    occluded[:, row + down, column + across] = colour
             with torch.no_grad():
-                found[row, column] = module(version[None])
-    return found
+                outputs[row, column] = module(occluded[None])
+    return outputs

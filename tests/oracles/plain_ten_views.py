@@ -1,32 +1,32 @@
-"""Judging a network photo by photo and view by view, written from the definition with Pillow, NumPy and plain loops."""
+"""Evaluate a network image by image and view by view, written from the definition with Pillow, NumPy and plain loops."""
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
 
-def views_of(photo: Image.Image, resize: int, crop: int, count: int) -> list[Image.Image]:
+def views_of(image: Image.Image, resize: int, crop: int, count: int) -> list[Image.Image]:
     """The central view; or the corners and the centre of the central square, then the same mirrored."""
-    width, height = photo.size
+    width, height = image.size
     if width < height:
-        photo = photo.resize((resize, resize * height // width), Image.Resampling.BILINEAR)
+        image = image.resize((resize, resize * height // width), Image.Resampling.BILINEAR)
     else:
-        photo = photo.resize((resize * width // height, resize), Image.Resampling.BILINEAR)
-    left, top = round((photo.width - resize) / 2), round((photo.height - resize) / 2)
-    square = photo.crop((left, top, left + resize, top + resize))
+        image = image.resize((resize * width // height, resize), Image.Resampling.BILINEAR)
+    left, top = round((image.width - resize) / 2), round((image.height - resize) / 2)
+    square = image.crop((left, top, left + resize, top + resize))
     far, middle = resize - crop, round((resize - crop) / 2)
     if count == 1:
         return [square.crop((middle, middle, middle + crop, middle + crop))]
-    places = [(0, 0), (far, 0), (0, far), (far, far), (middle, middle)]
-    views = [square.crop((x, y, x + crop, y + crop)) for x, y in places]
+    corners_and_centre = [(0, 0), (far, 0), (0, far), (far, far), (middle, middle)]
+    views = [square.crop((x, y, x + crop, y + crop)) for x, y in corners_and_centre]
     return views + [ImageOps.mirror(view) for view in views]
 
 
-def probabilities_of(network, photo: Image.Image, count: int) -> np.ndarray:
+def probabilities_of(network, image: Image.Image, count: int) -> np.ndarray:
     """(classes,), the mean over the views; every view has the same mean image subtracted."""
     preprocessing = network.preprocessing
     total = 0.0
-    for view in views_of(photo, preprocessing.resize, preprocessing.crop, count):
+    for view in views_of(image, preprocessing.resize, preprocessing.crop, count):
         pixels = np.asarray(view, dtype=np.float32).transpose(2, 0, 1) * (preprocessing.scale / 255)
         x = (pixels - preprocessing.mean.numpy()) / preprocessing.std.numpy()
         with torch.no_grad():
@@ -39,8 +39,8 @@ def probabilities_of(network, photo: Image.Image, count: int) -> np.ndarray:
 def wrong_of(probabilities: list[np.ndarray], targets: list[int]) -> tuple[int, int]:
     """How many targets are not the first, and not among the first five, of the classes sorted by probability."""
     top1 = top5 = 0
-    for found, target in zip(probabilities, targets, strict=True):
-        order = sorted(range(len(found)), key=lambda number: (-found[number], number))
+    for by_class, target in zip(probabilities, targets, strict=True):
+        order = sorted(range(len(by_class)), key=lambda index: (-by_class[index], index))
         top1 += target != order[0]
         top5 += target not in order[:5]
     return top1, top5

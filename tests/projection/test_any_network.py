@@ -1,4 +1,4 @@
-"""Projections of networks that are no chain of convolutions, against autograd with the rules placed by hand, in float64."""
+"""Projections of networks that are no chain of layers, against autograd with the rules inserted by hand, in float64."""
 
 from functools import partial
 
@@ -13,47 +13,47 @@ from deconvnet.errors import DeconvnetError
 from deconvnet.models import Network
 from deconvnet.projection import project_batch
 from oracles import plain_deconvnet as plain
-from oracles.hand_placed_rules import Deconvnet, placed
+from oracles.hand_placed_rules import Deconvnet, with_rules
 
 
 def randomised(module):
-    """In float64, with weights whose activations do not fade and batch statistics that are no identity."""
+    """The module in float64, with weights that keep activations from fading and non-trivial batch statistics."""
     module = module.to_empty(device="cpu").double().eval()
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(part.weight)
-            if part.bias is not None:
-                nn.init.normal_(part.bias, std=0.1)
-        elif isinstance(part, nn.BatchNorm2d):
-            nn.init.uniform_(part.weight, 0.5, 1.5)
-            nn.init.normal_(part.bias, std=0.3)
-            nn.init.normal_(part.running_mean, std=0.3)
-            nn.init.uniform_(part.running_var, 0.5, 2.0)
+    for submodule in module.modules():
+        if isinstance(submodule, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(submodule.weight)
+            if submodule.bias is not None:
+                nn.init.normal_(submodule.bias, std=0.1)
+        elif isinstance(submodule, nn.BatchNorm2d):
+            nn.init.uniform_(submodule.weight, 0.5, 1.5)
+            nn.init.normal_(submodule.bias, std=0.3)
+            nn.init.normal_(submodule.running_mean, std=0.3)
+            nn.init.uniform_(submodule.running_var, 0.5, 2.0)
     return module
 
 
 def check(network, x, name, maps, project):
-    """Activations and projections at three places of a layer, in one batch, are those of the oracle to 1e-10.
+    """Activations and projections at three positions of a layer, in one batch, are those of the oracle to 1e-10.
 
     `maps` is (units, rows, columns), `project` (unit, row, column) → (3, H, W).
     """
-    found = network.activations(x, name).view_as(maps)
-    assert (found - maps).norm() <= 1e-10 * maps.norm()
+    actual = network.activations(x, name).view_as(maps)
+    assert (actual - maps).norm() <= 1e-10 * maps.norm()
     _, rows, columns = maps.shape
-    places = sorted({(0, 0), (rows // 2, columns // 2), (rows - 1, columns // 3)})
-    places = [(row, column) for row, column in places if maps[:, row, column].max() > 0]
-    assert places
-    units = [int(maps[:, row, column].argmax()) for row, column in places]  # one that is active there
-    got = project_batch(network, x.expand(len(places), -1, -1, -1), name, torch.tensor(units), torch.tensor(places))
-    for number, (unit, (row, column)) in enumerate(zip(units, places, strict=True)):
+    positions = sorted({(0, 0), (rows // 2, columns // 2), (rows - 1, columns // 3)})
+    positions = [(row, column) for row, column in positions if maps[:, row, column].max() > 0]
+    assert positions
+    units = [int(maps[:, row, column].argmax()) for row, column in positions]  # one that is active there
+    got = project_batch(network, x.expand(len(positions), -1, -1, -1), name, torch.tensor(units), torch.tensor(positions))
+    for index, (unit, (row, column)) in enumerate(zip(units, positions, strict=True)):
         want = project(unit, row, column)
         assert want.norm() > 0
-        error = (got.pixels[number] - want).norm() / want.norm()
+        error = (got.pixels[index] - want).norm() / want.norm()
         assert error <= 1e-10, f"{name} unit {unit} at {row},{column}: {error:.1e}"
 
 
 def check_all(module, run, size, every=1):
-    """Every so many layers of `module` against `run`, the same with the rules in place; returns all layers' names."""
+    """Compare every `every`-th layer of `module` with `run`, which applies the rules; returns the names of all layers."""
     network = Network(module, torchvision_preprocessing(size, size))
     x = torch.randn(1, 3, size, size, dtype=torch.float64)
     oracle = Deconvnet(run, x)
@@ -65,7 +65,7 @@ def check_all(module, run, size, every=1):
     return names
 
 
-#: torchvision's modules: input size, and every how many layers is compared.
+#: torchvision's modules: input size, and every how many layers one is compared.
 TORCHVISION = {
     "vgg11": (32, 3),
     "resnet18": (64, 2),
@@ -88,10 +88,10 @@ FIRST = {
 
 
 def torchvision_module(name):
-    more = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+    options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
     with torch.device("meta"):
-        module = torchvision.models.get_model(name, **more)
-        if name == "vgg11":  # its own has a hundred million weights
+        module = torchvision.models.get_model(name, **options)
+        if name == "vgg11":  # the original has a hundred million weights
             module.classifier = nn.Sequential(
                 nn.Linear(25088, 40), nn.ReLU(True), nn.Dropout(), nn.Linear(40, 30), nn.ReLU(True)
             )
@@ -101,29 +101,35 @@ def torchvision_module(name):
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_torchvisions_networks(name):
     module = torchvision_module(name)
-    names = check_all(module, placed(module), *TORCHVISION[name])
+    names = check_all(module, with_rules(module), *TORCHVISION[name])
     assert FIRST[name] == names[:3]
 
 
 @torch.no_grad()
 def test_vgg11s_convolutions_against_the_plain_deconvnet():
     module = torchvision_module("vgg11")
-    kinds = {
+    step_types = {
         nn.Conv2d: plain.Convolve,
         nn.ReLU: lambda _: plain.Rectify(),
         nn.MaxPool2d: lambda _: plain.Pool(2, 2, ceil=False),
     }
-    steps = [kinds[type(part)](part) for part in module.features]
+    steps = [step_types[type(submodule)](submodule) for submodule in module.features]
     network = Network(module, torchvision_preprocessing(32, 32))
     x = torch.randn(1, 3, 32, 32, dtype=torch.float64)
     layers = plain.forward(steps, x)
     for index, name in enumerate(network.convolutional_layers):
-        check(network, x, name, layers[index][0], lambda *place, index=index: plain.project(steps, layers, index, *place)[0])
+        check(
+            network,
+            x,
+            name,
+            layers[index][0],
+            lambda *activation, index=index: plain.project(steps, layers, index, *activation)[0],
+        )
     assert len(layers) == len(network.convolutional_layers) == 8
 
 
 class Small(nn.Module):
-    """Three convolutions of eight maps. `forward` is what somebody might write; `plainly` is the same without sharing,
+    """Three convolutions of eight maps. `forward` is what a user might write; `plain_forward` is the same without sharing,
     without anything in place, and with `relu` as an argument.
     """
 
@@ -137,7 +143,7 @@ class SharedRelu(Small):
     def forward(self, x):
         return self.relu(self.c(self.relu(self.b(self.relu(self.a(x))))))
 
-    def plainly(self, x, relu):
+    def plain_forward(self, x, relu):
         return relu(self.c(relu(self.b(relu(self.a(x))))))
 
 
@@ -157,7 +163,7 @@ class Functional(SharedRelu):
     def forward(self, x):
         return torch.relu(self.c(F.relu(self.b(F.relu(self.a(x), inplace=True))).clamp(min=0)))
 
-    def plainly(self, x, relu):
+    def plain_forward(self, x, relu):
         return relu(self.c(relu(relu(self.b(relu(self.a(x)))))))
 
 
@@ -178,10 +184,10 @@ class Residual(Small):
         x = self.relu(self.b(x) + x)
         return self.relu(x + self.c(x) * 0.5)
 
-    def plainly(self, x, relu):
-        one = relu(self.a(x))
-        two = relu(one + self.b(one))
-        return relu(two + self.c(two) / 2)
+    def plain_forward(self, x, relu):
+        first = relu(self.a(x))
+        second = relu(first + self.b(first))
+        return relu(second + self.c(second) / 2)
 
 
 class InPlaceResidual(Residual):
@@ -200,17 +206,17 @@ class InPlaceResidual(Residual):
 
 
 class PreActivation(Small):
-    """The ReLU stands before the convolution, and what goes round it is not rectified."""
+    """The ReLU stands before the convolution, and the shortcut is not rectified."""
 
     def forward(self, x):
         x = self.a(x)
         x = x + self.b(F.relu(x))
         return F.relu(x + self.c(F.relu(x)))
 
-    def plainly(self, x, relu):
-        one = self.a(x)
-        two = self.b(relu(one)) + one
-        return relu(self.c(relu(two)) + two)
+    def plain_forward(self, x, relu):
+        first = self.a(x)
+        second = self.b(relu(first)) + first
+        return relu(self.c(relu(second)) + second)
 
 
 class Concatenation(Small):
@@ -220,15 +226,15 @@ class Concatenation(Small):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x):
-        one = self.relu(self.a(x))
-        return self.relu(self.c(torch.cat([one, self.relu(self.b(one)), x], dim=1)))
+        first = self.relu(self.a(x))
+        return self.relu(self.c(torch.cat([first, self.relu(self.b(first)), x], dim=1)))
 
-    def plainly(self, x, relu):
-        one = relu(self.a(x))
-        two = relu(self.b(one))
+    def plain_forward(self, x, relu):
+        first = relu(self.a(x))
+        second = relu(self.b(first))
         return relu(
-            F.conv2d(one, self.c.weight[:, :8], self.c.bias)
-            + F.conv2d(two, self.c.weight[:, 8:16])
+            F.conv2d(first, self.c.weight[:, :8], self.c.bias)
+            + F.conv2d(second, self.c.weight[:, 8:16])
             + F.conv2d(x, self.c.weight[:, 16:])
         )
 
@@ -243,7 +249,7 @@ class Depthwise(Small):
     def forward(self, x):
         return self.relu(self.c(self.relu(self.norm(self.b(self.relu(self.a(x)))))))
 
-    def plainly(self, x, relu):
+    def plain_forward(self, x, relu):
         n = self.norm
         factor = (n.weight / (n.running_var + n.eps).sqrt())[:, None, None]
         x = self.b(relu(self.a(x), 6.0))
@@ -263,7 +269,7 @@ class Shuffled(Small):
         x = x.view(n, 2, 4, rows, columns).transpose(1, 2).contiguous().view(n, -1, rows, columns)
         return self.relu(self.c(x))
 
-    def plainly(self, x, relu):
+    def plain_forward(self, x, relu):
         return relu(self.c(relu(self.b(relu(self.a(x))))[:, [0, 4, 1, 5, 2, 6, 3, 7]]))
 
 
@@ -276,7 +282,7 @@ class Padded(Small):
         x = self.b(F.pad(self.relu(self.a(x)), (1, 0, 2, 1)))
         return self.relu(self.c(self.relu(x)))
 
-    def plainly(self, x, relu):
+    def plain_forward(self, x, relu):
         x = relu(self.a(x))
         wide = x.new_zeros(1, 8, x.shape[2] + 3, x.shape[3] + 1)
         wide[:, :, 2:-1, 1:] = x
@@ -292,7 +298,7 @@ class Chunked(Small):
         left, right = self.relu(self.a(x)).chunk(2, dim=1)
         return self.relu(self.c(torch.cat([self.relu(self.b(left)), right], dim=1)))
 
-    def plainly(self, x, relu):
+    def plain_forward(self, x, relu):
         x = relu(self.a(x))
         return relu(self.c(torch.cat([relu(self.b(x[:, :4])), x[:, 4:]], dim=1)))
 
@@ -303,8 +309,8 @@ class InPlaceOnItsInput(SharedRelu):
         x.mul_(2)
         return super().forward(x)
 
-    def plainly(self, x, relu):
-        return super().plainly((x - 0.25) * 2, relu)
+    def plain_forward(self, x, relu):
+        return super().plain_forward((x - 0.25) * 2, relu)
 
 
 class RectifiedInput(SharedRelu):
@@ -312,12 +318,12 @@ class RectifiedInput(SharedRelu):
         x.relu_()
         return super().forward(x)
 
-    def plainly(self, x, relu):
-        return super().plainly(relu(x), relu)
+    def plain_forward(self, x, relu):
+        return super().plain_forward(relu(x), relu)
 
 
 class Pooled(Small):
-    """Every other way of making maps smaller, and one of making them larger."""
+    """Other ways of making maps smaller, and one of making them larger."""
 
     def forward(self, x):
         x = F.avg_pool2d(self.relu(self.a(x)), 3, 2, 1)
@@ -325,7 +331,7 @@ class Pooled(Small):
         x = F.interpolate(x, scale_factor=2)
         return F.adaptive_avg_pool2d(self.relu(self.c(x)), 1).flatten(1).relu()
 
-    def plainly(self, x, relu):
+    def plain_forward(self, x, relu):
         x = relu(self.a(x))
         box = torch.full((8, 1, 3, 3), 1 / 9, dtype=x.dtype)
         x = relu(self.b(F.conv2d(x, box, stride=2, padding=1, groups=8)))
@@ -336,14 +342,14 @@ class Pooled(Small):
 
 
 class SlicedInPlaceStatement(Small):
-    """The whole is used after a part of it was rectified through a view."""
+    """A tensor is used after some channels were rectified through a view."""
 
     def forward(self, x):
         x = self.a(x)
         x[:, :4].relu_()
         return self.relu(self.b(x))
 
-    def plainly(self, x, relu):
+    def plain_forward(self, x, relu):
         x = self.a(x)
         return relu(self.b(torch.cat([relu(x[:, :4]), x[:, 4:]], dim=1)))
 
@@ -355,7 +361,7 @@ SMALL = [
 
 
 class ChunkedInPlace(Small):
-    """In place on a part of a map, which is a view of the whole."""
+    """In place on chunks, which are views."""
 
     def __init__(self):
         super().__init__()
@@ -367,14 +373,14 @@ class ChunkedInPlace(Small):
         left, right = self.relu(left), self.relu(right)
         return self.relu(self.c(torch.cat([left, self.relu(self.b(right))], dim=1)))
 
-    def plainly(self, x, relu):
+    def plain_forward(self, x, relu):
         x = self.a(x)
         left, right = relu(x[:, :4]), relu(x[:, 4:])
         return relu(self.c(torch.cat([left, relu(self.b(right))], dim=1)))
 
 
 class RectifiedWeights(Small):
-    """A ReLU that sees no pixel is no layer (the position bias of Swin v2)."""
+    """A ReLU that depends on no pixel is no layer (as in the position bias of Swin v2)."""
 
     def __init__(self):
         super().__init__()
@@ -384,21 +390,21 @@ class RectifiedWeights(Small):
         x = self.relu(self.a(x)) * F.relu(self.scale.weight).view(1, 8, 1, 1)
         return self.relu(self.b(x))
 
-    def plainly(self, x, relu):
+    def plain_forward(self, x, relu):
         return relu(self.b(relu(self.a(x)) * self.scale.weight.clamp(min=0).view(1, 8, 1, 1)))
 
 
 SMALL += [ChunkedInPlace, RectifiedWeights]
 
 
-@pytest.mark.parametrize("kind", SMALL, ids=lambda kind: kind.__name__)
-def test_small_networks(kind):
-    module = randomised(kind())
-    check_all(module, module.plainly, 16)
+@pytest.mark.parametrize("network_class", SMALL, ids=lambda network_class: network_class.__name__)
+def test_small_networks(network_class):
+    module = randomised(network_class())
+    check_all(module, module.plain_forward, 16)
 
 
 class AddedInPlaceToALayer(Small):
-    """Changes what a convolution has read, which autograd refuses."""
+    """Changes in place what a convolution needs for its backward pass, which autograd refuses."""
 
     def forward(self, x):
         x = self.relu(self.a(x))

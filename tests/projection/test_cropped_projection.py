@@ -1,4 +1,4 @@
-"""Modules that do odd things: a cone gives what whole images give, or it is explained what is in the way."""
+"""Modules that do odd things: cropped and full projections agree, or an error explains why there is none."""
 
 import importlib
 
@@ -13,7 +13,7 @@ from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models import Network
 from deconvnet.projection import project_batch
 
-PROJECT = importlib.import_module("deconvnet.projection.project")  # the package has a function of that name
+project_module = importlib.import_module("deconvnet.projection.project")  # the package has a function of that name
 SIZE = 24
 
 
@@ -24,7 +24,7 @@ class Odd(nn.Module):
         super().__init__()
         self.a, self.b, self.c = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
         self.strided = nn.Conv2d(3, 8, 5, stride=2)
-        self.run, self.kept = forward, None
+        self.run, self.first_output = forward, None
 
     def forward(self, x):
         return self.run(self, x)
@@ -35,12 +35,12 @@ def network_of(forward):
 
 
 def padded_by_shape(m, x):
-    """As TensorFlow pads: by the size of what comes in."""
+    """As TensorFlow pads: by the size of the input."""
     for conv in (m.strided, m.c):
-        need = [
+        total = [
             max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(x.shape[-2:], conv.stride, conv.kernel_size, strict=True)
         ]
-        x = F.relu(conv(F.pad(x, (need[1] // 2, need[1] - need[1] // 2, need[0] // 2, need[0] - need[0] // 2))))
+        x = F.relu(conv(F.pad(x, (total[1] // 2, total[1] - total[1] // 2, total[0] // 2, total[0] - total[0] // 2))))
     return x
 
 
@@ -70,7 +70,7 @@ def unneeded_namedtuple(m, x):
     return y + F.relu(m.c(x.max(dim=1, keepdim=True).values.expand_as(x)))
 
 
-def unneeded_part(m, x):
+def unneeded_chunk(m, x):
     x = F.relu(m.a(x))
     h = F.relu(m.b(x)[:, :4], inplace=True)
     return F.relu(m.c(x)) + (h + 1).repeat(1, 2, 1, 1)
@@ -80,7 +80,7 @@ ODD = {
     "a factor from the shape": lambda m, x: F.relu(m.b(F.relu(m.a(x)) * x.shape[-1] ** -0.5)),
     "a factor from the size": lambda m, x: F.relu(m.b(F.relu(m.a(x)) * x.size(2) ** -0.5)),
     "padding by the shape": padded_by_shape,
-    "a value read": lambda m, x: F.relu(m.b(F.relu(m.a(x)) * (1 + x[:1].mean().item()))),
+    "a value read into Python": lambda m, x: F.relu(m.b(F.relu(m.a(x)) * (1 + x[:1].mean().item()))),
     "a branch on values": lambda m, x: F.relu(m.b(F.relu(m.a(x)) * (2 if x.std() > 0 else 3))),
     "a check of values": lambda m, x: x if x.isnan().any() else F.relu(m.b(F.relu(m.a(x)))),
     "assigned": assigned,
@@ -88,30 +88,30 @@ ODD = {
     "written into a constant": written_into_a_constant,
     "a vector along columns": lambda m, x: F.relu(m.b(F.relu(m.a(x)) * torch.linspace(0.5, 1.5, SIZE, dtype=x.dtype))),
     "an unneeded namedtuple": unneeded_namedtuple,
-    "an unneeded part in place": unneeded_part,
+    "an unneeded chunk in place": unneeded_chunk,
 }
 
 
 @pytest.mark.parametrize("images", [1, 3])
 @pytest.mark.parametrize("name", ODD)
 @pytest.mark.filterwarnings("ignore:The way down from")
-def test_cones_and_whole_images_agree(name, images, monkeypatch):
+def test_cropped_and_full_projections_agree(name, images, monkeypatch):
     network = network_of(ODD[name])
     x = torch.randn(images, 3, SIZE, SIZE, dtype=torch.float64)
     for layer in network.layers.values():
         rows, columns = layer.map_size
-        for place in ((0, 0), (rows // 2, columns // 3), (rows - 1, columns - 1)):
-            units = network.activations(x, layer.name)[:, :, place[0], place[1]].argmax(dim=1)
-            found = []
-            for pays in (0, 10):
-                monkeypatch.setattr(PROJECT, "CROP_COST_THRESHOLD", pays)
-                found.append(project_batch(network, x, layer.name, units, torch.tensor([place] * images)))
-            whole, cut = found
-            assert (cut.values - whole.values).abs().max() <= 1e-10 * whole.values.abs().max()
-            assert (cut.pixels - whole.pixels).norm() <= 1e-10 * whole.pixels.norm()
-            left, top, right, bottom = layer.field.clipped_box(*place)
-            whole.pixels[:, :, top:bottom, left:right] = 0
-            assert not whole.pixels.any(), "the field holds all that the activation depends on"
+        for row, column in ((0, 0), (rows // 2, columns // 3), (rows - 1, columns - 1)):
+            units = network.activations(x, layer.name)[:, :, row, column].argmax(dim=1)
+            batches = []
+            for threshold in (0, 10):
+                monkeypatch.setattr(project_module, "CROP_COST_THRESHOLD", threshold)
+                batches.append(project_batch(network, x, layer.name, units, torch.tensor([[row, column]] * images)))
+            full, cropped = batches
+            assert (cropped.values - full.values).abs().max() <= 1e-10 * full.values.abs().max()
+            assert (cropped.pixels - full.pixels).norm() <= 1e-10 * full.pixels.norm()
+            left, top, right, bottom = layer.field.clipped_box(row, column)
+            full.pixels[:, :, top:bottom, left:right] = 0
+            assert not full.pixels.any(), "the field holds everything that the activation depends on"
 
 
 def without_gradient(m, x):
@@ -133,26 +133,26 @@ NO_WAY = {
 
 
 @pytest.mark.parametrize("name", NO_WAY)
-def test_where_there_is_no_way_down_it_is_said_why(name):
-    forward, said = NO_WAY[name]
+def test_why_there_is_no_way_down(name):
+    forward, reason = NO_WAY[name]
     network = network_of(forward)
     last = list(network.layers)[-1]
-    with pytest.raises(DeconvnetError, match=f"There is no way down from {last} of network: .*{said}"):
+    with pytest.raises(DeconvnetError, match=f"There is no way down from {last} of network: .*{reason}"):
         project_batch(network, torch.rand(1, 3, SIZE, SIZE, dtype=torch.float64), last, torch.tensor([0]))
 
 
 @pytest.mark.filterwarnings("ignore:.*use_reentrant")
-def test_activation_checkpointing_is_to_be_switched_off():
+def test_activation_checkpointing_is_refused():
     module = torchvision.models.DenseNet(8, (2, 2), 8, memory_efficient=True).double().eval()
     network = Network(module, torchvision_preprocessing(64, 64))
     with pytest.raises(DeconvnetError, match="switch its activation checkpointing off"):
         project_batch(network, torch.rand(1, 3, 64, 64).double(), list(network.layers)[5], torch.tensor([0]))
 
 
-def test_a_network_that_does_not_do_the_same_in_every_pass_is_refused():
+def test_a_network_that_changes_between_passes_is_refused():
     def forward(m, x):
-        if m.kept is None:
-            m.kept = F.relu(x.new_ones(1, 2))
+        if m.first_output is None:
+            m.first_output = F.relu(x.new_ones(1, 2))
         return F.relu(m.b(F.relu(m.a(x))))
 
     network = network_of(forward)
@@ -161,13 +161,13 @@ def test_a_network_that_does_not_do_the_same_in_every_pass_is_refused():
         _ = [network.activations(x, layer) for layer in network.layers]
 
 
-def test_rows_that_are_no_images_are_refused():
+def test_a_relu_on_rows_of_pixels_is_refused():
     network = network_of(lambda m, x: F.relu(F.relu(m.a(x)).permute(0, 2, 3, 1).reshape(-1, 8)).sum())
     with pytest.raises(DeconvnetError, match=r"The ReLU relu gives a tensor of shape \(576, 8\)"):
         _ = network.layers
 
 
-def test_what_is_computed_elsewhere_is_refused():
+def test_computing_in_numpy_is_refused():
     network = network_of(lambda m, x: torch.from_numpy(F.relu(m.a(x)).numpy() + 1))
     with pytest.raises(DeconvnetError, match="A part of this network hides what it computes"):
         _ = network.layers
@@ -175,7 +175,7 @@ def test_what_is_computed_elsewhere_is_refused():
 
 @pytest.mark.parametrize(("units", "positions"), [([0, 1], None), ([0], [[0, 0], [1, 1]]), ([0], [0, 0])])
 def test_counts_have_to_match(units, positions):
-    network = network_of(ODD["a value read"])
+    network = network_of(ODD["a value read into Python"])
     positions = None if positions is None else torch.tensor(positions)
     with pytest.raises(UsageError, match="1 inputs need as many units"):
         project_batch(network, torch.rand(1, 3, SIZE, SIZE), "relu#1", torch.tensor(units), positions)

@@ -1,4 +1,4 @@
-"""Each rule by itself: the paper's two, what autograd's pooling already does as the paper says, and other methods' rules."""
+"""Each rule by itself: the paper's two, pooling (where autograd does what the paper says), and other methods' rules."""
 
 import pytest
 import torch
@@ -20,12 +20,12 @@ def network_of(module, crop=16):
     return Network(module, torchvision_preprocessing(crop, crop))
 
 
-def pulled_down(module, x, signal, rules="deconvnet"):
+def send_down(module, x, signal, rules="deconvnet"):
     """What arrives at x when `signal` is sent down from the module's last ReLU."""
     x = x.clone().requires_grad_()
-    seen = []
-    run_intercepted(module, x.clone(), lambda index, output: seen.append(output) or False, RULES[rules])
-    return torch.autograd.grad(seen[-1], x, signal)[0]
+    captured = []
+    run_intercepted(module, x.clone(), lambda index, output: captured.append(output) or False, RULES[rules])
+    return torch.autograd.grad(captured[-1], x, signal)[0]
 
 
 @pytest.mark.parametrize(("rules", "arrives"), [("deconvnet", 10.0), ("overwrite", 4.0)])
@@ -33,7 +33,7 @@ def test_overlapping_windows_that_share_a_switch_add_up_unless_overwritten(rules
     x = torch.zeros(1, 1, 5, 5)
     x[0, 0, 2, 2] = 1.0  # the maximum of all four 3×3 windows
     signal = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
-    down = pulled_down(nn.Sequential(nn.MaxPool2d(3, 2), nn.ReLU()), x, signal, rules)
+    down = send_down(nn.Sequential(nn.MaxPool2d(3, 2), nn.ReLU()), x, signal, rules)
     expected = torch.zeros(1, 1, 5, 5)
     expected[0, 0, 2, 2] = arrives
     assert torch.equal(down, expected)
@@ -66,9 +66,9 @@ def test_unpooling_is_the_adjoint_of_pooling(height, width, kernel_and_stride, c
     torch.testing.assert_close(down, pool.down(y))  # ties go to the first in row-major order
 
     # Overwriting is no adjoint as soon as windows share a switch.
-    over = pulled_down(nn.Sequential(nn.MaxPool2d(kernel, stride, ceil_mode=ceil), nn.ReLU()), x, y, "overwrite")
+    over = send_down(nn.Sequential(nn.MaxPool2d(kernel, stride, ceil_mode=ceil), nn.ReLU()), x, y, "overwrite")
     assert torch.equal(over, OverwritingPool(**vars(pool)).down(y))
-    shared = any(len(set(of)) < len(of) for of in pool.switches.flatten(2).flatten(0, 1).tolist())
+    shared = any(len(set(switches)) < len(switches) for switches in pool.switches.flatten(2).flatten(0, 1).tolist())
     assert torch.isclose((over * v).sum(), (y * picked).sum(), rtol=1e-9) == (not shared)
 
 
@@ -82,7 +82,7 @@ POOLINGS = {
     "keywords": (lambda x: torch.max_pool2d(input=x, kernel_size=3, stride=2), (3, 2)),
     "switches kept": (lambda x: nn.MaxPool2d(3, 2, return_indices=True)(x), (3, 2)),
     "with_indices": (lambda x: F.max_pool2d_with_indices(x, 3, 2), (3, 2)),
-    "adaptive": (lambda x: F.adaptive_max_pool2d(x, (4, 5)), ((4, 5),)),  # windows of unlike sizes overlap
+    "adaptive": (lambda x: F.adaptive_max_pool2d(x, (4, 5)), ((4, 5),)),  # windows of different sizes overlap
     "adaptive, switches kept": (lambda x: nn.AdaptiveMaxPool2d((4, None), return_indices=True)(x), ((4, 14),)),
 }
 
@@ -93,8 +93,8 @@ class Pooling(nn.Module):
         self.pool = pool
 
     def forward(self, x):
-        self.found = self.pool(x)
-        return F.relu(self.found[0] if isinstance(self.found, tuple) else self.found)
+        self.pooled = self.pool(x)
+        return F.relu(self.pooled[0] if isinstance(self.pooled, tuple) else self.pooled)
 
 
 @pytest.mark.parametrize("spelling", POOLINGS)
@@ -107,21 +107,21 @@ def test_all_spellings_of_max_pooling_are_overwritten(spelling, dtype):
     signal = torch.rand_like(output)
     want = written_one_by_one(switches, signal, x.shape)
     module = Pooling(pool)
-    assert not torch.allclose(pulled_down(module, x, signal), want)  # some windows share a switch
-    assert torch.equal(pulled_down(module, x, signal, "overwrite"), want)
+    assert not torch.allclose(send_down(module, x, signal), want)  # some windows share a switch
+    assert torch.equal(send_down(module, x, signal, "overwrite"), want)
     if "switches kept" in spelling or spelling == "with_indices":
-        found, kept = module.found
-        assert torch.equal(kept, switches)
+        pooled, kept_switches = module.pooled
+        assert torch.equal(kept_switches, switches)
     else:
-        found = module.found
-    assert torch.equal(found, output)
+        pooled = module.pooled
+    assert torch.equal(pooled, output)
 
 
-def test_the_signal_is_rectified_whatever_the_forward_relu_did():
+def test_the_signal_is_rectified_wherever_the_forward_relu_was_active():
     module = nn.Sequential(nn.ReLU(), nn.Conv2d(2, 1, 1, bias=False), nn.ReLU())
     module[1].weight.data = torch.tensor([1.0, -1.0]).view(1, 2, 1, 1)
     x = torch.tensor([-3.0, -5.0]).view(1, 2, 1, 1)  # both inactive in the forward pass
-    down = pulled_down(module, x, torch.ones(1, 1, 1, 1))
+    down = send_down(module, x, torch.ones(1, 1, 1, 1))
     assert down.flatten().tolist() == [1.0, 0.0]  # a masked (guided) signal would be [0, 0], a gradient [0, 0]
 
 
@@ -134,13 +134,13 @@ def test_what_passes_a_relu(rules, arrives, relu):
     """The signal where it is positive, where the ReLU was active, or both."""
     x = torch.tensor([2.0, 2.0, -2.0, -2.0]).view(1, 4, 1, 1)
 
-    class Turned(nn.Module):
-        """Turns the sign of every other signal that comes down."""
+    class Negated(nn.Module):
+        """Negates every other signal on the way down."""
 
         def forward(self, x):
             return F.relu(relu(x) * torch.tensor([1.0, -1.0, 1.0, -1.0]).view(1, 4, 1, 1) + 9)
 
-    assert pulled_down(Turned(), x, torch.tensor([5.0, 6.0, 7.0, 8.0]).view(1, 4, 1, 1), rules).flatten().tolist() == arrives
+    assert send_down(Negated(), x, torch.tensor([5.0, 6.0, 7.0, 8.0]).view(1, 4, 1, 1), rules).flatten().tolist() == arrives
 
 
 @pytest.mark.parametrize("rules", RULES)
@@ -150,7 +150,7 @@ def test_normalisation_lets_the_signal_pass_unchanged_or_is_differentiated(rules
     leaf = x.clone().requires_grad_()
     (derivative,) = torch.autograd.grad(norm(leaf), leaf, signal)
     want = signal if rules in ("deconvnet", "overwrite") else derivative
-    assert torch.allclose(pulled_down(nn.Sequential(norm, nn.ReLU()), x, signal, rules), want, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(send_down(nn.Sequential(norm, nn.ReLU()), x, signal, rules), want, rtol=1e-5, atol=1e-6)
 
 
 def test_pixels_are_not_rectified():
@@ -187,55 +187,55 @@ class TwoLayers(nn.Module):
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("rules", RULES)
-def test_all_spellings_of_relu_project_alike(spelling, rules):
+def test_all_spellings_of_relu_project_the_same(spelling, rules):
     torch.manual_seed(1)
     plain = TwoLayers(F.relu).eval()
-    other = TwoLayers(SPELLINGS[spelling]).eval()
-    other.load_state_dict(plain.state_dict())
+    respelt = TwoLayers(SPELLINGS[spelling]).eval()
+    respelt.load_state_dict(plain.state_dict())
     x = torch.randn(1, 3, 16, 16)
-    names = list(network_of(plain).layers), list(network_of(other).layers)
-    for mine, theirs in zip(*names, strict=True):
-        want = project(network_of(plain), x, layer=mine, unit=[0, 1, 2, 3], rules=rules)
+    names = list(network_of(plain).layers), list(network_of(respelt).layers)
+    for name, respelt_name in zip(*names, strict=True):
+        want = project(network_of(plain), x, layer=name, unit=[0, 1, 2, 3], rules=rules)
         assert want.abs().sum() > 0
-        assert torch.equal(project(network_of(other), x, layer=theirs, unit=[0, 1, 2, 3], rules=rules), want)
+        assert torch.equal(project(network_of(respelt), x, layer=respelt_name, unit=[0, 1, 2, 3], rules=rules), want)
 
 
 @pytest.mark.parametrize(("rules", "arrives"), [("deconvnet", 9.0), ("guided", 0.0), ("gradient", 0.0)])
 def test_relu6_passes_signals_above_its_ceiling_unless_masked(rules, arrives):
     module = nn.Sequential(nn.ReLU6(), nn.ReLU())
     x = torch.full((1, 1, 1, 1), 50.0)
-    assert pulled_down(module, x, torch.full((1, 1, 1, 1), 9.0), rules).item() == arrives
+    assert send_down(module, x, torch.full((1, 1, 1, 1), 9.0), rules).item() == arrives
 
 
 def without_in_place(module):
-    """The module as captum's hooks can see it."""
-    for part in module.modules():
-        if isinstance(part, nn.ReLU):
-            part.inplace = False
+    """The module without in-place ReLUs, which captum's hooks do not support."""
+    for submodule in module.modules():
+        if isinstance(submodule, nn.ReLU):
+            submodule.inplace = False
     return module.eval()
 
 
 @pytest.mark.filterwarnings("ignore:Setting", "ignore:Input Tensor 0 did not already require gradients")
 @pytest.mark.parametrize(
-    ("rules", "captums"),
+    ("rules", "captum_method"),
     [("deconvnet", NeuronDeconvolution), ("guided", NeuronGuidedBackprop), ("gradient", NeuronGradient)],
 )
 @pytest.mark.parametrize("index", [1, 4, 7, 9, 11])
-def test_equal_to_captum_on_torchvisions_alexnet(index, rules, captums):
+def test_equal_to_captum_on_torchvisions_alexnet(index, rules, captum_method):
     module = without_in_place(torchvision.models.alexnet(weights=None))
     network = Network(module, torchvision_preprocessing())
     layer = f"features.{index}"
     x = torch.randn(1, 3, 224, 224)
     for unit, (row, column) in ((0, (0, 0)), (5, (3, 12)), (11, (12, 6))):
         got = project(network, x, layer=layer, unit=unit, position=(row, column), start="one", rules=rules)
-        want = captums(module, module.features[index]).attribute(x, (unit, row, column))
+        want = captum_method(module, module.features[index]).attribute(x, (unit, row, column))
         alive = network.activations(x, layer)[0, unit, row, column] > 0
         want = want if alive else torch.zeros_like(want)
-        assert (got - want).norm() <= 1e-6 * want.norm()  # a cone may round differently from a whole pass
-        whole = project_batch(
-            network, x, layer, torch.tensor([unit]), torch.tensor([[row, column]]), "one", rules, cones=False
+        assert (got - want).norm() <= 1e-6 * want.norm()  # a cropped pass may round differently from a full one
+        full = project_batch(
+            network, x, layer, torch.tensor([unit]), torch.tensor([[row, column]]), "one", rules, allow_cropping=False
         )
-        assert (whole.pixels - want).norm() <= 1e-6 * want.norm()
+        assert (full.pixels - want).norm() <= 1e-6 * want.norm()
 
 
 @pytest.mark.filterwarnings("ignore:Setting", "ignore:Input Tensor 0 did not already require gradients")
@@ -245,8 +245,8 @@ def test_captums_deconvolution_differentiates_normalisation():
     x = torch.randn(1, 3, 16, 16)
     unit = int(module(x)[0, :, 2, 2].argmax())
     want = NeuronDeconvolution(module, module[5]).attribute(x, (unit, 2, 2))
-    where = {"layer": "5", "unit": unit, "position": (2, 2), "start": "one"}
-    got = {name: project(network_of(module), x, rules=name, **where).as_subclass(torch.Tensor) for name in RULES}
+    target = {"layer": "5", "unit": unit, "position": (2, 2), "start": "one"}
+    got = {name: project(network_of(module), x, rules=name, **target).as_subclass(torch.Tensor) for name in RULES}
     assert want.abs().sum() > 0
     assert torch.allclose(got["differentiated-norm"], want, rtol=1e-6, atol=1e-6 * float(want.abs().max()))
     assert not torch.allclose(got["deconvnet"], want)

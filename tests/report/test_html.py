@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from PIL import Image
 
-from deconvnet.report.paper_claims import LEFT_OUT, PARTS
+from deconvnet.report.paper_claims import NOT_REPRODUCED, SECTIONS
 
 
 class _Page(HTMLParser):
@@ -18,13 +18,13 @@ class _Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        found = dict(attributes)
+        values = dict(attributes)
         self.tags.append(tag)
-        self.attributes |= set(found)
-        self.ids |= {found["id"]} if "id" in found else set()
+        self.attributes |= set(values)
+        self.ids |= {values["id"]} if "id" in values else set()
         if tag == "img":
-            self.images.append(found)
-        self.addresses += [found[name] for name in ("href", "src") if name in found]
+            self.images.append(values)
+        self.addresses += [values[name] for name in ("href", "src") if name in values]
 
 
 def test_all_addresses_lead_to_what_is_there(report):
@@ -37,25 +37,25 @@ def test_all_addresses_lead_to_what_is_there(report):
 
 def test_pictures_have_their_true_size_and_say_what_they_are(report):
     for image in _Page((report / "index.html").read_text()).images:
-        with Image.open(report / unquote(image["src"])) as opened:
-            assert opened.size == (int(image["width"]), int(image["height"]))
+        with Image.open(report / unquote(image["src"])) as file_image:
+            assert file_image.size == (int(image["width"]), int(image["height"]))
         assert re.match(r"(Section 2.1|Fig. \d|Table 1, Fig. 8|Not in the paper): .+, (one|other) \(random\)", image["alt"])
         assert image["loading"] == "lazy"
 
 
-def test_each_part_has_the_papers_view_command_network_and_state(report):
+def test_each_section_has_the_papers_claim_command_network_and_state(report):
     text = (report / "index.html").read_text()
     record = json.loads((report / "report.json").read_text())
-    for part in PARTS:
-        section = re.search(rf'<section id="{part.id}".*?</section>', text, re.S).group()
-        assert part.sees.replace("'", "&#39;") in section
-        keys = [key for key in record["steps"] if key.startswith(f"{part.id}/")]
-        assert section.count('class="command"') == len(keys)
+    for section in SECTIONS:
+        html = re.search(rf'<section id="{section.id}".*?</section>', text, re.S).group()
+        assert section.claim.replace("'", "&#39;") in html
+        keys = [key for key in record["steps"] if key.startswith(f"{section.id}/")]
+        assert html.count('class="command"') == len(keys)
         for key in keys:
-            assert record["steps"][key]["command"].replace(">", "&gt;") in section
+            assert record["steps"][key]["command"].replace(">", "&gt;") in html
     for full_name in ("one (random)", "other (random)"):
         assert text.count(f"<h3>{full_name}</h3>") >= 5
-    for reason in LEFT_OUT:
+    for reason in NOT_REPRODUCED:
         assert reason in text
     assert re.search(r"#fig-4\">.*?not run", text, re.S)
 
@@ -64,14 +64,14 @@ def test_the_two_atlases_of_fig_2_open_side_by_side(report):
     assert '"alexnet"' in (report / "fig-2" / "zfnet" / "pages" / "atlas.js").read_text()
 
 
-def test_names_of_photos_and_folders_cannot_run_anything(reproduce, asked, materials, tmp_path):
+def test_names_of_photos_and_folders_cannot_run_anything(reproduce, arguments, input_folder, tmp_path):
     photos = tmp_path / "<script>alert(1)</script>".replace("/", "_")
-    shutil.copytree(materials / "photos" / "val", photos)
+    shutil.copytree(input_folder / "photos" / "val", photos)
     first = sorted(photos.rglob("*.png"))[0]
     first.rename(first.with_name('<b onclick="alert(1)">`b`  \udcff.png'))
     out = tmp_path / "a 'report' #1"
-    assert reproduce(photos, *asked[1:5], "--out", out, "--only", "look,fig-5", "--seed", 3) == 0
-    assert reproduce(photos, *asked[1:5], "--out", out, "--only", "fig-3", "--seed", 3) == 0
+    assert reproduce(photos, *arguments[1:5], "--out", out, "--only", "look,fig-5", "--seed", 3) == 0
+    assert reproduce(photos, *arguments[1:5], "--out", out, "--only", "fig-3", "--seed", 3) == 0
     page = _Page((out / "index.html").read_text())
     assert "script" not in page.tags
     assert "onclick" not in page.attributes

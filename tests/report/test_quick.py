@@ -1,9 +1,9 @@
-"""`reproduce --quick`, whole, but with fewer views of fewer maps: what it makes, what it says is missing, and why."""
+"""`reproduce --quick` with thin networks and fewer views: what it makes, and what it reports as missing, and why."""
 
 import json
 import re
 
-from deconvnet.report.paper_claims import PARTS
+from deconvnet.report.paper_claims import SECTIONS
 from helpers.thin_networks import use_thin_networks, write_thin_weights
 
 MADE = {"look", "fig-2", "fig-3", "fig-5", "fig-6", "fig-7", "table-3", "sanity"}
@@ -20,10 +20,10 @@ def test_a_quick_report_needs_nothing(reproduce, tmp_path, monkeypatch, capsys):
     assert {key.partition("/")[0] for key in record["steps"]} == MADE
     page = (tmp_path / "report" / "index.html").read_text()
     states = dict(re.findall(r'<a href="#([\w-]+)">.*?</a></td><td class="([\w-]+)">', page))
-    assert {part.id: states[part.id] for part in PARTS} == {
+    assert {section.id: states[section.id] for section in SECTIONS} == {
         **dict.fromkeys(MADE, "done"),
         "table-3": "in-part",
-        **dict.fromkeys({part.id for part in PARTS} - MADE, "not-run"),
+        **dict.fromkeys({section.id for section in SECTIONS} - MADE, "not-run"),
     }
     for reason in (
         "The networks were trained before",

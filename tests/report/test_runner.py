@@ -1,4 +1,4 @@
-"""One command, one page: what it runs, what it goes on with, what it leaves out, and what it says of that."""
+"""`reproduce`: the commands it runs, resuming after a kill, and what it reports as missing or failed."""
 
 import json
 import re
@@ -9,9 +9,9 @@ import pytest
 
 from deconvnet.errors import DeconvnetError
 from deconvnet.progress import duration
-from deconvnet.report.paper_claims import PARTS
+from deconvnet.report.paper_claims import SECTIONS
 from helpers.killing import files
-from helpers.reporting import write_materials
+from helpers.reporting import write_report_inputs
 from helpers.small_training import write_photos
 from helpers.thin_networks import use_thin_networks, write_thin_weights
 
@@ -55,20 +55,20 @@ def test_the_record_says_command_time_machine_and_versions_of_each(report):
         assert {"python", "deconvnet", "torch"} <= set(entry["versions"])
 
 
-def test_the_command_on_the_page_makes_the_same_again(report, typed, tmp_path):
-    for key, kept in (("fig-5/zfnet", "invariance.json"), ("sanity/alexnet", "sanity.json")):
+def test_the_command_on_the_page_makes_the_same_again(report, run_deconvnet, tmp_path):
+    for key, file in (("fig-5/zfnet", "invariance.json"), ("sanity/alexnet", "sanity.json")):
         words = shlex.split(_record(report)["steps"][key]["command"])
         out = tmp_path / key.replace("/", "-")
         words[words.index("--out") + 1] = str(out)
         assert words[0] == "deconvnet"
-        assert typed(*words[1:]) == 0
-        assert json.loads((out / kept).read_text()) == json.loads((report / key / kept).read_text())
+        assert run_deconvnet(*words[1:]) == 0
+        assert json.loads((out / file).read_text()) == json.loads((report / key / file).read_text())
 
 
-def test_what_is_done_is_not_run_again_and_what_is_lost_is(report, reproduce, asked, tmp_path):
+def test_what_is_done_is_not_run_again_and_what_is_lost_is(report, reproduce, arguments, tmp_path):
     out = tmp_path / "report"
     shutil.copytree(report, out)
-    words = [str(word) for word in asked]
+    words = [str(word) for word in arguments]
     record = _record(out)
     before = files(out)
     shutil.rmtree(out / "fig-7")
@@ -81,7 +81,7 @@ def test_what_is_done_is_not_run_again_and_what_is_lost_is(report, reproduce, as
     assert set(files(out)) == set(before)
 
 
-def test_a_killed_report_goes_on_with_the_command_that_was_killed(reproduce, asked, tmp_path, monkeypatch):
+def test_a_killed_report_goes_on_with_the_command_that_was_killed(reproduce, arguments, tmp_path, monkeypatch):
     from deconvnet.cli import reproduce as reproducing
 
     out, run, ran = tmp_path / "report", reproducing._run, []
@@ -95,17 +95,17 @@ def test_a_killed_report_goes_on_with_the_command_that_was_killed(reproduce, ask
     monkeypatch.setattr(reproducing, "_run", killed)
     for _ in range(2):
         with pytest.raises(_Killed):
-            reproduce(*asked, "--out", out, "--only", "look,fig-3")
+            reproduce(*arguments, "--out", out, "--only", "look,fig-3")
         assert "Not run yet" in (out / "index.html").read_text()
     assert ran == ["look", "look", "look", "networks"]
-    assert reproduce(*asked, "--out", out, "--only", "look,fig-3") == 0
+    assert reproduce(*arguments, "--out", out, "--only", "look,fig-3") == 0
     assert ran == ["look", "look", "look", "networks", "networks", "networks"]
     page = (out / "index.html").read_text()
     assert "Not run yet" not in page
     assert page.count("Left out by --only") > 5
 
 
-def test_a_command_that_fails_is_named_and_the_others_go_on(reproduce, asked, tmp_path, monkeypatch, capsys):
+def test_a_command_that_fails_is_named_and_the_others_go_on(reproduce, arguments, tmp_path, monkeypatch, capsys):
     from deconvnet.cli import reproduce as reproducing
 
     out, run = tmp_path / "report", reproducing._run
@@ -117,94 +117,106 @@ def test_a_command_that_fails_is_named_and_the_others_go_on(reproduce, asked, tm
 
     with monkeypatch.context() as patch:
         patch.setattr(reproducing, "_run", fails)
-        assert reproduce(*asked, "--out", out, "--only", "look,fig-3") == 1
-    said = capsys.readouterr()
-    assert "look/alexnet failed: The photo has <vanished>." in said.out
-    assert "2 commands failed; the same command runs what failed again." in said.err
+        assert reproduce(*arguments, "--out", out, "--only", "look,fig-3") == 1
+    output = capsys.readouterr()
+    assert "look/alexnet failed: The photo has <vanished>." in output.out
+    assert "2 commands failed; the same command runs what failed again." in output.err
     page = (out / "index.html").read_text()
     assert "The photo has &lt;vanished&gt;." in page
     assert "seconds" in _record(out)["steps"]["fig-3/zfnet"]
-    assert reproduce(*asked, "--out", out, "--only", "look,fig-3") == 0
+    assert reproduce(*arguments, "--out", out, "--only", "look,fig-3") == 0
     assert "vanished" not in (out / "index.html").read_text()
 
 
-def test_a_plan_runs_nothing_and_says_what_is_left_out(reproduce, asked, tmp_path, capsys):
+def test_a_plan_runs_nothing_and_says_what_is_left_out(reproduce, arguments, tmp_path, capsys):
     out = tmp_path / "report"
-    assert reproduce(*asked, "--out", out, "--plan") == 0
+    assert reproduce(*arguments, "--out", out, "--plan") == 0
     assert not out.exists()
-    said = " ".join(capsys.readouterr().err.split())
-    for part in PARTS:
-        assert f"{part.place} {part.title.split()[0]}" in said
-    assert "together" in said
-    assert "MB of disk" in said
-    assert "pass `--train paper`" in said
+    output = " ".join(capsys.readouterr().err.split())
+    for section in SECTIONS:
+        assert f"{section.source} {section.title.split()[0]}" in output
+    assert "together" in output
+    assert "MB of disk" in output
+    assert "pass `--train paper`" in output
 
 
-def test_a_plan_says_itself_as_json_and_counts_what_is_left(report, reproduce, asked, capsys):
-    assert reproduce(*asked, "--out", report, "--plan", "--json") == 0
+def test_a_plan_says_itself_as_json_and_counts_what_is_left(report, reproduce, arguments, capsys):
+    assert reproduce(*arguments, "--out", report, "--plan", "--json") == 0
     parts = {part["part"]: part for part in json.loads(capsys.readouterr().out)}
-    assert list(parts) == [part.id for part in PARTS]
+    assert list(parts) == [section.id for section in SECTIONS]
     assert all(part["commands"] == [] and part["bytes"] == part["seconds"] == 0 for part in parts.values())
     assert "needs the snapshots" in parts["fig-4"]["missing"][0]
 
 
-def test_a_folder_of_ones_own_is_left_alone(reproduce, asked, tmp_path, capsys):
+def test_a_folder_of_ones_own_is_left_alone(reproduce, arguments, tmp_path, capsys):
     (tmp_path / "mine" / "photos").mkdir(parents=True)
     (tmp_path / "mine" / "index.html").write_text("my page")
     before = files(tmp_path)
-    for words in (["--quick"], asked):
+    for words in (["--quick"], arguments):
         assert reproduce(*words, "--out", tmp_path / "mine", "--only", "fig-3") == 2
         assert "exists already" in capsys.readouterr().err
     assert files(tmp_path) == before
 
 
-def test_bad_networks_and_full_disks_leave_nothing(reproduce, asked, tmp_path, monkeypatch, capsys):
+def test_bad_networks_and_full_disks_leave_nothing(reproduce, arguments, tmp_path, monkeypatch, capsys):
     out = tmp_path / "report"
     assert reproduce("--quick", "--alexnet", "nonsense", "--out", out) == 2
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
-    assert reproduce(*asked, "--out", out) == 1
+    assert reproduce(*arguments, "--out", out) == 1
     assert "MB left: choose another --out" in capsys.readouterr().err
     assert not out.exists()
 
 
-def test_other_landmarks_and_classes_under_the_same_names_are_other_materials(reproduce, tmp_path, capsys):
-    write_materials(tmp_path)
-    networks, parts = tmp_path / "networks.py", tmp_path / "faces" / "parts.json"
-    asked = [tmp_path / "photos", "--alexnet", f"{networks}:one", "--zfnet", f"{networks}:other", "--landmarks", parts]
-    asked += ["--out", tmp_path / "report", "--only", "fig-3"]
-    assert reproduce(*asked) == 0
-    for file, before, after, name in ((parts, "36", "37", "landmarks"), (networks, "bee", "wasp", "networks")):
+def test_other_landmarks_and_classes_under_the_same_names_are_other_inputs(reproduce, tmp_path, capsys):
+    write_report_inputs(tmp_path)
+    networks, landmarks = tmp_path / "networks.py", tmp_path / "faces" / "parts.json"
+    arguments = [
+        tmp_path / "photos",
+        "--alexnet",
+        f"{networks}:one",
+        "--zfnet",
+        f"{networks}:other",
+        "--landmarks",
+        landmarks,
+    ]
+    arguments += ["--out", tmp_path / "report", "--only", "fig-3"]
+    assert reproduce(*arguments) == 0
+    for file, before, after, name in ((landmarks, "36", "37", "landmarks"), (networks, "bee", "wasp", "networks")):
         text = file.read_text()
         file.write_text(text.replace(before, after))
-        assert reproduce(*asked) == 2
+        assert reproduce(*arguments) == 2
         assert f"a report of other {name}" in capsys.readouterr().err
         file.write_text(text)
-    assert reproduce(*asked) == 0
+    assert reproduce(*arguments) == 0
 
 
-def test_photos_that_cannot_be_read_are_not_shown(reproduce, asked, materials, tmp_path):
-    shutil.copytree(materials / "photos" / "val", tmp_path / "photos")
+def test_photos_that_cannot_be_read_are_not_shown(reproduce, arguments, input_folder, tmp_path):
+    shutil.copytree(input_folder / "photos" / "val", tmp_path / "photos")
     for file in sorted((tmp_path / "photos" / "n0").iterdir()):
         file.write_bytes(b"no photo")
     out = tmp_path / "report"
-    assert reproduce(tmp_path / "photos", *asked[1:5], "--out", out, "--only", "fig-5") == 0
+    assert reproduce(tmp_path / "photos", *arguments[1:5], "--out", out, "--only", "fig-5") == 0
     paths = json.loads((out / "fig-5" / "alexnet" / "invariance.json").read_text())["images"]["paths"]
     assert len(paths) == 5
     assert not any(path.startswith("n0/") for path in paths)
 
 
-def test_what_is_damaged_is_named(reproduce, asked, tmp_path):
+def test_what_is_damaged_is_named(reproduce, arguments, tmp_path):
     out = tmp_path / "report"
-    assert reproduce(*asked, "--out", out, "--only", "fig-3") == 0
+    assert reproduce(*arguments, "--out", out, "--only", "fig-3") == 0
     (out / "fig-3" / "zfnet.json").write_text("{")
-    assert reproduce(*asked, "--out", out, "--only", "fig-3") == 0
+    assert reproduce(*arguments, "--out", out, "--only", "fig-3") == 0
     assert "fig-3/zfnet.json is damaged" in (out / "index.html").read_text()
 
 
-def test_a_report_of_other_things_is_refused(report, reproduce, asked, materials, capsys):
+def test_a_report_of_other_things_is_refused(report, reproduce, arguments, input_folder, capsys):
     before = files(report)
-    other = ["--zfnet" if word == "--alexnet" else "--alexnet" if word == "--zfnet" else word for word in asked]
-    for words, name in ((other, "networks"), ([*asked, "--seed", 1], "seeds"), (asked[:-4] + asked[-2:], "landmarks")):
+    swapped = ["--zfnet" if word == "--alexnet" else "--alexnet" if word == "--zfnet" else word for word in arguments]
+    for words, name in (
+        (swapped, "networks"),
+        ([*arguments, "--seed", 1], "seeds"),
+        (arguments[:-4] + arguments[-2:], "landmarks"),
+    ):
         assert reproduce(*words, "--out", report) == 2
         assert f"holds a report with other {name}" in capsys.readouterr().err
     assert files(report) == before
@@ -228,22 +240,27 @@ def test_a_report_of_other_things_is_refused(report, reproduce, asked, materials
         (["--quick", "--alexnet", "nonsense", "--plan"], "nonsense"),
     ],
 )
-def test_wrong_use_is_one_sentence_and_leaves_nothing(words, sentence, reproduce, materials, monkeypatch, capsys):
-    monkeypatch.chdir(materials)
-    before = files(materials)
+def test_wrong_use_is_one_sentence_and_leaves_nothing(words, sentence, reproduce, input_folder, monkeypatch, capsys):
+    monkeypatch.chdir(input_folder)
+    before = files(input_folder)
     assert reproduce(*words) in (1, 2)
-    said = capsys.readouterr().err
-    assert sentence in said
-    assert said.count("\n") == 1
-    assert files(materials) == before
+    output = capsys.readouterr().err
+    assert sentence in output
+    assert output.count("\n") == 1
+    assert files(input_folder) == before
 
 
-def test_networks_that_cannot_be_judged_are_named_with_the_reason(materials, reproduce, tmp_path):
+def test_networks_that_cannot_be_judged_are_named_with_the_reason(input_folder, reproduce, tmp_path):
     out = tmp_path / "report"
-    networks = ["--alexnet", f"{materials / 'networks.py'}:one", "--zfnet", f"{materials / 'networks.py'}:knows_nothing"]
+    networks = [
+        "--alexnet",
+        f"{input_folder / 'networks.py'}:one",
+        "--zfnet",
+        f"{input_folder / 'networks.py'}:knows_nothing",
+    ]
     for name in ("n0", "n1", "n2"):
         (tmp_path / "photos" / f"x{name}").mkdir(parents=True)
-        for file in (materials / "photos" / "val" / name).iterdir():
+        for file in (input_folder / "photos" / "val" / name).iterdir():
             shutil.copy(file, tmp_path / "photos" / f"x{name}")
     assert reproduce(tmp_path / "photos", *networks, "--out", out, "--only", "table-2") == 0
     page = (out / "index.html").read_text()
@@ -253,8 +270,8 @@ def test_networks_that_cannot_be_judged_are_named_with_the_reason(materials, rep
 
 
 def test_durations_are_said_as_people_say_them():
-    said = [duration(seconds) for seconds in (3.4, 99, 130, 5400, 7200, 86400 * 12)]
-    assert said == ["3 s", "99 s", "2 min", "90 min", "2.0 hours", "12 days"]
+    output = [duration(seconds) for seconds in (3.4, 99, 130, 5400, 7200, 86400 * 12)]
+    assert output == ["3 s", "99 s", "2 min", "90 min", "2.0 hours", "12 days"]
 
 
 RECIPE = """
@@ -274,8 +291,8 @@ def test_networks_can_be_trained_for_the_report(reproduce, tmp_path, monkeypatch
     write_photos(tmp_path / "photos")
     (tmp_path / "recipe.toml").write_text(RECIPE)
     out = tmp_path / "report"
-    asked = [tmp_path / "photos", "--out", out, "--train", tmp_path / "recipe.toml", "--device", "cpu"]
-    assert reproduce(*asked, "--only", "fig-4,table-2") == 0
+    arguments = [tmp_path / "photos", "--out", out, "--train", tmp_path / "recipe.toml", "--device", "cpu"]
+    assert reproduce(*arguments, "--only", "fig-4,table-2") == 0
     steps = _record(out)["steps"]
     assert list(steps) == [
         "training/alexnet2012",

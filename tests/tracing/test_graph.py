@@ -1,4 +1,4 @@
-"""What a trace finds in modules of all spellings, and that it leaves no trace of its own."""
+"""The layers that a trace finds in modules of all spellings; and it leaves the module unchanged."""
 
 import contextlib
 import copy
@@ -36,7 +36,7 @@ def names(module, size=12):
 
 
 def as_statement(function):
-    """A ReLU that is called for what it does to its argument, its result being thrown away."""
+    """An in-place ReLU whose return value is ignored."""
 
     def step(x):
         function(x)
@@ -94,9 +94,9 @@ NO_RELUS = {
     "SiLU": F.silu,
     "GELU": F.gelu,
     "leaky": F.leaky_relu,
-    "threshold elsewhere": lambda x: F.threshold(x, 0.1, 0),
-    "clamp elsewhere": lambda x: x.clamp(min=0.1),
-    "clamp above": lambda x: x.clamp(max=0),
+    "threshold not at 0": lambda x: F.threshold(x, 0.1, 0),
+    "clamp not at 0": lambda x: x.clamp(min=0.1),
+    "clamp from above": lambda x: x.clamp(max=0),
     "clamp to tensors": lambda x: x.clamp(min=torch.zeros(1)),
     "hardtanh": F.hardtanh,
 }
@@ -108,7 +108,7 @@ def test_a_network_without_relu_is_refused(function):
         layers(Forward(lambda self, x: NO_RELUS[function](self.first(x))))
 
 
-def test_what_stands_in_place_of_relu_is_named():
+def test_activations_in_place_of_relu_are_named():
     with pytest.raises(DeconvnetError, match=r"No ReLU was met in this network \(gelu, silu instead\)"):
         layers(Forward(lambda self, x: F.silu(F.gelu(self.first(x)))))
 
@@ -133,12 +133,12 @@ def test_a_relu_shared_under_two_names_has_the_first():
     assert names(nn.Sequential(nn.Conv2d(3, 4, 3), relu, nn.Conv2d(4, 4, 3), relu)) == ["1#1", "1#2"]
 
 
-def test_only_names_that_come_twice_are_numbered():
+def test_only_duplicate_names_are_numbered():
     module = Forward(lambda self, x: self.relu(F.relu(self.second(self.relu(self.first(x))))))
     assert names(nn.Sequential(module, nn.ReLU())) == ["0.relu#1", "0.relu#2", "0.relu#3", "1"]
 
 
-def test_a_part_that_fails_and_is_got_over_does_not_disturb_the_names():
+def test_a_failing_submodule_whose_error_is_caught_does_not_disturb_the_names():
     def forward(self, x):
         with contextlib.suppress(RuntimeError):
             self.second(x)  # takes four channels, not three
@@ -149,17 +149,17 @@ def test_a_part_that_fails_and_is_got_over_does_not_disturb_the_names():
 
 def test_resnets_layers_have_their_known_names():
     with torch.device("meta"):
-        found = [layer.name for layer in trace(torchvision.models.resnet18(), torch.zeros(1, 3, 64, 64)).layers]
+        names = [layer.name for layer in trace(torchvision.models.resnet18(), torch.zeros(1, 3, 64, 64)).layers]
     blocks = [f"layer{layer}.{block}.relu#{call}" for layer in range(1, 5) for block in range(2) for call in (1, 2)]
-    assert found == ["relu", *blocks]
+    assert names == ["relu", *blocks]
 
 
-def test_a_residual_connection_joins_the_fields_of_both_ways():
+def test_the_field_of_a_residual_connection_is_the_union():
     module = Forward(lambda self, x: F.relu(x + F.conv2d(x, torch.ones(3, 3, 3, 3), padding=1)))
     assert layers(module)[0].field.box(4, 5) == (4, 3, 7, 6)
 
 
-def test_a_fully_connected_layer_is_seen_from_the_whole_image():
+def test_a_fully_connected_layer_depends_on_the_whole_image():
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, 7), nn.ReLU())
     first, second = layers(module)
     assert first.convolutional
@@ -167,7 +167,7 @@ def test_a_fully_connected_layer_is_seen_from_the_whole_image():
     assert second.field.clipped_box(0, 0) == (0, 0, 12, 12)
 
 
-def test_global_pooling_sees_the_whole_image():
+def test_global_pooling_depends_on_the_whole_image():
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 5, 1), nn.ReLU())
     (layer,) = layers(module)
     assert layer.map_size == (1, 1)
@@ -180,7 +180,7 @@ def test_a_relu_on_sequences_is_refused_with_its_name():
         layers(module)
 
 
-def test_statistics_of_the_batch_are_refused():
+def test_batch_statistics_are_refused():
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU())
     with pytest.raises(DeconvnetError, match="The batch normalisation '1' goes by the photos that happen to be in a batch"):
         layers(module)
@@ -198,10 +198,10 @@ GATES = {
 
 
 @pytest.mark.parametrize("name", GATES)
-def test_what_the_paper_has_no_rule_for_is_listed_for_the_layers_behind_it(name):
+def test_functions_without_rule_are_listed_for_the_layers_behind_them(name):
     step, names = GATES[name]
-    found = trace(Forward(lambda self, x: F.relu(step(F.relu(self.first(x))))), torch.rand(1, 3, 12, 12))
-    assert [found.functions_without_rule(index) for index in (0, 1)] == [[], names]
+    traced = trace(Forward(lambda self, x: F.relu(step(F.relu(self.first(x))))), torch.rand(1, 3, 12, 12))
+    assert [traced.functions_without_rule(index) for index in (0, 1)] == [[], names]
 
 
 @pytest.mark.parametrize(
@@ -210,8 +210,8 @@ def test_what_the_paper_has_no_rule_for_is_listed_for_the_layers_behind_it(name)
 def test_usual_networks_have_a_rule_for_everything(name):
     options = {"aux_logits": False, "init_weights": False, "transform_input": True} if name == "googlenet" else {}
     with torch.device("meta"):
-        found = trace(getattr(torchvision.models, name)(**options), torch.zeros(1, 3, 64, 64))
-    assert found.functions_without_rule(len(found.layers) - 1) == []
+        traced = trace(getattr(torchvision.models, name)(**options), torch.zeros(1, 3, 64, 64))
+    assert traced.functions_without_rule(len(traced.layers) - 1) == []
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")  # deprecated, and still met
@@ -232,10 +232,13 @@ class Fails(Forward):
 
 
 def state_of(module):
-    """All of a module that a trace could leave changed."""
+    """Everything about a module that a trace could leave changed."""
     return (
-        [(name, part.training, list(vars(part)), part.forward.__qualname__) for name, part in module.named_modules()],
-        [(len(part._forward_hooks), len(part._forward_pre_hooks)) for part in module.modules()],
+        [
+            (name, submodule.training, list(vars(submodule)), submodule.forward.__qualname__)
+            for name, submodule in module.named_modules()
+        ],
+        [(len(submodule._forward_hooks), len(submodule._forward_pre_hooks)) for submodule in module.modules()],
         [
             len(hooks)
             for name, hooks in vars(torch_module).items()
@@ -245,27 +248,27 @@ def state_of(module):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_the_module_is_as_it_was(training):
+def test_the_module_is_unchanged(training):
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout()).train(training)
     module[1].train(not training)
     before, weights = state_of(module), copy.deepcopy(module.state_dict())
     trace(module, torch.rand(1, 3, 8, 8))
     assert state_of(module) == before
     assert all(torch.equal(tensor, weights[name]) for name, tensor in module.state_dict().items())
-    assert all(part.grad is None for part in module.parameters())
+    assert all(submodule.grad is None for submodule in module.parameters())
 
 
-def test_the_module_is_as_it_was_when_its_forward_raises():
+def test_the_module_is_unchanged_when_its_forward_raises():
     module = Fails().train()
     module.second.eval()
     before = state_of(module)
     with pytest.raises(ZeroDivisionError):
         trace(module, torch.rand(1, 3, 8, 8))
     assert state_of(module) == before
-    assert names(Forward(lambda self, x: self.relu(self.first(x)))) == ["relu"]  # and the next trace is sound
+    assert names(Forward(lambda self, x: self.relu(self.first(x)))) == ["relu"]  # and the next trace works
 
 
-def test_the_input_is_as_it_was():
+def test_the_input_is_unchanged():
     x = torch.rand(1, 3, 8, 8)
     before = x.clone()
     trace(nn.Sequential(nn.ReLU(inplace=True), Forward(lambda self, x: self.first(x.sub_(1)))), x)
@@ -274,6 +277,8 @@ def test_the_input_is_as_it_was():
 
 def test_dropout_and_batch_statistics_are_off_during_the_trace():
     modes = []
-    module = Forward(lambda self, x: modes.append([part.training for part in self.modules()]) or self.relu(self.first(x)))
+    module = Forward(
+        lambda self, x: modes.append([submodule.training for submodule in self.modules()]) or self.relu(self.first(x))
+    )
     layers(module.train())
     assert modes == [[False] * 4]

@@ -1,4 +1,4 @@
-"""Versions of one image that differ in a window each: computed from what the image makes, and all anew."""
+"""Versions of one image, each with a different patch: computed from the image's activations, and in full."""
 
 import pytest
 import torch
@@ -7,62 +7,61 @@ import torchvision
 from torch import nn
 
 from deconvnet.models import AlexNet2012, AlexNetOptions, ZFNet, ZFNetOptions
-from deconvnet.tracing import run_intercepted, trace
-from deconvnet.tracing.incremental_forward import ActivationCache, ChangedRegion, IncrementalForward
+from deconvnet.tracing import ActivationCache, IncrementalForward, run_intercepted, trace
+from deconvnet.tracing.incremental_forward import ChangedRegion
 
-WINDOW = (9, 7)
+PATCH = (9, 7)
 
 
-def starts(size):
-    """Corners, borders, the middle, and every remainder of small strides."""
-    far = torch.tensor([size - WINDOW[0], size - WINDOW[1]])
+def patch_corners(size):
+    """At the corners, at borders, in the middle, and at every remainder of small strides."""
+    far = torch.tensor([size - PATCH[0], size - PATCH[1]])
     corners = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]) * far
-    return torch.cat([corners, torch.tensor([[i * 3 + 1, i * 2 + 5] for i in range(8)])]).clamp(max=size - WINDOW[0])
+    return torch.cat([corners, torch.tensor([[i * 3 + 1, i * 2 + 5] for i in range(8)])]).clamp(max=size - PATCH[0])
 
 
-def both(module, size, layer=None):
-    """What the module makes of the versions from what the image makes of itself, and anew: at a layer, or its output."""
+def incremental_and_full(module, size, layer_index=None):
+    """The output of the module, or of a layer, for the versions of an image: by an incremental pass and by a full one."""
     module.double().eval()
     x = torch.randn(1, 3, size, size, dtype=torch.float64)
-    places = starts(size)
-    windows = torch.randn(len(places), 3, *WINDOW, dtype=torch.float64)
-    versions = x.repeat(len(places), 1, 1, 1)
-    for version, window, (row, column) in zip(versions, windows, places.tolist(), strict=True):
-        version[:, row : row + WINDOW[0], column : column + WINDOW[1]] = window
-    found = trace(module, x)
-    patched = IncrementalForward(ActivationCache(found, module, x), places, WINDOW)
-    kept = []
+    corners = patch_corners(size)
+    patches = torch.randn(len(corners), 3, *PATCH, dtype=torch.float64)
+    versions = x.repeat(len(corners), 1, 1, 1)
+    for version, patch, (row, column) in zip(versions, patches, corners.tolist(), strict=True):
+        version[:, row : row + PATCH[0], column : column + PATCH[1]] = patch
+    incremental = IncrementalForward(ActivationCache(trace(module, x), module, x), corners, PATCH)
+    captured = []
 
-    def keep(index, output):
-        if index == layer:
-            kept.append(patched.whole(output).clone())
+    def capture_incremental(index, output):
+        if index == layer_index:
+            captured.append(incremental.full_maps(output).clone())
         return False
 
-    def keep_anew(index, output):
-        if index == layer:
-            kept.append(output.clone())
+    def capture_full(index, output):
+        if index == layer_index:
+            captured.append(output.clone())
         return False
 
     with torch.inference_mode():
         outputs = [
-            run_intercepted(module, windows.clone(), keep, cut=patched),
-            run_intercepted(module, versions.clone(), keep_anew),
+            run_intercepted(module, patches.clone(), capture_incremental, partial=incremental),
+            run_intercepted(module, versions.clone(), capture_full),
         ]
     if outputs[0].dim() == 4:
-        outputs[0] = patched.whole(outputs[0])
-    return kept if layer is not None else outputs
+        outputs[0] = incremental.full_maps(outputs[0])
+    return captured if layer_index is not None else outputs
 
 
 class InPlace(nn.Module):
-    """Adds in place what is changed in a larger window, as a statement."""
+    """Adds in place, as a statement, a map in which a larger region is changed."""
 
     def __init__(self):
         super().__init__()
-        self.one, self.two = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 5, padding=2)
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 5, padding=2)
 
     def forward(self, x):
-        x = self.one(x)
-        x.add_(self.two(x))
+        x = self.first(x)
+        x.add_(self.second(x))
         x.relu_()
         return x
 
@@ -70,13 +69,14 @@ class InPlace(nn.Module):
 class Branches(nn.Module):
     def __init__(self):
         super().__init__()
-        self.one, self.two, self.three = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.third = nn.Conv2d(4, 4, 1)
         self.norm = nn.BatchNorm2d(4)
 
     def forward(self, x):
-        x = F.relu(self.one(x))
-        x = x + self.norm(self.two(x))
-        y = torch.cat([F.relu(x), F.max_pool2d(F.relu(self.three(x)), 3, 1, 1)], dim=1)
+        x = F.relu(self.first(x))
+        x = x + self.norm(self.second(x))
+        y = torch.cat([F.relu(x), F.max_pool2d(F.relu(self.third(x)), 3, 1, 1)], dim=1)
         a, b = F.relu(y).chunk(2, dim=1)
         return (a * 0.5 + b).mean(dim=(2, 3))
 
@@ -107,41 +107,42 @@ MODULES = {
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_it_is_the_same_pass(name):
-    make, size = MODULES[name]
-    torch.testing.assert_close(*both(make(), size), rtol=1e-9, atol=1e-9)
+def test_outputs_are_those_of_the_full_pass(name):
+    build, size = MODULES[name]
+    torch.testing.assert_close(*incremental_and_full(build(), size), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2, 4])
-def test_layers_on_the_way_are_the_same(layer):
-    torch.testing.assert_close(*both(AlexNet2012(AlexNetOptions(classes=0)), 227, layer), rtol=1e-9, atol=1e-9)
+def test_layers_are_those_of_the_full_pass(layer):
+    module = AlexNet2012(AlexNetOptions(classes=0))
+    torch.testing.assert_close(*incremental_and_full(module, 227, layer), rtol=1e-9, atol=1e-9)
 
 
-def test_less_is_computed():
-    module, done = AlexNet2012(AlexNetOptions(classes=0)).eval(), []
+def test_only_changed_columns_are_computed():
+    module, widths = AlexNet2012(AlexNetOptions(classes=0)).eval(), []
     x = torch.randn(1, 3, 227, 227)
-    patched = IncrementalForward(ActivationCache(trace(module, x), module, x), torch.tensor([[100, 100]]), (50, 50))
+    incremental = IncrementalForward(ActivationCache(trace(module, x), module, x), torch.tensor([[100, 100]]), (50, 50))
     with torch.inference_mode():
-        run_intercepted(module, torch.zeros(1, 3, 50, 50), lambda index, output: done.append(output.shape[-1]), cut=patched)
-    assert done == [15, 12, 9, 13, 13]
+        run_intercepted(module, torch.zeros(1, 3, 50, 50), lambda _, maps: widths.append(maps.shape[3]), partial=incremental)
+    assert widths == [15, 12, 9, 13, 13]
 
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, 5])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("padding", [0, 1])
-def test_a_region_is_what_a_window_changes(kernel, stride, padding):
+def test_affected_outputs_are_those_that_change(kernel, stride, padding):
     conv = nn.Conv2d(1, 1, kernel, stride, min(padding, kernel // 2), bias=False).double()
     nn.init.ones_(conv.weight)
-    found = trace(nn.Sequential(nn.Conv2d(3, 1, 1), conv, nn.ReLU()).double(), torch.zeros(1, 3, 17, 17).double())
-    window = next(step.window for step in reversed(found.steps) if step.window and step.window.kernel == (kernel, kernel))
+    traced = trace(nn.Sequential(nn.Conv2d(3, 1, 1), conv, nn.ReLU()).double(), torch.zeros(1, 3, 17, 17).double())
+    window = next(step.window for step in reversed(traced.steps) if step.window and step.window.kernel == (kernel, kernel))
     for start in range(13):
         x = torch.zeros(1, 1, 17, 17, dtype=torch.float64)
         x[..., start : start + 4, 3:7] = 1
         y = conv(x)[0, 0]
-        region = ChangedRegion(torch.tensor([[start, 3]]), (4, 4)).through(window, tuple(y.shape))
+        region = ChangedRegion(torch.tensor([[start, 3]]), (4, 4)).affected_outputs(window, tuple(y.shape))
         rows, columns = y.nonzero().unbind(dim=1)
-        top, left = region.starts[0].tolist()
+        top, left = region.corners[0].tolist()
         assert top <= int(rows.min()) <= int(rows.max()) < top + region.size[0]
         assert left <= int(columns.min()) <= int(columns.max()) < left + region.size[1]
-        if kernel <= start <= 13 - kernel:  # not cut by the border
+        if kernel <= start <= 13 - kernel:  # not clipped by the border
             assert region.size[0] == int(rows.max() - rows.min()) + 1

@@ -1,4 +1,4 @@
-"""Running a module while other functions stand in for some of its own."""
+"""Running a module with other functions in place of some of its own."""
 
 import pytest
 import torch
@@ -14,19 +14,19 @@ from deconvnet.tracing import (
 
 
 class Net(nn.Module):
-    """Two rectified convolutions with contrast normalisation between them."""
+    """Two rectified convolutions with local response normalisation between them."""
 
     def __init__(self):
         super().__init__()
         self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3)
         self.norm = nn.LocalResponseNorm(3, alpha=1.0, k=0.1)
         self.relu = nn.ReLU()
-        self.after = []
+        self.outputs = []
 
     def forward(self, x):
         x = self.norm(self.relu(self.first(x)))
         x = F.relu(self.second(x), inplace=True)
-        self.after.append(x)
+        self.outputs.append(x)
         return x.mean(dim=(2, 3))
 
 
@@ -40,47 +40,47 @@ def x():
     return torch.randn(2, 3, 8, 8)
 
 
-def test_layers_are_visited_in_order_with_what_the_module_itself_computes(net, x):
-    visited = []
-    output = run_intercepted(net, x, lambda index, maps: visited.append((index, maps.clone())))
+def test_the_callback_gets_layers_in_order_as_the_module_computes_them(net, x):
+    captured = []
+    output = run_intercepted(net, x, lambda index, maps: captured.append((index, maps.clone())))
     first = net.first(x).clamp(min=0)
     second = net.second(net.norm(first)).clamp(min=0)
-    assert [index for index, _ in visited] == [0, 1]
-    assert torch.equal(visited[0][1], first)
-    assert torch.allclose(visited[1][1], second, rtol=1e-5, atol=1e-6)
+    assert [index for index, _ in captured] == [0, 1]
+    assert torch.equal(captured[0][1], first)
+    assert torch.allclose(captured[1][1], second, rtol=1e-5, atol=1e-6)
     assert torch.allclose(output, second.mean(dim=(2, 3)), rtol=1e-5, atol=1e-6)
 
 
-def test_a_visit_that_returns_true_ends_the_pass(net, x):
-    visited = []
-    assert run_intercepted(net, x, lambda index, _: visited.append(index) or index == 0) is None
-    assert visited == [0]
-    assert net.after == []
+def test_a_callback_that_returns_true_ends_the_run(net, x):
+    captured = []
+    assert run_intercepted(net, x, lambda index, _: captured.append(index) or index == 0) is None
+    assert captured == [0]
+    assert net.outputs == []
 
 
-def test_an_error_in_a_visit_reaches_the_caller(net, x):
-    def visit(index, maps):
+def test_an_error_in_the_callback_reaches_the_caller(net, x):
+    def callback(index, maps):
         raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"):
-        run_intercepted(net, x, visit)
+        run_intercepted(net, x, callback)
 
 
-def test_rules_stand_in_for_relu_and_normalisation(net, x):
-    asked = []
+def test_rules_replace_relu_and_normalisation(net, x):
+    calls = []
 
     def rectify(maps, ceiling, inplace):
-        asked.append((ceiling, inplace))
+        calls.append((ceiling, inplace))
         return maps.abs()
 
     def normalise(maps, size, alpha, beta, k):
-        asked.append((size, alpha, beta, k))
+        calls.append((size, alpha, beta, k))
         return maps + 1
 
     output = run_intercepted(net, x, lambda *_: False, Rules(rectify, normalise))
     expected = net.second(net.first(x).abs() + 1).abs().mean(dim=(2, 3))
     assert torch.allclose(output, expected)
-    assert asked == [(None, False), (3, 1.0, 0.75, 0.1), (None, True)]
+    assert calls == [(None, False), (3, 1.0, 0.75, 0.1), (None, True)]
 
 
 @pytest.mark.parametrize(
@@ -95,59 +95,59 @@ def test_rules_stand_in_for_relu_and_normalisation(net, x):
         (torch.relu_, None, True),
     ],
 )
-def test_rules_are_told_of_ceiling_and_place(relu, ceiling, inplace):
+def test_rules_get_ceiling_and_inplace(relu, ceiling, inplace):
     class Only(nn.Module):
         def forward(self, x):
             return relu(x)
 
-    asked = []
+    calls = []
     run_intercepted(
-        Only(), torch.randn(1, 3, 4, 4), lambda *_: False, Rules(rectify=lambda *given: asked.append(given[1:]) or given[0])
+        Only(), torch.randn(1, 3, 4, 4), lambda *_: False, Rules(rectify=lambda *args: calls.append(args[1:]) or args[0])
     )
-    assert asked == [(ceiling, inplace)]
+    assert calls == [(ceiling, inplace)]
 
 
 def test_without_rules_values_and_gradients_are_the_modules_own(net, x):
-    pixels, watched = x.clone().requires_grad_(), x.clone().requires_grad_()
-    net.eval()(pixels).sum().backward()
-    run_intercepted(net, watched, lambda *_: False).sum().backward()
-    assert torch.allclose(watched.grad, pixels.grad, rtol=1e-5, atol=1e-6)
+    plain, intercepted = x.clone().requires_grad_(), x.clone().requires_grad_()
+    net.eval()(plain).sum().backward()
+    run_intercepted(net, intercepted, lambda *_: False).sum().backward()
+    assert torch.allclose(intercepted.grad, plain.grad, rtol=1e-5, atol=1e-6)
 
 
-def test_rules_end_with_the_pass(net, x):
+def test_rules_end_with_the_run(net, x):
     before = net(x)
     run_intercepted(net, x, lambda *_: False, Rules(rectify=lambda maps, *_: maps * 0))
     assert torch.equal(net(x), before)
 
 
 def flags(module):
-    return [part.training for part in module.modules()]
+    return [submodule.training for submodule in module.modules()]
 
 
 @pytest.fixture
 def mixed():
-    """A module of which some parts are training and some are not."""
+    """A module of which some submodules are training and some are not."""
     module = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Sequential(nn.Dropout(), nn.BatchNorm2d(3)), nn.ReLU()).train()
     module[1][1].eval()
     module[2].eval()
     return module
 
 
-def test_evaluating_puts_every_parts_own_mode_back(mixed):
+def test_evaluation_mode_restores_every_submodules_mode(mixed):
     before = flags(mixed)
     with evaluation_mode(mixed):
         assert not any(flags(mixed))
     assert flags(mixed) == before
 
 
-def test_evaluating_puts_modes_back_after_an_error(mixed):
+def test_evaluation_mode_restores_modes_after_an_error(mixed):
     before = flags(mixed)
     with pytest.raises(ZeroDivisionError), evaluation_mode(mixed):
         raise ZeroDivisionError
     assert flags(mixed) == before
 
 
-def test_evaluating_does_not_turn_on_what_was_off(mixed):
+def test_evaluation_mode_leaves_an_evaluating_module_alone(mixed):
     mixed.eval()
     with evaluation_mode(mixed):
         pass
@@ -155,22 +155,22 @@ def test_evaluating_does_not_turn_on_what_was_off(mixed):
 
 
 @pytest.mark.parametrize("stop", [True, False])
-def test_watching_puts_modes_back_whether_or_not_the_pass_is_ended(mixed, stop):
+def test_modes_are_restored_whether_or_not_the_run_is_ended(mixed, stop):
     before = flags(mixed)
-    seen = []
-    run_intercepted(mixed, torch.randn(2, 3, 4, 4), lambda *_: seen.append(flags(mixed)) or stop)
-    assert seen == [[False] * len(before)]
+    modes = []
+    run_intercepted(mixed, torch.randn(2, 3, 4, 4), lambda *_: modes.append(flags(mixed)) or stop)
+    assert modes == [[False] * len(before)]
     assert flags(mixed) == before
 
 
-def test_watching_puts_modes_back_when_the_forward_raises(mixed):
+def test_modes_are_restored_when_the_forward_raises(mixed):
     before = flags(mixed)
     with pytest.raises(RuntimeError):
         run_intercepted(mixed, torch.randn(2, 7, 4, 4), lambda *_: False)
     assert flags(mixed) == before
 
 
-def test_batch_statistics_do_not_change_while_watching(mixed):
+def test_batch_statistics_do_not_change(mixed):
     mixed[1][1].train()
     before = mixed[1][1].running_mean.clone()
     run_intercepted(mixed, torch.randn(8, 3, 4, 4) + 5, lambda *_: False)
@@ -178,7 +178,7 @@ def test_batch_statistics_do_not_change_while_watching(mixed):
 
 
 def test_two_threads_within_exact_float32_leave_the_settings_as_they_were():
-    """One that began first and ends first must not put them back under the other, nor the other put back what it found."""
+    """The first to enter must not restore them when it leaves first; nor may the second restore the values that it met."""
     settings = torch.backends.cudnn.conv, torch.backends.cuda.matmul
     before = [setting.fp32_precision for setting in settings]
     first, second = exact_float32(), exact_float32()

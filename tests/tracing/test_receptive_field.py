@@ -1,6 +1,6 @@
 """Receptive fields against their definition: the input pixels on which the gradient of one activation is not zero.
 
-With positive weights and inputs every ReLU passes its input on, so a network of convolutions, average poolings, sums and
+With positive weights and inputs every ReLU is the identity, so a network of convolutions, average poolings, sums and
 concatenations is linear with positive coefficients, and no gradient can cancel.
 """
 
@@ -23,30 +23,12 @@ from deconvnet.tracing import (
     trace,
 )
 from deconvnet.tracing.receptive_field import Axis
+from helpers.rectified_steps import RectifiedSteps
 
-pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # only that it costs a copy
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Thousands of tiny operations: threads would mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-class Steps(nn.Module):
-    """Runs functions one after the other, with a ReLU after each."""
-
-    def __init__(self, *steps):
-        super().__init__()
-        self.steps = steps
-
-    def forward(self, x):
-        for step in self.steps:
-            x = F.relu(step(x))
-        return x
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel"),  # only that it costs a copy
+]
 
 
 def ones(kernel, x, units=2):
@@ -65,7 +47,7 @@ def inception(x, first, second):
     return torch.cat([conv(x, first, padding="same"), conv(x, second, padding="same"), x], dim=1)
 
 
-def hull(gradient):
+def bounding_box(gradient):
     """The smallest box that holds every pixel with a gradient; None if there is none."""
     rows, columns = ((gradient[0] != 0).any(dim=0).any(dim=axis).nonzero().flatten().tolist() for axis in (1, 0))
     return Box(columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if rows else None
@@ -75,12 +57,12 @@ def inside(small, large):
     return small[0] >= large[0] and small[1] >= large[1] and small[2] <= large[2] and small[3] <= large[3]
 
 
-def common(a, b):
+def intersection(a, b):
     return Box(max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3]))
 
 
-def places(height, width):
-    """The corners, the middle, and a place beside a corner."""
+def some_positions(height, width):
+    """The corners, the middle, and a position next to a corner."""
     return {
         (0, 0),
         (0, width - 1),
@@ -91,19 +73,19 @@ def places(height, width):
     }
 
 
-def seen_by_each_layer(module, x):
-    """(layer, what the whole layer sees, {place: what the activations there see}), by gradients."""
+def measured_fields(module, x):
+    """By gradients, for each layer: (layer, the field of all its activations, {position: the field at that position})."""
     outputs = []
     x = x.clone().requires_grad_()
     run_intercepted(module, x, lambda _, output: outputs.append(output))
 
     def support(total):
-        return hull(torch.autograd.grad(total, x, retain_graph=True)[0])
+        return bounding_box(torch.autograd.grad(total, x, retain_graph=True)[0])
 
     for layer, output in zip(trace(module, x.detach()).layers, outputs, strict=True):
         assert layer.map_size == tuple(output.shape[2:])
-        each = {(r, c): support(output[0, :, r, c].sum()) for r, c in places(*layer.map_size)}
-        yield layer, support(output.sum()), each
+        fields = {(r, c): support(output[0, :, r, c].sum()) for r, c in some_positions(*layer.map_size)}
+        yield layer, support(output.sum()), fields
 
 
 def pairs(numbers):
@@ -112,7 +94,7 @@ def pairs(numbers):
 
 @st.composite
 def windows(draw, tight):
-    """A convolution's kernel, stride, padding and dilation; if `tight`, every pixel is seen and none of them twice apart."""
+    """A convolution's kernel, stride, padding and dilation; if `tight`, windows leave no pixel out."""
     kernel = draw(pairs(st.integers(1, 4)))
     if tight:
         stride, padding = (tuple(draw(st.integers(low, low + k - 1)) for k in kernel) for low in (1, 0))
@@ -139,8 +121,8 @@ SIZES = pairs(st.integers(9, 24))
 
 
 @contextmanager
-def rejecting_vanished_maps():
-    """Pass over networks whose windows are larger than what is left of the maps."""
+def rejecting_empty_maps():
+    """Skip networks with windows larger than their input maps."""
     try:
         yield
     except RuntimeError as error:
@@ -149,29 +131,29 @@ def rejecting_vanished_maps():
         raise
 
 
-def seen_in(steps, size):
-    with rejecting_vanished_maps():
-        return list(seen_by_each_layer(Steps(*steps), torch.ones(1, 3, *size, dtype=torch.float64)))
+def fields_of_steps(steps, size):
+    with rejecting_empty_maps():
+        return list(measured_fields(RectifiedSteps(*steps), torch.ones(1, 3, *size, dtype=torch.float64)))
 
 
 @settings(deadline=None, max_examples=150)
 @given(networks(tight=False), SIZES)
-def test_an_activation_sees_nothing_outside_its_field_and_its_ends_where_it_does_not_touch_the_border(steps, size):
-    for layer, _, each in seen_in(steps, size):
-        for place, seen in each.items():
-            if seen is not None:
-                assert inside(seen, layer.field.clipped_box(*place))
-            if inside(layer.field.box(*place), (0, 0, size[1], size[0])):
-                assert seen == layer.field.box(*place)
+def test_an_activation_depends_on_nothing_outside_its_field_and_on_its_edges_inside_the_input(steps, size):
+    for layer, _, fields in fields_of_steps(steps, size):
+        for position, measured in fields.items():
+            if measured is not None:
+                assert inside(measured, layer.field.clipped_box(*position))
+            if inside(layer.field.box(*position), (0, 0, size[1], size[0])):
+                assert measured == layer.field.box(*position)
 
 
 @settings(deadline=None, max_examples=150)
 @given(networks(tight=True), SIZES)
-def test_where_windows_overlap_an_activation_sees_exactly_its_clipped_field(steps, size):
-    for layer, everything, each in seen_in(steps, size):
-        for place, seen in each.items():
-            # Pixels at the far end that no window reaches are seen by nobody.
-            assert seen == common(layer.field.clipped_box(*place), everything)
+def test_where_windows_overlap_an_activation_depends_exactly_on_its_clipped_field(steps, size):
+    for layer, everything, fields in fields_of_steps(steps, size):
+        for position, measured in fields.items():
+            # No activation depends on pixels at the far end that no window reaches.
+            assert measured == intersection(layer.field.clipped_box(*position), everything)
 
 
 @settings(deadline=None, max_examples=30)
@@ -179,17 +161,17 @@ def test_where_windows_overlap_an_activation_sees_exactly_its_clipped_field(step
 def test_max_pooling_has_the_field_of_average_pooling(steps, size):
     x = torch.ones(1, 3, *size)
     maximum = [partial(F.max_pool2d, **step.keywords) for step in steps]
-    with rejecting_vanished_maps():
-        assert trace(Steps(*maximum), x).layers == trace(Steps(*steps), x).layers
+    with rejecting_empty_maps():
+        assert trace(RectifiedSteps(*maximum), x).layers == trace(RectifiedSteps(*steps), x).layers
 
 
 @settings(deadline=None, max_examples=15)
 @given(pairs(st.integers(2, 3)), pairs(st.integers(1, 3)), pairs(st.integers(1, 3)), st.booleans(), SIZES)
-def test_dilated_max_pooling_sees_nothing_outside_its_field(kernel, stride, dilation, ceil_mode, size):
+def test_dilated_max_pooling_depends_on_nothing_outside_its_field(kernel, stride, dilation, ceil_mode, size):
     pool = nn.MaxPool2d(kernel, stride, 1, dilation, ceil_mode=ceil_mode)
-    for layer, _, each in seen_by_each_layer(Steps(partial(conv, kernel=(2, 2)), pool), torch.rand(1, 3, *size)):
-        for place, seen in each.items():
-            assert inside(seen, layer.field.clipped_box(*place))
+    for layer, _, fields in measured_fields(RectifiedSteps(partial(conv, kernel=(2, 2)), pool), torch.rand(1, 3, *size)):
+        for position, measured in fields.items():
+            assert inside(measured, layer.field.clipped_box(*position))
 
 
 @pytest.mark.parametrize(
@@ -197,13 +179,13 @@ def test_dilated_max_pooling_sees_nothing_outside_its_field(kernel, stride, dila
     [(AlexNet2012(AlexNetOptions(classes=0)), 227), (ZFNet(ZFNetOptions(classes=0)), 224)],
     ids=["2012", "zf"],
 )
-def test_the_two_networks_see_exactly_their_clipped_fields(module, crop):
-    for part in module.parameters():
-        nn.init.constant_(part, 0.01)
+def test_the_two_networks_depend_exactly_on_their_clipped_fields(module, crop):
+    for submodule in module.parameters():
+        nn.init.constant_(submodule, 0.01)
     module.pool = nn.AvgPool2d(3, stride=2, ceil_mode=True)
-    for layer, everything, each in seen_by_each_layer(module, torch.ones(1, 3, crop, crop)):
-        for place, seen in each.items():
-            assert seen == common(layer.field.clipped_box(*place), everything), layer.name
+    for layer, everything, fields in measured_fields(module, torch.ones(1, 3, crop, crop)):
+        for position, measured in fields.items():
+            assert measured == intersection(layer.field.clipped_box(*position), everything), layer.name
 
 
 @pytest.mark.parametrize(
@@ -216,43 +198,43 @@ def test_well_known_networks_have_their_well_known_fields(build, size):
     assert [layer for layer in layers if layer.convolutional][-1].field.size == (size, size)
 
 
-# What makes each activation depend on places all over its input, or moves it to another place.
-WHOLE = {
+# Operations that mix positions all over their input, or move them.
+MIXING = {
     "flatten and linear": nn.Sequential(nn.Flatten(), nn.Linear(300, 4), nn.ReLU()),
     "global average": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 4, 1), nn.ReLU()),
     "global maximum": nn.Sequential(nn.AdaptiveMaxPool2d((1, 1)), nn.ReLU()),
-    "mean": Steps(lambda x: x.mean(dim=(2, 3), keepdim=True)),
-    "gate": Steps(lambda x: x * x.mean(dim=(2, 3), keepdim=True).sigmoid()),
-    "gate by a convolution": Steps(lambda x: x * F.conv2d(x, ones((10, 10), x, 3))),
-    "softmax over places": Steps(lambda x: x.flatten(2).softmax(dim=2).view_as(x)),
+    "mean": RectifiedSteps(lambda x: x.mean(dim=(2, 3), keepdim=True)),
+    "gate": RectifiedSteps(lambda x: x * x.mean(dim=(2, 3), keepdim=True).sigmoid()),
+    "gate by a convolution": RectifiedSteps(lambda x: x * F.conv2d(x, ones((10, 10), x, 3))),
+    "softmax over positions": RectifiedSteps(lambda x: x.flatten(2).softmax(dim=2).view_as(x)),
     "instance normalisation": nn.Sequential(nn.InstanceNorm2d(3), nn.ReLU()),
     "group normalisation": nn.Sequential(nn.GroupNorm(1, 3), nn.ReLU()),
-    "mirror": Steps(lambda x: x.flip(3)),
-    "shift": Steps(lambda x: x.roll(1, dims=2)),
-    "transpose": Steps(lambda x: x.transpose(2, 3)),
-    "permutation": Steps(lambda x: x.permute(0, 1, 3, 2)),
-    "reshape": Steps(lambda x: x.reshape(1, 3, 5, 20)),
-    "rows picked": Steps(lambda x: x[:, :, 2:]),
-    "images picked": Steps(lambda x: x[0][None]),
-    "reflection": Steps(lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect")),
-    "concatenation along rows": Steps(lambda x: torch.cat([x[:, :, :5], x[:, :, 5:]], dim=2)),
+    "mirror": RectifiedSteps(lambda x: x.flip(3)),
+    "shift": RectifiedSteps(lambda x: x.roll(1, dims=2)),
+    "transpose": RectifiedSteps(lambda x: x.transpose(2, 3)),
+    "permutation": RectifiedSteps(lambda x: x.permute(0, 1, 3, 2)),
+    "reshape": RectifiedSteps(lambda x: x.reshape(1, 3, 5, 20)),
+    "rows picked": RectifiedSteps(lambda x: x[:, :, 2:]),
+    "images picked": RectifiedSteps(lambda x: x[0][None]),
+    "reflection": RectifiedSteps(lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect")),
+    "concatenation along rows": RectifiedSteps(lambda x: torch.cat([x[:, :, :5], x[:, :, 5:]], dim=2)),
     "upsampling": nn.Sequential(nn.Conv2d(3, 4, 1), nn.Upsample(scale_factor=2), nn.ReLU()),
     "transposed convolution": nn.Sequential(nn.ConvTranspose2d(3, 4, 3, padding=1), nn.ReLU()),
     "uneven adaptive pooling": nn.Sequential(nn.AdaptiveAvgPool2d(3), nn.ReLU()),
     "adaptive pooling uneven along one axis": nn.Sequential(nn.AdaptiveAvgPool2d((3, 5)), nn.ReLU()),
-    "unlike grids": Steps(lambda x: F.conv2d(x, ones((2, 2), x), stride=2) + F.conv2d(x, ones((6, 6), x))),
+    "different jumps": RectifiedSteps(lambda x: F.conv2d(x, ones((2, 2), x), stride=2) + F.conv2d(x, ones((6, 6), x))),
 }
 
 
-@pytest.mark.parametrize("name", WHOLE)
-def test_an_operation_that_mixes_places_makes_the_field_the_whole_image(name):
-    layer = trace(WHOLE[name], torch.rand(1, 3, 10, 10)).layers[-1]
+@pytest.mark.parametrize("name", MIXING)
+def test_an_operation_that_mixes_positions_makes_the_field_the_whole_image(name):
+    layer = trace(MIXING[name], torch.rand(1, 3, 10, 10)).layers[-1]
     assert layer.field.size == (10, 10)
     rows, columns = layer.map_size
     assert {layer.field.clipped_box(r, c) for r in range(rows) for c in range(columns)} == {Box(0, 0, 10, 10)}
 
 
-def test_once_the_field_is_the_whole_image_it_stays_so():
+def test_the_field_behind_the_whole_image_is_the_whole_image():
     module = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.MaxPool2d(2), nn.ReLU())
     layer = trace(module, torch.rand(1, 3, 10, 12)).layers[0]
     assert {layer.field.box(r, c) for r in range(5) for c in range(6)} == {Box(0, 0, 12, 10)}
@@ -281,15 +263,15 @@ def adaptive(x):
         (lambda x: F.conv2d(weight=torch.ones(2, 3, 3, 3), input=x, stride=2), (3, 3), (2, 2), (0, 0)),
     ],
 )
-def test_every_spelling_of_a_window_is_understood(step, kernel, stride, padding):
-    layer = trace(Steps(step), torch.rand(1, 3, 12, 8)).layers[0]
+def test_every_spelling_of_a_sliding_window_is_recognised(step, kernel, stride, padding):
+    layer = trace(RectifiedSteps(step), torch.rand(1, 3, 12, 8)).layers[0]
     assert layer.field.rows == Axis(stride[0], kernel[0], -padding[0])
     assert layer.field.columns == Axis(stride[1], kernel[1], -padding[1])
 
 
 POINTWISE = {
     "batch normalisation": nn.BatchNorm2d(3).eval(),
-    "contrast normalisation": nn.LocalResponseNorm(5),
+    "local response normalisation": nn.LocalResponseNorm(5),
     "dropout": nn.Dropout(),
     "scale and shift": lambda x: (2 * x - 1) / 3,
     "in-place sum": lambda x: x.clone().mul_(2).add_(x),
@@ -305,8 +287,8 @@ POINTWISE = {
 
 
 @pytest.mark.parametrize("name", POINTWISE)
-def test_what_works_at_each_place_alone_leaves_the_field_as_it_is(name):
-    module = Steps(nn.Conv2d(3, 3, 3, stride=2, padding=1), POINTWISE[name])
+def test_pointwise_operations_keep_the_field(name):
+    module = RectifiedSteps(nn.Conv2d(3, 3, 3, stride=2, padding=1), POINTWISE[name])
     before, after = trace(module, torch.rand(1, 3, 12, 12)).layers
     assert after.field == before.field
     assert after.field.rows == Axis(2, 3, -1)
@@ -315,7 +297,7 @@ def test_what_works_at_each_place_alone_leaves_the_field_as_it_is(name):
 FIELD = ReceptiveField(Axis(4, 11, -2), Axis(2, 5, -1), height=40, width=30)
 
 
-def test_a_box_is_the_window_of_pixels_even_where_it_leaves_the_image():
+def test_a_box_may_extend_beyond_the_image():
     assert FIELD.size == (11, 5)
     assert FIELD.box(0, 0) == Box(left=-1, top=-2, right=4, bottom=9)
     assert FIELD.box(3, 7) == Box(left=13, top=10, right=18, bottom=21)
@@ -328,28 +310,29 @@ def test_a_clipped_box_ends_at_the_border():
     assert FIELD.clipped_box(9, 14) == Box(27, 34, 30, 40)
 
 
-def test_a_picture_box_is_moved_inside_and_keeps_its_size():
+def test_a_patch_box_is_moved_inside_and_keeps_its_size():
     assert FIELD.patch_box(0, 0) == Box(0, 0, 5, 11)
     assert FIELD.patch_box(3, 7) == FIELD.box(3, 7)
     assert FIELD.patch_box(9, 14) == Box(25, 29, 30, 40)
 
 
-def test_a_picture_box_is_no_larger_than_the_image():
+def test_a_patch_box_is_no_larger_than_the_image():
     field = ReceptiveField(Axis(16, 99, -40), Axis(16, 99, -40), height=64, width=120)
+    assert field.patch_size == (64, 99)
     assert field.patch_box(0, 0) == Box(0, 0, 99, 64)
     assert field.patch_box(3, 7) == Box(21, 0, 120, 64)
 
 
 def test_the_whole_field_is_the_image_for_every_activation():
-    field = ReceptiveField.whole(40, 30)
+    field = ReceptiveField.whole_input(40, 30)
     assert field.box(0, 0) == field.clipped_box(5, 5) == field.patch_box(9, 9) == Box(0, 0, 30, 40)
 
 
-def test_maps_on_one_grid_join_to_what_holds_both_fields():
+def test_the_union_of_fields_with_one_jump_bounds_both():
     narrow, wide = Axis(2, 3, -1), Axis(2, 9, -3)
-    assert narrow.joined(wide, 100) == wide.joined(narrow, 100) == Axis(2, 9, -3)
-    assert Axis(2, 3, -1).joined(Axis(2, 3, 5), 100) == Axis(2, 9, -1)
+    assert narrow.union(wide, 100) == wide.union(narrow, 100) == Axis(2, 9, -3)
+    assert Axis(2, 3, -1).union(Axis(2, 3, 5), 100) == Axis(2, 9, -1)
 
 
-def test_maps_on_unlike_grids_join_to_the_whole_image():
-    assert Axis(2, 3, -1).joined(Axis(4, 3, -1), 100) == Axis(0, 100, 0)
+def test_the_union_of_fields_with_different_jumps_is_the_whole_image():
+    assert Axis(2, 3, -1).union(Axis(4, 3, -1), 100) == Axis(0, 100, 0)

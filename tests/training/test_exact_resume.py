@@ -1,4 +1,4 @@
-"""A run that was stopped, however, ends in the files of one that never was."""
+"""An interrupted run, once resumed, ends in the files of an uninterrupted one, byte by byte."""
 
 import csv
 import errno
@@ -31,20 +31,20 @@ def test_a_run_killed_and_stopped_again_and_again_by_one_and_two_processes(tmp_p
         [sys.executable, killing_training.__file__, tmp_path, "1"], capture_output=True, text=True, timeout=500
     )
     assert program.returncode == 0, program.stderr
-    found = json.loads(program.stdout)
-    assert [stop["status"] for stop in found["stops"]] == [-15, -15]
-    assert [(stop["steps"], stop["saved"]) for stop in found["stops"]] == [(8, 8), (8, 8)]
-    assert {-9} <= {kill["status"] for kill in found["kills"]}
-    assert len({kill["steps"] for kill in found["kills"]}) > 3
-    for one, two in zip(found["one"], found["two"], strict=True):
-        assert len(rows(one)) in (2, 10)
-        for ours, theirs in zip(rows(one), rows(two), strict=True):
-            assert ours == pytest.approx(theirs, rel=1e-5)
+    report = json.loads(program.stdout)
+    assert [stop["status"] for stop in report["stops"]] == [-15, -15]
+    assert [(stop["steps"], stop["saved"]) for stop in report["stops"]] == [(8, 8), (8, 8)]
+    assert {-9} <= {kill["status"] for kill in report["kills"]}
+    assert len({kill["steps"] for kill in report["kills"]}) > 3
+    for log, log_of_two in zip(report["one_process"], report["two_processes"], strict=True):
+        assert len(rows(log)) in (2, 10)
+        for row, row_of_two in zip(rows(log), rows(log_of_two), strict=True):
+            assert row == pytest.approx(row_of_two, rel=1e-5)
 
 
 @pytest.fixture
-def begun(small_zfnet, photos, tmp_path, monkeypatch):
-    """Train two of three epochs, with a checkpoint after each; then the function that goes on."""
+def resume(small_zfnet, photos, tmp_path, monkeypatch):
+    """Train two of three epochs, with a checkpoint after each; returns the function that resumes the run."""
     validate, calls = sys.modules["deconvnet.training.loop"].validate, []
 
     def interrupted(*arguments):
@@ -53,46 +53,46 @@ def begun(small_zfnet, photos, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return validate(*arguments)
 
-    def go_on():
+    def resume():
         return results(train("zfnet", photos, tmp_path / "run", RECIPE).parent)
 
     with monkeypatch.context() as patch:
         patch.setattr("deconvnet.training.loop.validate", interrupted)
         with pytest.raises(KeyboardInterrupt) as caught:
-            go_on()
+            resume()
     assert "What is done so far is kept in" in caught.value.__notes__[0]
-    return go_on
+    return resume
 
 
-def test_damaged_checkpoints(begun, small_zfnet, photos, tmp_path):
-    wanted = results(train("zfnet", photos, tmp_path / "undisturbed", RECIPE).parent)
+def test_damaged_checkpoints(resume, small_zfnet, photos, tmp_path):
+    expected = results(train("zfnet", photos, tmp_path / "undisturbed", RECIPE).parent)
     newest, previous = tmp_path / "run" / "checkpoint.safetensors", tmp_path / "run" / "checkpoint.previous.safetensors"
-    whole = newest.read_bytes(), previous.read_bytes()
-    for damaged in (b"", whole[0][:1000], whole[0][:-1], b"x" * 5000):
+    newest_content, previous_content = newest.read_bytes(), previous.read_bytes()
+    for damaged in (b"", newest_content[:1000], newest_content[:-1], b"x" * 5000):
         newest.write_bytes(damaged)
         previous.write_bytes(damaged)
         with pytest.raises(DeconvnetError, match=r"is damaged, and so is the one before it: remove"):
-            begun()
-    previous.write_bytes(whole[1])
-    assert begun() == wanted
+            resume()
+    previous.write_bytes(previous_content)
+    assert resume() == expected
 
 
-def test_a_full_disk_keeps_the_last_good_checkpoint(begun, small_zfnet, photos, tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_last_good_checkpoint(resume, small_zfnet, photos, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
 
-        def full(descriptor):
-            left.pop()
-            if not left:
+        def full_disk(descriptor):
+            remaining_calls.pop()
+            if not remaining_calls:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        patch.setattr(os, "fsync", full)
+        patch.setattr(os, "fsync", full_disk)
         for calls, file in ((1, "The logs"), (3, r"checkpoint\.safetensors")):
-            left = [1] * calls
+            remaining_calls = [1] * calls
             with pytest.raises(DeconvnetError, match=rf"{file} cannot be written: No space left on device\."):
-                begun()
+                resume()
     kept = [file for file in (tmp_path / "run").glob("checkpoint*") if file.stat().st_size]
     assert kept
-    assert begun() == results(train("zfnet", photos, tmp_path / "undisturbed", RECIPE).parent)
+    assert resume() == results(train("zfnet", photos, tmp_path / "undisturbed", RECIPE).parent)
     assert not list((tmp_path / "run").glob(".*partial*"))
 
 

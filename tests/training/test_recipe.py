@@ -16,12 +16,12 @@ from deconvnet.training import (
     read_recipe,
     train,
 )
-from deconvnet.training.filter_renormalisation import renormalise
+from deconvnet.training.filter_renormalisation import renormalise_filters
 from deconvnet.training.rng import (
     crop_numbers,
     dropout_seed,
     epoch_order,
-    initial_seed,
+    init_seed,
 )
 from deconvnet.training.schedule import Plateau, learning_rate
 from helpers.small_training import RECIPE
@@ -39,16 +39,16 @@ def test_the_paper_s_numbers():
         weight_decay=5e-4,
         dropout=0.5,
         label_smoothing=0.0,
-        initial="normal",
-        deviation=1.0,
-        largest_rms=0.1,
+        init="normal",
+        input_std=1.0,
+        max_filter_rms=0.1,
         precision="float32",
         channels_last=False,
         compile=False,
     )
     fast = read_recipe("fast")
     assert (fast.precision, fast.channels_last, fast.schedule) == ("bfloat16", True, "one-cycle")
-    assert all(Recipe.of(read_recipe(name).entries()) == read_recipe(name) for name in RECIPES)
+    assert all(Recipe.from_entries(read_recipe(name).entries()) == read_recipe(name) for name in RECIPES)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_networks_and_options_that_do_not_fit(photos, tmp_path, network, options
 def test_a_plateau_drops_three_times_at_most():
     plateau, drops = Plateau(), []
     for error in [0.9, 0.8] + [0.8] * 9 + [0.7] + [0.75] * 9:
-        plateau = plateau.after(error, 2)
+        plateau = plateau.after_epoch(error, 2)
         drops.append(plateau.drops)
     assert drops == [0, 0, 0, 1, 1, 2, 2, 3, *[3] * 13]
     assert plateau.best == 0.7
@@ -127,7 +127,7 @@ def test_filters_of_convolutions_are_scaled_back_and_nothing_else():
         for parameter in module.parameters():
             parameter.mul_(torch.rand(len(parameter), *[1] * (parameter.dim() - 1)) * 20).add_(0.001)
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    renormalise(module, 0.1)
+    renormalise_filters(module, 0.1)
     scaled = 0
     for name, value in module.state_dict().items():
         if name.startswith("conv") and name.endswith("weight"):
@@ -149,7 +149,7 @@ def test_what_is_drawn_at_random_follows_from_numbers_alone():
     assert (crop_numbers(7, 2, chosen) == crop_numbers(7, 2, np.arange(1000))[chosen]).all()
     drawn = [crop_numbers(seed, epoch, np.arange(2000)) for seed in (0, 1) for epoch in range(5)]
     seeds = [dropout_seed(seed, step, rank) for seed in (0, 1) for step in range(500) for rank in range(4)]
-    seeds += [initial_seed(seed) for seed in range(1000)]
+    seeds += [init_seed(seed) for seed in range(1000)]
     everything = [*np.concatenate(drawn).tolist(), *seeds]
     assert len(set(everything)) == len(everything)
     assert max(seeds) < 2**63

@@ -16,7 +16,7 @@ from deconvnet.data import find_images, pack
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models import load
 from deconvnet.training import read_log, train
-from deconvnet.training.checkpoint import Progress
+from deconvnet.training.checkpoint import TrainingProgress
 from deconvnet.training.divergence import TrainingDiverged, check_loss
 from helpers.small_training import RECIPE, results
 
@@ -25,14 +25,14 @@ ONE = replace(RECIPE, epochs=1)
 
 def test_a_packed_set_its_folder_and_any_number_of_workers_train_alike(small_zfnet, photos, tmp_path):
     pack({name: find_images(photos / name) for name in ("train", "val")}, tmp_path / "packed")
-    wanted = results(train("zfnet", photos, tmp_path / "one", ONE, workers=1).parent)
-    assert results(train("zfnet", photos, tmp_path / "four", ONE, workers=4).parent) == wanted
-    assert results(train("zfnet", tmp_path / "packed", tmp_path / "from-packed", ONE).parent) == wanted
-    assert results(train("zfnet", photos, tmp_path / "seed", ONE, seed=1).parent) != wanted
-    made = load("zfnet", weights=tmp_path / "one" / "weights.safetensors")
-    assert made.weights == "3 classes, 1 epochs, seed 0"
-    assert [name for name, _ in made.classes] == ["ant", "bee", "cat"]
-    assert made.preprocessing.mean.shape == (3, 32, 32)
+    expected = results(train("zfnet", photos, tmp_path / "one", ONE, workers=1).parent)
+    assert results(train("zfnet", photos, tmp_path / "four", ONE, workers=4).parent) == expected
+    assert results(train("zfnet", tmp_path / "packed", tmp_path / "from-packed", ONE).parent) == expected
+    assert results(train("zfnet", photos, tmp_path / "seed", ONE, seed=1).parent) != expected
+    network = load("zfnet", weights=tmp_path / "one" / "weights.safetensors")
+    assert network.weights == "3 classes, 1 epochs, seed 0"
+    assert [name for name, _ in network.classes] == ["ant", "bee", "cat"]
+    assert network.preprocessing.mean.shape == (3, 32, 32)
     assert (read_log(tmp_path / "one")[0]["val_error_top1"] * 9).is_integer()
 
 
@@ -83,16 +83,16 @@ def test_a_loss_that_is_no_number_or_stays_at_chance(small_zfnet, photos, tmp_pa
     with pytest.raises(
         TrainingDiverged, match=r"has diverged: try a recipe with a learning_rate below 1e\+06, in another --out"
     ):
-        train("zfnet", photos, tmp_path / "nan", replace(ONE, learning_rate=1e6, largest_rms=0, schedule="plateau"))
+        train("zfnet", photos, tmp_path / "nan", replace(ONE, learning_rate=1e6, max_filter_rms=0, schedule="plateau"))
     with pytest.raises(
         TrainingDiverged, match=r"for 6 steps, no better than chance \(1\.099\): try another --seed, or .*\"he\""
     ) as why:
-        train("zfnet", photos, tmp_path / "flat", replace(RECIPE, initial="normal", steps_at_chance=6))
+        train("zfnet", photos, tmp_path / "flat", replace(RECIPE, init="normal", chance_patience=6))
     assert not hasattr(why.value, "__notes__")
-    at = Progress()
+    progress = TrainingProgress()
     for step in range(400):  # it learns late
-        check_loss(2.303 if step < 60 else 2.0, step, 10, replace(RECIPE, steps_at_chance=100), at)
-    assert at.at_chance == 0
+        check_loss(2.303 if step < 60 else 2.0, step, 10, replace(RECIPE, chance_patience=100), progress)
+    assert progress.steps_at_chance == 0
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_data_that_cannot_be_used(small_zfnet, photos, tmp_path, spoil, sentence
     assert not hasattr(caught.value, "__notes__")  # for nothing is done yet
 
 
-def test_a_run_without_a_step_gives_way_to_another(small_zfnet, photos, tmp_path):
-    """As when a broken photo was removed, as the error told to."""
+def test_a_run_without_a_step_is_replaced_by_another(small_zfnet, photos, tmp_path, monkeypatch):
+    """After a failure nothing is left; after a kill before the first step, the record and perhaps the mean image."""
     for name in ("ant", "bee"):
         broken = tmp_path / "photos" / "val" / name / "broken.png"
         shutil.copytree(photos, tmp_path / "photos", dirs_exist_ok=True)
@@ -134,10 +134,20 @@ def test_a_run_without_a_step_gives_way_to_another(small_zfnet, photos, tmp_path
         with pytest.raises(DeconvnetError, match="remove it"):
             train("zfnet", tmp_path / "photos", tmp_path / "run", ONE)
         broken.unlink()
+        assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"format": 1, "network": "zfnet", "seed": 5}')
     (tmp_path / "run" / "mean.npy").write_bytes(b"of other photos")
-    made = train("zfnet", tmp_path / "photos", tmp_path / "run", ONE).parent
-    assert results(made) == results(train("zfnet", photos, tmp_path / "undisturbed", ONE).parent)
-    with pytest.raises(DeconvnetError, match="is a file: choose another --out"):
+    run = train("zfnet", tmp_path / "photos", tmp_path / "run", ONE).parent
+    uninterrupted = train("zfnet", photos, tmp_path / "uninterrupted", ONE).parent
+    assert results(run) == results(uninterrupted)
+
+    monkeypatch.setattr(sys.modules["deconvnet.training.train"], "compute_mean", None)  # the same run keeps its mean
+    (tmp_path / "killed").mkdir()
+    for name in ("run.json", "mean.npy"):
+        shutil.copy(uninterrupted / name, tmp_path / "killed" / name)
+    assert results(train("zfnet", photos, tmp_path / "killed", ONE).parent) == results(uninterrupted)
+    with pytest.raises(DeconvnetError, match="exists already and is no training run: choose another --out"):
         train("zfnet", photos, photos / "val" / "bee" / "01.png", ONE)
 
 

@@ -1,4 +1,4 @@
-"""What mining and projection leave on disk: pictures and tables of every unit, and pages to browse them."""
+"""Atlases: folders with pictures and tables of every unit, and pages to browse them."""
 
 from deconvnet.atlas.atlas import Atlas
 

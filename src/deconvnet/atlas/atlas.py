@@ -7,7 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from deconvnet.atlas.build import FORMAT, build_atlas
 from deconvnet.atlas.figures import layer_figure
@@ -18,13 +21,13 @@ from deconvnet.models import Network
 
 
 class Atlas:
-    """A folder with every unit's strongest activations over a set of photos, their patches and projections (Fig. 2).
+    """A folder with every unit's strongest activations over a set of images, their patches and projections (Fig. 2).
 
-    What is in it: docs/file-formats.md. Its pages open from its index.html.
+    Its files are described in docs/file-formats.md. Its pages open from its index.html.
     """
 
     def __init__(self, folder: Path | str) -> None:
-        """Open the atlas in `folder`. Raises `DeconvnetError` if there is none."""
+        """Open the atlas in `folder`. Raises `DeconvnetError` if there is none, or one of another version."""
         self.folder = Path(folder)
         if not (self.folder / "atlas.json").is_file():
             raise DeconvnetError(f"There is no atlas in {folder}: pass a folder that `deconvnet atlas` or `demo` wrote.")
@@ -46,26 +49,32 @@ class Atlas:
         units: Sequence[int] | None = None,
         top: int = 9,
         *,
+        parts: Sequence[Path | str] | None = None,
         batch_size: int = 32,
         workers: int | None = None,
         progress: bool = False,
     ) -> Self:
-        """Mine `images` with `network` and write the atlas to the new folder `out`, which appears only when it is complete.
+        """Mine `images` with `network`, write the atlas to the new folder `out`, and open it.
 
-        `layers` are names (default: the convolutional layers), `units` numbers that are taken in each of them (default:
-        all), `top` how many photos to show of each unit. Work that was interrupted is kept in a
-        hidden folder beside `out`, and the same call goes on with it.
+        `layers` are names (default: the convolutional layers), `units` indices of units to show in each of them (default:
+        all; those that a layer does not have are skipped), `top` the number of hits per unit. With `parts`, state files of
+        `mine_part` that together cover `images`, nothing is mined; `layers` and `top` are then those of the parts.
 
-        Raises `UsageError` if `out` exists already or a layer does not, `DeconvnetError` if `out` cannot be written, another
-        process is making it, or unfinished work of another kind lies in its place, and what `mine` and `project_units` raise.
+        `out` appears only when the atlas is complete. Interrupted work is kept in a hidden folder next to `out`, and the
+        same call resumes it.
+
+        Raises `UsageError` if `out` exists or a layer or unit does not, `DeconvnetError` if `out` cannot be written, another
+        process is building it, or the hidden folder holds the work of a different atlas; and what `mine`, `merge_parts` and
+        `project_units` raise.
         """
         build_atlas(
             network,
             images,
-            Path(out),
+            out,
             layers,
             units,
             top,
+            parts=parts,
             batch_size=batch_size,
             workers=workers,
             progress=progress,
@@ -73,26 +82,30 @@ class Atlas:
         return cls(os.path.realpath(out))  # "new/../atlas" is there, but "new" is not
 
     def __repr__(self) -> str:
-        photos = self.description["images"]["read"]
-        return f"<Atlas {self.folder}: {self.description['network']['full_name']} over {photos:,} photos>"
+        image_count = self.description["images"]["read"]
+        return f"<Atlas {self.folder}: {self.description['network']['full_name']} over {image_count:,} photos>"
 
     @property
     def layers(self) -> list[str]:
-        """Names of the layers in it."""
+        """Names of its layers, in the order in which they run."""
         return [entry["name"] for entry in self.description["layers"]]
 
     @cached_property
     def hits(self) -> list[dict[str, str]]:
-        """The rows of hits.csv, by column, as text: layer, unit, rank from 1, image, value, place, box in input pixels."""
+        """The rows of hits.csv, by column, as text: layer, unit, rank from 1, image (its index), value, row and column in
+        the feature map, and the receptive field in pixels of the input: left, top, right, bottom.
+        """
         return read_table(self.folder / "hits.csv")
 
     @cached_property
     def units(self) -> list[dict[str, str]]:
-        """The rows of units.csv, by column, as text: the share of photos in which the unit is active, selectivity …"""
+        """The rows of units.csv, by column, as text: layer, unit, `active_share` (the fraction of images in which the unit
+        is active), `mean_max`, `selectivity`, and the histogram of maxima.
+        """
         return read_table(self.folder / "units.csv")
 
     def picture(self, layer: str, unit: int) -> Image.Image:
-        """The picture of one unit: its projections beside its patches. Raises `DeconvnetError` if it is not there."""
+        """The picture of one unit: its projections next to its patches, RGB. Raises `DeconvnetError` if there is none."""
         try:
             with Image.open(self.folder / layer / f"{unit:04d}.webp") as picture:
                 return picture.convert("RGB")
@@ -102,7 +115,14 @@ class Atlas:
     def figure(self, layer: str, units: Sequence[int] | None = None, seed: int = 0) -> Image.Image:
         """The paper's Fig. 2 for one layer: projections on the left (of the first layer: the filters), patches on the right.
 
-        `units` default to a random subset of 16 of those that are ever active, drawn with `seed`. Raises `UsageError` for a
-        layer or a unit that the atlas does not have.
+        `units` default to a random 16 of those that are ever active, drawn with `seed`. Raises `UsageError` for a layer or
+        unit that the atlas does not have.
         """
-        return layer_figure(self.folder, self.description, layer, units, seed)
+        active = {int(row["unit"]): float(row["active_share"]) > 0 for row in self.units if row["layer"] == layer}
+        return layer_figure(self.folder, self.description, layer, active, self._filters, units, seed)
+
+    @property
+    def _filters(self) -> Tensor | None:
+        """First-layer filters (units, 3, h, w), or None if the atlas does not have them."""
+        file = self.folder / "filters.npy"
+        return torch.from_numpy(np.load(file, allow_pickle=False)) if file.exists() else None

@@ -1,4 +1,4 @@
-"""Make an atlas: mine, project, draw, write; in a folder beside the final one, which appears only when all is done."""
+"""Build an atlas: mine, project, draw, write; in a folder next to the final one, which appears only when all is done."""
 
 import json
 import os
@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from deconvnet.atlas.draw_units import draw_units
 from deconvnet.atlas.figures import layer_figure
-from deconvnet.atlas.html import write_pages
-from deconvnet.atlas.project_units import picture_size
-from deconvnet.atlas.render import draw_units, filter_sheet, save_picture
-from deconvnet.atlas.tables import write_tables
+from deconvnet.atlas.html import render_pages, write_pages
+from deconvnet.atlas.render import filter_sheet, save_picture
+from deconvnet.atlas.tables import Tables
 from deconvnet.atlas.work import AtlasWork
 from deconvnet.data import ImageSet, find_images
 from deconvnet.distributed import Processes
@@ -21,11 +21,11 @@ from deconvnet.environment import software_versions
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.mining import (
     HISTOGRAM_EDGES,
-    Key,
+    MiningKey,
     MiningResult,
-    State,
+    MiningState,
     merge_parts,
-    mine_together,
+    mine_remaining,
     to_result,
 )
 from deconvnet.models import Network
@@ -38,103 +38,98 @@ FORMAT = 2
 def build_atlas(
     network: Network,
     images: Path | str | Iterable[Path | str] | ImageSet,
-    out: Path,
+    out: Path | str,
     layers: Sequence[str] | None = None,
     units: Sequence[int] | None = None,
     top: int = 9,
-    processes: Processes | None = None,
     *,
+    parts: Sequence[Path | str] | None = None,
+    processes: Processes | None = None,
     batch_size: int = 32,
     workers: int | None = None,
     progress: bool = False,
 ) -> None:
-    """Write an atlas to `out`; see `Atlas.build`.
+    """Write an atlas to `out`; see `Atlas.build`, which also opens it.
 
-    `processes` mine together, and all have to call this; only the first draws, and the others return before it has.
+    `processes` mine together, and all must call this. Only the first draws; the others return before the atlas is there.
     """
     out = Path(os.path.realpath(out))
     processes = processes or Processes()
-    if processes.first:
+    if processes.is_first:
         refuse_existing(out)
-    options = {"batch_size": batch_size, "workers": workers, "progress": progress}
     image_set = find_images(images)
-    chosen = _choose(network, network.convolutional_layers if layers is None else layers, units)
-    key = Key.of(network, image_set, chosen, top)
-
     work = AtlasWork(out)
+    if parts is None:
+        chosen = _choose_units(network, network.convolutional_layers if layers is None else layers, units)
+        key, merged = MiningKey.compute(network, image_set, chosen, top), None
+    else:
+        merged = merge_parts(network, image_set, parts)
+        key, chosen = merged.key, _choose_units(network, merged.key.layers, units)
 
-    def search() -> State:
-        return mine_together(network, image_set, key, work.state, processes, **options)  # type: ignore[arg-type]
+    def mine() -> MiningState:
+        return mine_remaining(
+            network,
+            image_set,
+            key,
+            work.state_file,
+            processes=processes,
+            batch_size=batch_size,
+            workers=workers,
+            progress=progress,
+        )
 
-    if not processes.first:
-        search()
+    if not processes.is_first:
+        if merged is None:
+            mine()
         with suppress(OSError):
-            work.folder.path.rmdir()  # on another machine's disk it is empty now
+            work.folder.path.rmdir()  # empty, unless another process of this machine is the first
         return
     with work.open(key, chosen, network.full_name):
-        _draw(network, image_set, search(), chosen, work, options)
+        state = mine() if merged is None else merged
+        if not state.read_count:
+            work.state_file.unlink(missing_ok=True)  # so that no work is kept: it would be useless
+        result = to_result(state, network, image_set)
+        try:
+            work.atlas.mkdir(exist_ok=True)
+            tables = Tables.from_result(result, chosen)
+            tables.write(work.atlas)
+            hits_digest = tables.hits_digest
+            del tables  # with millions of images they are large; made anew for the pages
+            draw_units(network, result, chosen, work, hits_digest, batch_size=batch_size, workers=workers, progress=progress)
+            _write_rest(network, result, key, chosen, work)
+            work.publish()
+        except OSError as error:
+            raise DeconvnetError(f"The atlas cannot be written to {out}: {error.strerror or error}.") from error
 
 
-def merge_atlas(
-    network: Network,
-    images: Path | str | Iterable[Path | str] | ImageSet,
-    parts: Sequence[Path | str],
-    out: Path | str,
-    units: Sequence[int] | None = None,
-    *,
-    batch_size: int = 32,
-    workers: int | None = None,
-    progress: bool = False,
+def _write_rest(
+    network: Network, result: MiningResult, key: MiningKey, units: dict[str, list[int]], work: AtlasWork
 ) -> None:
-    """Write the atlas of photos that were mined in `parts` (see `mine_part`) to `out`; the parts say which layers.
-
-    Raises what `merge_parts` and `Atlas.build` raise.
-    """
-    out = Path(os.path.realpath(out))
-    refuse_existing(out)
-    image_set = find_images(images)
-    state = merge_parts(network, image_set, parts)
-    chosen = _choose(network, state.key.layers, units)
-    work = AtlasWork(out)
-    with work.open(state.key, chosen, network.full_name):
-        _draw(network, image_set, state, chosen, work, {"batch_size": batch_size, "workers": workers, "progress": progress})
-
-
-def _draw(
-    network: Network,
-    image_set: ImageSet,
-    state: State,
-    chosen: dict[str, list[int]],
-    work: AtlasWork,
-    options: dict[str, Any],
-) -> None:
-    """All that comes after mining."""
-    if not state.read:
-        work.state.unlink(missing_ok=True)  # nothing in it is worth keeping
-    found, folder = to_result(state, network, image_set), work.atlas
-    try:
-        folder.mkdir(exist_ok=True)
-        write_tables(found, chosen, folder)
-        draw_units(network, found, chosen, work, **options)
-        description = _describe(network, found, state.key.photos, chosen, work.drawn)
-        if network.filters is not None and next(iter(network.layers)) in chosen:
-            filters = network.filters.float().cpu().numpy()
-            write_via_buffer(folder / "filters.npy", lambda file: np.save(file, filters))
-            save_picture(filter_sheet(network.filters, network.full_name), folder / "filters.png")
-        if isinstance(description["preprocessing"]["mean"], str):
-            mean = network.preprocessing.mean.numpy()
-            write_via_buffer(folder / description["preprocessing"]["mean"], lambda file: np.save(file, mean))
-        for name in chosen:
-            save_picture(layer_figure(folder, description, name), folder / f"figure-{name}.png")
-        (folder / "atlas.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
-        write_pages(folder)
-        work.publish()
-    except OSError as error:
-        raise DeconvnetError(f"The atlas cannot be written to {work.out}: {error.strerror or error}.") from error
+    """Write what comes after the units' pictures: filters, mean image, figures, atlas.json, pages."""
+    folder = work.atlas
+    description = _describe(network, result, key, units, work.drawn)
+    filters = None
+    if network.filters is not None and next(iter(network.layers)) in units:
+        filters = network.filters.float().cpu()
+        _save_array(filters.numpy(), folder / "filters.npy")
+        save_picture(filter_sheet(network.filters, network.full_name), folder / "filters.png")
+    mean_file = description["preprocessing"]["mean"]
+    if isinstance(mean_file, str):
+        _save_array(network.preprocessing.mean.numpy(), folder / mean_file)
+    for name, chosen in units.items():
+        active = {unit: bool(result[name].statistics.active[unit] > 0) for unit in chosen}
+        save_picture(layer_figure(folder, description, name, active, filters), folder / f"figure-{name}.png")
+    (folder / "atlas.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
+    tables = Tables.from_result(result, units)
+    write_pages(folder, render_pages(description, tables, has_filters=filters is not None))
 
 
-def _choose(network: Network, layers: Iterable[str], units: Sequence[int] | None) -> dict[str, list[int]]:
-    """The units to show of each layer, layers in the order in which they run."""
+def _save_array(array: np.ndarray, file: Path) -> None:
+    write_via_buffer(file, lambda buffer: np.save(buffer, array))
+
+
+def _choose_units(network: Network, layers: Iterable[str], units: Sequence[int] | None) -> dict[str, list[int]]:
+    """The units to show of each layer, in the order in which the layers run; see `Atlas.build`."""
     names = sorted(set(layers), key=lambda name: network.layer(name).index)
     if not names:
         raise UsageError(f"No layer was chosen: {network.name} has {', '.join(network.layers)}.")
@@ -143,33 +138,33 @@ def _choose(network: Network, layers: Iterable[str], units: Sequence[int] | None
         return {name: list(range(count)) for name, count in counts.items()}
     unknown = [unit for unit in units if not 0 <= unit < max(counts.values())]
     if unknown or not units:
-        largest = ", ".join(f"{name} has 0–{count - 1}" for name, count in counts.items())
-        raise UsageError(f"There is no unit {unknown[0] if unknown else 'chosen'}: {largest}.")
-    inside = {name: sorted({unit for unit in units if unit < count}) for name, count in counts.items()}
-    return {name: found for name, found in inside.items() if found}
+        ranges = ", ".join(f"{name} has 0–{count - 1}" for name, count in counts.items())
+        raise UsageError(f"There is no unit {unknown[0] if unknown else 'chosen'}: {ranges}.")
+    chosen = {name: sorted({unit for unit in units if unit < count}) for name, count in counts.items()}
+    return {name: layer_units for name, layer_units in chosen.items() if layer_units}
 
 
 def _describe(
     network: Network,
-    mined: MiningResult,
-    digest: str,
-    chosen: dict[str, list[int]],
+    result: MiningResult,
+    key: MiningKey,
+    units: dict[str, list[int]],
     differences: dict[str, dict[int, float]],
 ) -> dict[str, Any]:
-    """What atlas.json says."""
-    image_set = mined.image_set
+    """The content of atlas.json; `differences` are those found while projecting, by layer and unit."""
+    image_set = result.image_set
     layers = []
-    for name, units in chosen.items():
-        layer, field = mined[name].layer, mined[name].layer.field
-        height, width = picture_size(network, layer)
+    for name, layer_units in units.items():
+        layer = result[name].layer
+        height, width = layer.field.patch_size
         layers.append(
             {
                 "name": name,
                 "units": layer.units,
-                "chosen": "all" if len(units) == layer.units else units,
+                "chosen": "all" if len(layer_units) == layer.units else layer_units,
                 "rows": layer.map_size[0],
                 "columns": layer.map_size[1],
-                "field": field.as_json(),
+                "field": layer.field.as_json(),
                 "picture": {"height": height, "width": width},
                 "largest_difference": max(differences[name].values()),
             }
@@ -187,14 +182,14 @@ def _describe(
         "preprocessing": preprocessing_metadata(network.preprocessing, "mean.npy"),
         "images": {
             "folder": str(image_set.root),
-            "digest": digest,
+            "digest": key.image_set_digest,
             "found": len(image_set),
-            "read": mined.read,
+            "read": result.read_count,
             "classes": len(image_set.classes),
-            "skipped": [{"path": image_set.paths[index], "reason": reason} for index, reason in mined.skipped.items()],
+            "skipped": [{"path": image_set.paths[index], "reason": reason} for index, reason in result.skipped.items()],
             "ignored": list(image_set.ignored),
         },
-        "top": mined.top,
+        "top": result.top,
         "search": {"precision": "float32"},
         "layers": layers,
         "histogram_edges": HISTOGRAM_EDGES.tolist(),

@@ -1,74 +1,76 @@
-"""The paper's Fig. 2 for one layer, put together from the pictures of units that an atlas holds."""
+"""The paper's Fig. 2 for one layer, composed of the pictures of units that an atlas holds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
+from torch import Tensor
 
-from deconvnet.atlas.render import (
-    Panel,
-    UnitLayout,
-    figure,
-    filter_tiles,
-)
-from deconvnet.atlas.tables import read_table
+from deconvnet.atlas.render import Panel, UnitLayout, draw_figure, filter_tiles
 from deconvnet.errors import UsageError
+from deconvnet.mining import draw_random_units
 
-#: Units in a figure when none are named.
-_IN_FIGURE = 16
+#: Units in a figure when none are chosen.
+_RANDOM_UNITS = 16
 
 
 def layer_figure(
-    folder: Path, description: dict[str, Any], layer: str, units: Sequence[int] | None = None, seed: int = 0
+    folder: Path,
+    description: dict[str, Any],
+    layer: str,
+    active: Mapping[int, bool],
+    filters: Tensor | None,
+    units: Sequence[int] | None = None,
+    seed: int = 0,
 ) -> Image.Image:
-    """Projections on the left, patches in the same order on the right; see `Atlas.figure`."""
-    entry = next((entry for entry in description["layers"] if entry["name"] == layer), None)
-    if entry is None:
-        raise UsageError(f"This atlas has no layer {layer!r}; it has {', '.join(e['name'] for e in description['layers'])}.")
-    rows = [row for row in read_table(folder / "units.csv") if row["layer"] == layer]
-    here = {int(row["unit"]): float(row["active_share"]) > 0 for row in rows}
-    number = [entry["name"] for entry in description["layers"]].index(layer)
-    chosen = random_units(here, [seed, number]) if units is None else list(units)
-    if not chosen or not set(chosen) <= set(here):
-        wrong = sorted(set(chosen) - set(here))
-        raise UsageError(f"This atlas has no unit {wrong[0]} in {layer}." if wrong else "A figure needs at least one unit.")
+    """Projections on the left, patches in the same order on the right; see `Atlas.figure`.
 
-    tile = (entry["picture"]["height"], entry["picture"]["width"])
-    layout = UnitLayout(tile, description["top"])
-    filters = _filters(folder) if number == 0 else None
+    The units' pictures are read from `folder`: their tiles there are compressed, and the figure shows them as they are.
+    `active` has all units of the layer that the atlas shows, ascending, and whether each is active in any image. `filters`
+    (units, 3, h, w) are the first layer's, if the atlas has them.
+    """
+    names = [entry["name"] for entry in description["layers"]]
+    if layer not in names:
+        raise UsageError(f"This atlas has no layer {layer!r}; it has {', '.join(names)}.")
+    index = names.index(layer)
+    chosen = random_units(active, seed, index) if units is None else list(units)
+    if not chosen or not set(chosen) <= set(active):
+        unknown = sorted(set(chosen) - set(active))
+        raise UsageError(
+            f"This atlas has no unit {unknown[0]} in {layer}." if unknown else "A figure needs at least one unit."
+        )
+
+    tile = description["layers"][index]["picture"]
+    layout = UnitLayout((tile["height"], tile["width"]), description["top"])
+    tiles = filter_tiles(filters, shared_scale=False) if filters is not None and index == 0 else None
     panels = []
     for unit in chosen:
-        with Image.open(folder / layer / f"{unit:04d}.webp") as page:
-            left, right = (page.crop(layout.box(block)).convert("RGB") for block in (0, 1))
-        if filters is not None:
-            left = Image.fromarray(filters[unit]).resize(right.size, Image.Resampling.NEAREST)
+        with Image.open(folder / layer / f"{unit:04d}.webp") as picture:
+            left, right = (picture.crop(layout.box(block)).convert("RGB") for block in (0, 1))
+        if tiles is not None:
+            left = Image.fromarray(tiles[unit]).resize(right.size, Image.Resampling.NEAREST)
         panels.append(Panel(f"unit {unit}", left, right))
-    how = f"random units, seed {seed}" if units is None and len(chosen) < len(here) else "chosen units"
-    top, photos = description["top"], description["images"]["read"]
-    left_half = (
-        "filters, each on its own scale" if filters is not None else f"projections of the {top} strongest activations"
-    )
-    return figure(
+    selection = f"random units, seed {seed}" if units is None and len(chosen) < len(active) else "chosen units"
+    top, image_count = description["top"], description["images"]["read"]
+    if tiles is None:
+        half_titles = f"projections of the {top} strongest activations", f"the {top} patches that they come from"
+    else:
+        half_titles = "filters, each on its own scale", f"the {top} strongest patches"
+    return draw_figure(
         panels,
-        f"{layer}: what excites its units most among {photos:,} photos ({how})",
+        f"{layer}: what excites its units most among {image_count:,} photos ({selection})",
         description["network"]["full_name"],
-        (left_half, f"the {top} patches that they come from" if filters is None else f"the {top} strongest patches"),
+        half_titles,
     )
 
 
-def random_units(alive: dict[int, bool], seed: list[int]) -> list[int]:
-    """A random subset of the units that are ever active, as in the paper; of all if none is."""
-    pool = [unit for unit, active in alive.items() if active] or list(alive)
-    drawn = np.random.default_rng(seed).choice(pool, size=min(_IN_FIGURE, len(pool)), replace=False)
-    return sorted(int(unit) for unit in drawn)
+def random_units(active: Mapping[int, bool], seed: int, layer_index: int) -> list[int]:
+    """A random subset of the units that are ever active, as in the paper; of all units if none is.
 
-
-def _filters(folder: Path) -> np.ndarray | None:
-    """The first layer's filters, each on its own scale, or None if the atlas has none."""
-    file = folder / "filters.npy"
-    if not file.exists():
-        return None
-    return filter_tiles(torch.from_numpy(np.load(file, allow_pickle=False)), shared_scale=False)
+    The draw depends only on the arguments: `active` has the atlas's units, ascending; `layer_index` is from 0.
+    """
+    count = min(_RANDOM_UNITS, sum(active.values()) or len(active))
+    indices = draw_random_units(list(active.values()), count, np.random.default_rng([seed, layer_index]))
+    return [list(active)[index] for index in indices]

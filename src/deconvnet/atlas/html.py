@@ -1,13 +1,13 @@
-"""The pages that open an atlas in a browser: hand-written files (`web/`) beside what the tables say, as scripts.
+"""The pages that show an atlas in a browser: hand-written files (`web/`), and the tables as scripts.
 
-Pages from disk may neither fetch files nor import modules, so data are scripts too, each of which hands one value over
-(`web/data.js`). A page loads the overview, one small file per layer, and the units in groups as they are looked at.
+Pages opened from disk may neither fetch files nor import modules, so data are scripts too, each of which calls `receive`
+with one value (`web/data.js`). A page loads the overview, one small file per layer, and units in groups as they are viewed.
 """
 
 import html
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,48 +18,42 @@ import numpy as np
 
 from deconvnet.atlas.figures import random_units
 from deconvnet.atlas.render import UnitLayout
-from deconvnet.atlas.tables import HIT_COLUMNS, read_arrays, read_table
-from deconvnet.data.image_set import named_classes
+from deconvnet.atlas.tables import HISTOGRAM_COLUMNS, HIT_COLUMNS, Row, Tables
+from deconvnet.data.image_set import classes_from_folders
 from deconvnet.errors import DeconvnetError
 from deconvnet.storage import atomic_write
 
-#: Units whose hits stand in one file. `web/data.js` is told.
-_GROUP = 64
+#: Units whose hits are in one file. `web/data.js` gets it with the overview.
+_GROUP_SIZE = 64
 
-#: Classes that are said to drive a unit.
-_CLASSES = 8
+#: Classes shown for a unit, those with the largest mean.
+_CLASSES_SHOWN = 8
 
-#: Units that the overview shows of each layer.
-_STRIP = 12
-
-#: Columns of units.csv before the histogram.
-_BEFORE_HISTOGRAM = 5
+#: Units of each layer in the overview.
+_OVERVIEW_UNITS = 12
 
 
 @cache
 def shared_assets() -> dict[str, bytes]:
-    """The hand-written files, by name: HTML, CSS and JavaScript. `index.html` and `compare.html` lack their titles."""
+    """The hand-written files, by name: HTML, CSS and JavaScript. In the HTML files, `$title` is to be substituted."""
     folder = files("deconvnet.atlas") / "web"
     return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
 
 
-def write_pages(folder: Path, beside: Sequence[str] = ()) -> None:
-    """Write all pages of the atlas in `folder`, which has everything else already; `beside` are atlases next to it.
-
-    Raises `DeconvnetError` if the tables are damaged or something cannot be written.
-    """
-    for name, content in page_files(folder, beside).items():
-        atomic_write(folder / name, content)  # what is there may be open in a browser
+def write_pages(folder: Path, pages: Mapping[str, bytes]) -> None:
+    """Write `pages`, by path in `folder`, atomically: they may be open in a browser. Raises `DeconvnetError`."""
+    for name, content in pages.items():
+        atomic_write(folder / name, content)
 
 
-def page_files(folder: Path, beside: Sequence[str] = (), live: str = "") -> dict[str, bytes]:
-    """All files of an atlas's pages, by their paths in it.
+def page_files(folder: Path, siblings: Sequence[str] = (), live: str = "") -> dict[str, bytes]:
+    """All files of the pages of the finished atlas in `folder`, by path in it; see `render_pages`.
 
-    `beside` are the names of folders next to it that hold other atlases, to compare with; `live` is the address of the
-    live page, where a server has one. Raises `DeconvnetError` if the tables are damaged.
+    Raises `DeconvnetError` if the tables are damaged.
     """
     try:
-        return _page_files(folder, beside, live)
+        description = json.loads((folder / "atlas.json").read_text(encoding="utf-8"))
+        return render_pages(description, Tables.read(folder), (folder / "filters.png").exists(), siblings, live)
     except DeconvnetError:
         raise
     except Exception as error:  # tables can be damaged in every way
@@ -68,8 +62,14 @@ def page_files(folder: Path, beside: Sequence[str] = (), live: str = "") -> dict
         ) from error
 
 
-def _page_files(folder: Path, beside: Sequence[str], live: str) -> dict[str, bytes]:
-    description = json.loads((folder / "atlas.json").read_text(encoding="utf-8"))
+def render_pages(
+    description: dict[str, Any], tables: Tables, has_filters: bool, siblings: Sequence[str] = (), live: str = ""
+) -> dict[str, bytes]:
+    """All files of an atlas's pages, by path in its folder, from the content of atlas.json and its tables.
+
+    `has_filters` says whether it has a sheet of first-layer filters. `siblings` are the names of folders next to it that
+    hold other atlases, to compare with; `live` is the address of the live page, if a server has one.
+    """
     title = html.escape(f"Atlas of {description['network']['full_name']}")
     pages = {}
     for name, content in shared_assets().items():
@@ -77,12 +77,13 @@ def _page_files(folder: Path, beside: Sequence[str], live: str) -> dict[str, byt
             pages[name] = Template(content.decode()).substitute(title=title).encode("utf-8", "surrogateescape")
         else:
             pages[f"pages/{name}"] = content
-    data = _Tables(folder, description)
-    pages["pages/atlas.js"] = _script("atlas", {**data.atlas(), "beside": list(beside), "live": live})
-    for number in range(len(description["layers"])):
-        pages[f"pages/layer-{number}.js"] = _script(f"layer-{number}", data.layer(number))
-        for group, units in enumerate(data.groups(number)):
-            pages[f"pages/units-{number}-{group}.js"] = _script(f"units-{number}-{group}", units)
+    data = _PageData(description, tables)
+    overview = {**data.overview(has_filters), "beside": list(siblings), "live": live}
+    pages["pages/atlas.js"] = _script("atlas", overview)
+    for layer in range(len(description["layers"])):
+        pages[f"pages/layer-{layer}.js"] = _script(f"layer-{layer}", data.layer(layer))
+        for group, units in enumerate(data.groups(layer)):
+            pages[f"pages/units-{layer}-{group}.js"] = _script(f"units-{layer}-{group}", units)
     return pages
 
 
@@ -90,55 +91,54 @@ def _script(name: str, value: Any) -> bytes:
     return f"receive({json.dumps(name)},{json.dumps(value, separators=(',', ':'), allow_nan=False)});\n".encode()
 
 
-class _Tables:
-    """The tables of an atlas, as the pages need them."""
+class _PageData:
+    """The values that the pages' scripts receive. Layers are counted from 0 in the order of atlas.json."""
 
-    def __init__(self, folder: Path, description: dict[str, Any]) -> None:
-        self.description = description
-        self.layers = [entry["name"] for entry in description["layers"]]
-        self.filters = (folder / "filters.png").exists()
-        self.units: dict[str, list[dict[str, str]]] = defaultdict(list)
-        for row in read_table(folder / "units.csv"):
-            self.units[row["layer"]].append(row)
-        self.hits: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
-        for row in read_table(folder / "hits.csv"):
-            self.hits[row["layer"], row["unit"]].append(row)
-        self.images = {row["image"]: row for row in read_table(folder / "images.csv")}
-        arrays = read_arrays(folder / "classes.npz")
-        self.classes = [str(name) for name in arrays["classes"]]
-        image_set = np.maximum(arrays["images"], 1)[:, None]
-        self.means = {name: arrays[name] / image_set for name in self.layers}
+    def __init__(self, description: dict[str, Any], tables: Tables) -> None:
+        self._description = description
+        self._layers = [entry["name"] for entry in description["layers"]]
+        self._units: dict[str, list[Row]] = defaultdict(list)
+        for row in tables.units:
+            self._units[row["layer"]].append(row)
+        self._hits: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        for row in tables.hits:
+            self._hits[row["layer"], row["unit"]].append(row)
+        self._images = {row["image"]: row for row in tables.images}
+        self._classes = [str(name) for name in tables.classes["classes"]]
+        class_images = np.maximum(tables.classes["images"], 1)[:, None]
+        self._means = {name: tables.classes[name] / class_images for name in self._layers}
+        """By layer, (classes, units): mean over a class's images of a unit's maximum."""
 
-    def atlas(self) -> dict[str, Any]:
+    def overview(self, has_filters: bool) -> dict[str, Any]:
         """What every page needs."""
-        described = self.description
+        description = self._description
         return {
-            "network": described["network"]["full_name"],
-            "photos": described["images"]["read"],
-            "folder": described["images"]["folder"],
-            "digest": described["images"]["digest"],
-            "top": described["top"],
-            "crop": described["preprocessing"]["crop"],
-            "classes": named_classes(self.classes),
-            "edges": [_short(edge) for edge in described["histogram_edges"]],
-            "group": _GROUP,
-            "filters": self.filters,
-            "layers": [self._entry(number) for number in range(len(self.layers))],
+            "network": description["network"]["full_name"],
+            "photos": description["images"]["read"],
+            "folder": description["images"]["folder"],
+            "digest": description["images"]["digest"],
+            "top": description["top"],
+            "crop": description["preprocessing"]["crop"],
+            "classes": classes_from_folders(self._classes),
+            "edges": [_round(edge) for edge in description["histogram_edges"]],
+            "group": _GROUP_SIZE,
+            "filters": has_filters,
+            "layers": [self._layer_overview(layer) for layer in range(len(self._layers))],
         }
 
-    def _entry(self, number: int) -> dict[str, Any]:
-        entry = self.description["layers"][number]
-        alive = {int(row["unit"]): float(row["active_share"]) > 0 for row in self.units[entry["name"]]}
+    def _layer_overview(self, layer: int) -> dict[str, Any]:
+        entry = self._description["layers"][layer]
+        active = {int(row["unit"]): float(row["active_share"]) > 0 for row in self._units[entry["name"]]}
         tile = entry["picture"]["height"], entry["picture"]["width"]
-        layout = UnitLayout(tile, self.description["top"])
+        layout = UnitLayout(tile, self._description["top"])
         return {
             "name": entry["name"],
             "units": entry["units"],
-            "shown": len(alive),
-            "dead": sum(not active for active in alive.values()),
+            "shown": len(active),
+            "dead": sum(not is_active for is_active in active.values()),
             "map": [entry["rows"], entry["columns"]],
             "field": [entry["field"]["rows"]["size"], entry["field"]["columns"]["size"]],
-            "strip": random_units(alive, [0, number])[:_STRIP],
+            "strip": random_units(active, 0, layer)[:_OVERVIEW_UNITS],
             "picture": {
                 "size": layout.page_size,
                 "tile": [side * layout.zoom for side in reversed(tile)],
@@ -149,48 +149,45 @@ class _Tables:
             },
         }
 
-    def layer(self, number: int) -> dict[str, list[Any]]:
-        """One number of each unit for all that units are sorted and found by."""
-        name = self.layers[number]
-        rows, means = self.units[name], self.means[name]
-        best = means.argmax(axis=0) if len(means) else np.full(len(rows), -1)
-        strongest = [self.hits[name, row["unit"]] for row in rows]
+    def layer(self, layer: int) -> dict[str, list[Any]]:
+        """What units are sorted and filtered by: lists with one value for each unit of the layer."""
+        name = self._layers[layer]
+        rows, means = self._units[name], self._means[name]
+        best_classes = means.argmax(axis=0) if len(means) else np.full(len(rows), -1)
+        unit_hits = [self._hits[name, row["unit"]] for row in rows]
         return {
             "unit": [int(row["unit"]) for row in rows],
-            "strength": [_short(hits[0]["value"]) if hits else 0 for hits in strongest],
-            "mean": [_short(row["mean_max"]) for row in rows],
-            "frequency": [_short(row["active_share"]) for row in rows],
-            "selectivity": [_short(row["selectivity"]) if row["selectivity"] else None for row in rows],
-            "best": [int(index) if hits else -1 for index, hits in zip(best, strongest, strict=True)],
+            "strength": [_round(hits[0]["value"]) if hits else 0 for hits in unit_hits],
+            "mean": [_round(row["mean_max"]) for row in rows],
+            "frequency": [_round(row["active_share"]) for row in rows],
+            "selectivity": [_round(row["selectivity"]) if row["selectivity"] else None for row in rows],
+            "best": [int(index) if hits else -1 for index, hits in zip(best_classes, unit_hits, strict=True)],
         }
 
-    def groups(self, number: int) -> list[dict[str, Any]]:
-        """Hits, histograms and classes of `_GROUP` units each, and the photos that they name."""
-        rows = self.units[self.layers[number]]
-        return [self._group(number, first, rows[first : first + _GROUP]) for first in range(0, len(rows), _GROUP)]
+    def groups(self, layer: int) -> list[dict[str, Any]]:
+        """Hits, histograms and classes of the layer's units, `_GROUP_SIZE` at a time, with the images of their hits."""
+        rows = self._units[self._layers[layer]]
+        return [self._group(layer, first, rows[first : first + _GROUP_SIZE]) for first in range(0, len(rows), _GROUP_SIZE)]
 
-    def _group(self, number: int, first: int, rows: list[dict[str, str]]) -> dict[str, Any]:
-        name = self.layers[number]
+    def _group(self, layer: int, first: int, rows: list[Row]) -> dict[str, Any]:
+        name = self._layers[layer]
         images, units = {}, []
         for index, row in enumerate(rows, first):
-            hits = self.hits[name, row["unit"]]
-            images.update({hit["image"]: self.images[hit["image"]] for hit in hits})
-            means = self.means[name][:, index]
+            hits = self._hits[name, row["unit"]]
+            images.update({hit["image"]: self._images[hit["image"]] for hit in hits})
+            means = self._means[name][:, index]
+            strongest_classes = np.argsort(-means, kind="stable")[:_CLASSES_SHOWN]
             units.append(
                 {
-                    "hits": [[_short(hit[key]) for key in HIT_COLUMNS[3:]] for hit in hits],
-                    "histogram": [int(count) for count in list(row.values())[_BEFORE_HISTOGRAM:]],
-                    "classes": [
-                        [int(best), _short(means[best])]
-                        for best in np.argsort(-means, kind="stable")[:_CLASSES]
-                        if means[best] > 0
-                    ],
+                    "hits": [[_round(hit[column]) for column in HIT_COLUMNS[3:]] for hit in hits],
+                    "histogram": [int(row[column]) for column in HISTOGRAM_COLUMNS],
+                    "classes": [[int(label), _round(means[label])] for label in strongest_classes if means[label] > 0],
                 }
             )
         return {"units": units, "images": {image: [row["path"], row["label"]] for image, row in images.items()}}
 
 
-def _short(value: str | float) -> float | int:
-    """A number with no more digits than a page shows."""
-    number = float(f"{float(value):.4g}")
-    return int(float(value)) if float(value).is_integer() else number
+def _round(value: str | float) -> float | int:
+    """A number to the four significant digits that a page shows; a whole number as it is."""
+    number = float(value)
+    return int(number) if number.is_integer() else float(f"{number:.4g}")

@@ -1,8 +1,9 @@
-"""Project mined hits, checking on the way that each photo still gives the value that was mined."""
+"""Project mined hits, and check that each image still gives the value that was mined."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -13,35 +14,30 @@ from deconvnet.errors import DeconvnetError
 from deconvnet.mining import LayerHits
 from deconvnet.models import Network, parallel_map
 from deconvnet.projection import project_batch
-from deconvnet.tracing import Layer
 
-#: How far a value found again may lie from the one mined, relative to it …
+#: Largest difference between a mined value and the one found while projecting, relative to the mined value …
 TOLERANCE = 1e-5
-#: … or, if that is more, to this share of the layer's largest: next to nothing is rounding of much larger sums.
+#: … or to this fraction of the layer's largest value, if that is more: a tiny value may be rounding of much larger sums.
 SMALL = 0.01
 
 
 class HitsChanged(DeconvnetError):
-    """What was mined is not what the photos and the network give now."""
+    """The images or the network no longer give what was mined."""
 
 
 @dataclass(frozen=True)
 class UnitProjections:
-    """What the picture of one unit is made of."""
+    """The projections of one unit's hits, and the images that they come from."""
 
     unit: int
     projections: Tensor
-    """(hits, 3, h, w), cut to the receptive field, strongest first."""
+    """(hits, 3, h, w), cropped to the receptive field, strongest first."""
     patches: np.ndarray
-    """(hits, h, w, 3) uint8, the same places in the photos."""
+    """(hits, h, w, 3) uint8, the same windows of the images."""
+    views: dict[int, np.ndarray]
+    """The whole views that the network was shown, (crop, crop, 3) uint8, by image index."""
     difference: float
     """The largest relative difference (see `SMALL`) between a mined value and the one found while projecting."""
-
-
-def picture_size(network: Network, layer: Layer) -> tuple[int, int]:
-    """Height and width of a layer's patches: its receptive field, as far as the input goes."""
-    height, width = layer.field.size
-    return min(height, network.preprocessing.crop), min(width, network.preprocessing.crop)
 
 
 def project_units(
@@ -51,73 +47,77 @@ def project_units(
     *,
     batch_size: int = 32,
     workers: int | None = None,
-    see_view: Callable[[int, np.ndarray], None] = lambda image, view: None,
-) -> Iterator[UnitProjections]:
-    """Project every hit of `units`, all in memory together; yields one `UnitProjections` per unit, in order.
+) -> Generator[UnitProjections]:
+    """Project every hit of `units`, and yield one `UnitProjections` per unit, in order, as soon as its hits are projected.
 
-    `see_view` is called with every photo's index and its view (crop, crop, 3) uint8 as it is read, perhaps several times.
-    Raises `HitsChanged` if a photo cannot be read any more, or a value cannot be found again to `TOLERANCE`.
+    Close the generator if it is not exhausted. Raises `HitsChanged` if an image can no longer be read, or a value differs
+    from the mined one by more than `TOLERANCE`.
     """
-    layer, strongest = hits.layer, hits.strongest
-    height, width = picture_size(network, layer)
-    which, ranks = (strongest.images[units] >= 0).nonzero().unbind(dim=1)  # one element per hit
-    number = torch.tensor(units)[which]
+    layer, topk = hits.layer, hits.topk
+    height, width = layer.field.patch_size
+    is_hit = topk.images[units] >= 0
+    rows, ranks = is_hit.nonzero().unbind(dim=1)  # one element per hit, unit by unit
+    hit_units = torch.tensor(units)[rows]
     images, values, positions = (
-        strongest.images[number, ranks],
-        strongest.values[number, ranks],
-        hits.positions[number, ranks],
+        topk.images[hit_units, ranks],
+        topk.values[hit_units, ranks],
+        hits.positions[hit_units, ranks],
     )
-    smallest = SMALL * strongest.values.max()
+    smallest_scale = SMALL * topk.values.max()
 
-    def read(part: slice) -> tuple[slice, Batch]:
-        batch = read_batch(hits.image_set, network.preprocessing.viewed, images[part].tolist(), batch_size)
+    def read(batch_hits: slice) -> tuple[slice, Batch]:
+        batch = read_batch(hits.image_set, network.preprocessing.view_pixels, images[batch_hits].tolist(), batch_size)
         for image, reason in batch.skipped.items():
             raise HitsChanged(f"{hits.image_set.file(image)} could be read while mining, but now it {reason}.")
-        return part, batch
+        return batch_hits, batch
 
-    def project(own: Network, given: tuple[slice, Batch]) -> tuple[slice, np.ndarray, Tensor, Tensor]:
-        """The batch's views, projections and differences."""
-        part, batch = given
-        # The whole padded batch goes through, as when mining: a batch of another size may round otherwise.
-        padded = torch.zeros(len(batch.inputs), dtype=torch.int64), torch.zeros(len(batch.inputs), 2, dtype=torch.int64)
-        padded[0][batch.rows], padded[1][batch.rows] = number[part], positions[part]
-        corners = torch.zeros_like(padded[1])
-        inputs = own.preprocessing.normalise(batch.inputs.to(own.device))
-        size = torch.maximum(values[part], smallest)
-        for cones in (True, False):  # a cone may round otherwise than the whole pass that mined; that is then made again
-            found = project_batch(own, inputs, layer.name, *padded, cones=cones)
-            difference = (found.values.cpu()[batch.rows] - values[part]).abs() / size
+    def project(replica: Network, item: tuple[slice, Batch]) -> tuple[slice, np.ndarray, Tensor, Tensor]:
+        """The batch's hits, views, cropped projections and relative differences."""
+        batch_hits, batch = item
+        # The whole padded batch is passed, as in mining: a batch of another size may round differently.
+        padded_units = torch.zeros(len(batch.inputs), dtype=torch.int64)
+        padded_positions = torch.zeros(len(batch.inputs), 2, dtype=torch.int64)
+        padded_units[batch.rows], padded_positions[batch.rows] = hit_units[batch_hits], positions[batch_hits]
+        inputs = replica.preprocessing.normalise(batch.inputs.to(replica.device))
+        scale = torch.maximum(values[batch_hits], smallest_scale)
+        for allow_cropping in (True, False):  # a cropped pass may round differently from the full one that mined
+            projected = project_batch(
+                replica, inputs, layer.name, padded_units, padded_positions, allow_cropping=allow_cropping
+            )
+            difference = (projected.values.cpu()[batch.rows] - values[batch_hits]).abs() / scale
             if (difference <= TOLERANCE).all():
                 break
-        _check(difference, hits, images[part], number[part])
-        corners[batch.rows] = torch.tensor([layer.field.patch_box(*place)[1::-1] for place in positions[part].tolist()])
-        return part, batch.inputs[batch.rows].numpy(), found.cut(corners, (height, width))[batch.rows].cpu(), difference
+        _check(difference, hits, images[batch_hits], hit_units[batch_hits])
+        return batch_hits, batch.inputs[batch.rows].numpy(), projected.crop(layer)[batch.rows].cpu(), difference
 
-    projections = torch.zeros(len(units), strongest.top, 3, height, width)
-    patches = np.zeros((len(units), strongest.top, height, width, 3), dtype=np.uint8)
-    differences = [0.0] * len(units)
-    parts = [slice(first, first + batch_size) for first in range(0, len(images), batch_size)]
-    with closing(parallel_map(network, read, project, parts, workers)) as projected:
-        for part, views, pixels, difference in projected:
-            places = zip(
-                which[part].tolist(), ranks[part].tolist(), positions[part].tolist(), images[part].tolist(), strict=True
+    batches = [slice(first, first + batch_size) for first in range(0, len(images), batch_size)]
+    with closing(parallel_map(network, read, project, batches, workers)) as projected_batches:
+        projected_hits = (
+            hit
+            for batch_hits, views, pixels, difference in projected_batches
+            for hit in zip(
+                images[batch_hits].tolist(), positions[batch_hits].tolist(), views, pixels, difference.tolist(), strict=True
             )
-            for index, (unit, rank, (row, column), image) in enumerate(places):
-                left, top, right, bottom = layer.field.patch_box(row, column)
-                projections[unit, rank] = pixels[index]
-                patches[unit, rank] = views[index, top:bottom, left:right]
-                differences[unit] = max(differences[unit], difference[index].item())
-                see_view(image, views[index])
-    counts = (strongest.images[units] >= 0).sum(dim=1).tolist()
-    for index, unit in enumerate(units):
-        count = counts[index]
-        yield UnitProjections(unit, projections[index, :count], patches[index, :count], differences[index])
+        )
+        for unit, count in zip(units, is_hit.sum(dim=1).tolist(), strict=True):
+            projections = torch.zeros(count, 3, height, width)
+            patches = np.zeros((count, height, width, 3), dtype=np.uint8)
+            unit_views: dict[int, np.ndarray] = {}
+            largest_difference = 0.0
+            for rank, (image, position, view, pixels, difference) in enumerate(islice(projected_hits, count)):
+                left, top, right, bottom = layer.field.patch_box(*position)
+                projections[rank] = pixels
+                patches[rank] = view[top:bottom, left:right]
+                unit_views[image] = view
+                largest_difference = max(largest_difference, difference)
+            yield UnitProjections(unit, projections, patches, unit_views, largest_difference)
 
 
 def _check(difference: Tensor, hits: LayerHits, images: Tensor, units: Tensor) -> None:
     worst = int(difference.argmax())
-    if not difference[worst] <= TOLERANCE:  # NaN is no agreement either
+    if not difference[worst] <= TOLERANCE:  # NaN compares false too
         raise HitsChanged(
-            f"{hits.layer.name} unit {units[worst]} gives another value for {hits.image_set.paths[images[worst]]} than when it "
-            f"was mined (relative difference {difference[worst]:.1e}): the photo or the network has changed, so mine again."
+            f"{hits.layer.name} unit {units[worst]} gives another value for {hits.image_set.paths[images[worst]]} than when "
+            f"it was mined (relative difference {difference[worst]:.1e}): "
+            "the photo or the network has changed, so mine again."
         )

@@ -1,4 +1,4 @@
-"""An atlas that is being built: its work folder, and which units are drawn."""
+"""The work folder of an atlas that is being built, and the record of the units that are drawn."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deconvnet.atlas.project_units import HitsChanged
-from deconvnet.mining import Key
+from deconvnet.mining import MiningKey
 from deconvnet.storage import WorkFolder, read_json_object, write_json
 
 _FORMAT = 1
@@ -16,9 +16,10 @@ _FORMAT = 1
 
 @dataclass
 class AtlasWork:
-    """The work folder of the atlas `out`, which outlives errors and kills."""
+    """The work folder of the atlas `out`. It survives errors and kills, so that the next run can resume."""
 
     out: Path
+    """Where the finished atlas goes; resolved."""
     drawn: dict[str, dict[int, float]] = field(default_factory=dict)
     """Units whose pictures are on disk, by layer, each with the largest difference found while projecting."""
     _hits_digest: str = ""
@@ -33,31 +34,33 @@ class AtlasWork:
         return self.folder.path / "atlas"
 
     @property
-    def state(self) -> Path:
-        """The state file of mining."""
+    def state_file(self) -> Path:
+        """The state of mining."""
         return self.folder.path / "mined.safetensors"
 
     @property
-    def _record(self) -> Path:
+    def _drawn_file(self) -> Path:
         return self.folder.path / "drawn.json"
 
     @contextmanager
-    def open(self, key: Key, units: dict[str, list[int]], network: str) -> Iterator[None]:
+    def open(self, key: MiningKey, units: dict[str, list[int]], network: str) -> Iterator[None]:
         """Hold the folder for the atlas of `units` (by layer) of the network with this full name.
 
-        Raises `UsageError` if `out` exists, `DeconvnetError` if another process is making it, if other work lies in its
-        place, or if something cannot be written.
+        Raises `UsageError` if `out` exists, `DeconvnetError` if another process is building it, if the folder holds the work
+        of a different atlas, or if it cannot be written.
         """
         record = {"format": _FORMAT, "key": key.as_json(), "units": units, "network": network}
 
-        def difference(found: dict[str, Any]) -> str:
-            if found["format"] != _FORMAT:
+        def difference(earlier: dict[str, Any]) -> str:
+            if earlier["format"] != _FORMAT:
                 return "another format"
-            if keys := key.differences(Key.from_json(found["key"])):
-                return keys
-            if found["units"] != units:
+            if earlier["key"].get("fast"):
+                return "a search with --fast, which this version does not have"
+            if key_difference := key.differences(MiningKey.from_json(earlier["key"])):
+                return key_difference
+            if earlier["units"] != units:
                 return "other units"
-            return "" if found["network"] == network else f"another network ({found['network']})"
+            return "" if earlier["network"] == network else f"another network ({earlier['network']})"
 
         with self.folder.open(self._has_work, lambda: self.folder.begin(record, difference, self._has_work())):
             try:
@@ -67,18 +70,18 @@ class AtlasWork:
                 raise
 
     def _has_work(self) -> bool:
-        states = (self.state, *self.folder.path.glob(".mined-process-*.safetensors"))
-        return any(file.exists() for file in (*states, self._record))
+        state_files = (self.state_file, *self.folder.path.glob(".mined-process-*.safetensors"))
+        return any(file.exists() for file in (*state_files, self._drawn_file))
 
     def resume_drawing(self, hits_digest: str, units: dict[str, list[int]], files: Callable[[str, int], list[Path]]) -> None:
-        """Fill `drawn` with those of `units` that an earlier run drew; remove the pictures of other hits.
+        """Set `drawn` to those of `units` that an earlier run drew; remove its pictures if they are of other hits.
 
-        `files(layer, unit)` are all files that a unit needs: one that is missing or, after a power cut, empty makes the unit
-        undrawn.
+        `hits_digest` identifies the hits; `files(layer, unit)` are all files that a unit needs. A unit with a file that is
+        missing or, after a power cut, empty does not count as drawn.
         """
         self._hits_digest = hits_digest
         try:
-            record = read_json_object(self._record)
+            record = read_json_object(self._drawn_file)
             if record["hits"] == hits_digest:
                 self.drawn = {
                     layer: {
@@ -96,12 +99,12 @@ class AtlasWork:
                 shutil.rmtree(folder)
 
     def record_drawn(self, layer: str, differences: dict[int, float]) -> None:
-        """Note that the pictures of these units of `layer`, and all views that they need, are on disk."""
+        """Record that the pictures of these units of `layer`, and all views that they need, are on disk."""
         self.drawn.setdefault(layer, {}).update(differences)
-        write_json(self._record, {"hits": self._hits_digest, "drawn": self.drawn})
+        write_json(self._drawn_file, {"hits": self._hits_digest, "drawn": self.drawn})
 
     def publish(self) -> None:
-        """Put the finished atlas in its place."""
+        """Move the finished atlas to `out`. Raises `OSError`."""
         # A kill after the renaming leaves a record without pictures, which `resume_drawing` notices.
         self.folder.publish(self.atlas)
 

@@ -1,4 +1,4 @@
-"""The command ablate."""
+"""The command `ablate`: train the networks of Table 3."""
 
 import json
 from dataclasses import asdict
@@ -19,9 +19,9 @@ from deconvnet.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deconvnet.experiments.table3_ablation.variants import Size, Variant
+    from deconvnet.experiments.table3_ablation.variants import NetworkSize, Variant
 
-#: Columns that the tables are wide where nobody's terminal says how wide it is.
+#: Columns of the tables where the output is no terminal, which would know its width.
 _WIDTH = 110
 
 
@@ -52,8 +52,8 @@ def ablate(
     one --out.
     """
     from deconvnet.experiments.table3_ablation.compute import ablate as train_variants
-    from deconvnet.experiments.table3_ablation.compute import choose
-    from deconvnet.experiments.table3_ablation.variants import size
+    from deconvnet.experiments.table3_ablation.compute import select_variants
+    from deconvnet.experiments.table3_ablation.variants import network_size
     from deconvnet.training import read_recipe
 
     labels = [label.strip() for label in only.split(",")] if only else None
@@ -61,7 +61,7 @@ def ablate(
         if data or out:
             raise UsageError("--list trains nothing: leave DATA and --out out.")
         options = read_recipe(recipe).network
-        _list([(variant, size(variant, options)) for variant in choose(labels)], as_json)
+        _list([(variant, network_size(variant, options)) for variant in select_variants(labels)], as_json)
         return
     if data is None or out is None:
         raise UsageError("ablate takes DATA and --out, or --list.")
@@ -73,11 +73,11 @@ def ablate(
         return
     console = _console()
     console.print(result.table())
-    console.print(f"Errors. {result.measured}", markup=False)
+    console.print(f"Errors. {result.description}", markup=False)
     console.print(f"Wrote {out}: ablation.json, ablation.csv, ablation.png.", markup=False)
 
 
-def _list(sizes: "list[tuple[Variant, Size]]", as_json: bool) -> None:
+def _list(sizes: "list[tuple[Variant, NetworkSize]]", as_json: bool) -> None:
     if as_json:
         found = {variant.label: {"change": variant.change, **asdict(of)} for variant, of in sizes}
         print(json.dumps(found, indent=1))

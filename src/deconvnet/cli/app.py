@@ -1,4 +1,4 @@
-"""What the commands are registered with."""
+"""The Typer application with which the commands are registered."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 import deconvnet
 
-#: The commands as `--help` lists them: in the order in which one meets them, as in the documentation.
+#: The commands as `--help` lists them: in the order in which a new user needs them, as in the docs.
 ORDER = (
     *("demo", "networks", "look", "project", "atlas", "mine", "merge", "explore", "pack", "train", "evaluate"),
     *("evolve", "invariance", "compare", "occlude", "correspond", "ablate", "sanity", "reproduce"),
@@ -44,8 +44,9 @@ def program(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """What all commands have in common: nothing but this option."""
+    """Options before the command: only --version."""
 
 
 def example(*lines: str) -> str:
+    """Markdown for the example at the end of a command's help."""
     return "**Example**\n\n" + "\n\n".join(f"`{line}`" for line in lines)

@@ -8,13 +8,13 @@ import typer
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
     BatchSizeOption,
-    DescriptionOption,
     DeviceOption,
     ImagesArgument,
     JsonOption,
     LayersOption,
     NetworkArgument,
     OutOption,
+    PreprocessingOption,
     TopOption,
     UnitsOption,
     WorkersOption,
@@ -43,7 +43,7 @@ def atlas(
     fast: Annotated[bool, typer.Option("--fast", hidden=True, help="Gone; it says so.")] = False,
     batch_size: BatchSizeOption = 32,
     workers: WorkersOption = None,
-    preprocessing: DescriptionOption = None,
+    preprocessing: PreprocessingOption = None,
     device: DeviceOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -57,7 +57,7 @@ def atlas(
 
     if fast:
         raise UsageError("--fast is gone: the exact search is as quick. Leave it out.")
-    net, processes = load_network(network, preprocessing, device), Processes.here()
+    net, processes = load_network(network, preprocessing, device), Processes.from_environment()
     build_atlas(
         net,
         images,
@@ -65,10 +65,10 @@ def atlas(
         parse_layers(layers, net),
         parse_ranges(units) if units else None,
         top,
-        processes,
+        processes=processes,
         batch_size=batch_size,
         workers=workers,
-        progress=processes.first,
+        progress=processes.is_first,
     )
-    if processes.first:
+    if processes.is_first:
         print_atlas(as_json, Atlas(os.path.realpath(out)))

@@ -1,4 +1,4 @@
-"""The command that shows two networks beside each other."""
+"""The command `compare`: two networks compared (Fig. 6)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,14 +9,14 @@ from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
     NETWORK_HELP,
     BatchSizeOption,
-    DescriptionOption,
     DeviceOption,
     ImagesArgument,
     JsonOption,
+    PreprocessingOption,
     WorkersOption,
     load_network,
 )
-from deconvnet.cli.output import say
+from deconvnet.cli.output import print_result
 
 
 @app.command(
@@ -26,13 +26,13 @@ from deconvnet.cli.output import say
     )
 )
 def compare(
-    one: Annotated[str, typer.Argument(metavar="NETWORK", help=NETWORK_HELP)],
-    other: Annotated[str, typer.Argument(metavar="NETWORK", help="The network to set beside it.")],
+    first: Annotated[str, typer.Argument(metavar="NETWORK", help=NETWORK_HELP)],
+    second: Annotated[str, typer.Argument(metavar="NETWORK", help="The network to set beside it.")],
     images: ImagesArgument,
     out: Annotated[Path, typer.Option(help="The new folder for pictures and comparison.json.")],
     units: Annotated[int, typer.Option(min=1, help="Units shown of each second layer.")] = 15,
     seed: Annotated[int, typer.Option(min=0, help="Decides which units and photos are drawn.")] = 0,
-    preprocessing: DescriptionOption = None,
+    preprocessing: PreprocessingOption = None,
     batch_size: BatchSizeOption = 32,
     workers: WorkersOption = None,
     device: DeviceOption = "",
@@ -42,11 +42,11 @@ def compare(
 
     If it is stopped, or killed, the same command goes on where it was.
     """
-    from deconvnet.experiments.fig6_comparison.compute import write_comparison
+    from deconvnet.experiments.fig6_comparison import write_comparison
 
-    first, second = (load_network(name, preprocessing, device) for name in (one, other))
+    networks = [load_network(name, preprocessing, device) for name in (first, second)]
     result = write_comparison(
-        out, first, second, images, units, seed=seed, batch_size=batch_size, workers=workers, progress=True
+        out, networks[0], networks[1], images, units, seed=seed, batch_size=batch_size, workers=workers, progress=True
     )
-    lines = [finding.here for finding in result.findings]
-    say(as_json, {"out": str(out), **result.as_json()}, *lines, f"Wrote pictures and comparison.json to {out}.")
+    lines = [finding.measured for finding in result.findings]
+    print_result(as_json, {"out": str(out), **result.as_json()}, *lines, f"Wrote pictures and comparison.json to {out}.")

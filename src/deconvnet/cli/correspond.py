@@ -1,4 +1,4 @@
-"""The command that asks whether a network sees that parts of one object correspond to those of another."""
+"""The command `correspond`: does a network relate the same part of different objects (Table 1, Fig. 8)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,16 +8,16 @@ import typer
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
     BatchSizeOption,
-    DescriptionOption,
     DeviceOption,
     ImagesArgument,
     JsonOption,
     NetworkArgument,
+    PreprocessingOption,
+    check_exists,
     load_network,
     parse_layers,
-    there,
 )
-from deconvnet.cli.output import say
+from deconvnet.cli.output import print_result
 
 
 @app.command(
@@ -34,7 +34,7 @@ def correspond(
         typer.Argument(
             metavar="LANDMARKS",
             help='Where parts are in the photos: JSON, {"cat.jpg": {"nose": [x, y], …}, …}, or CSV, image,part,x,y.',
-            callback=there,
+            callback=check_exists,
         ),
     ],
     out: Annotated[Path, typer.Option(help="The new folder for correspondence.png and correspondence.json.")],
@@ -46,7 +46,7 @@ def correspond(
     draws: Annotated[int, typer.Option(min=1, help="Random masks of each photo.")] = 10,
     permutations: Annotated[int, typer.Option(min=1, help="Of the test against random masks.")] = 9_999,
     seed: Annotated[int, typer.Option(min=0, help="Decides where random masks lie, and the permutations.")] = 0,
-    preprocessing: DescriptionOption = None,
+    preprocessing: PreprocessingOption = None,
     batch_size: BatchSizeOption = 32,
     device: DeviceOption = "",
     as_json: JsonOption = False,
@@ -57,7 +57,7 @@ def correspond(
     """
     from rich.console import Console
 
-    from deconvnet.experiments.table1_correspondence.compute import write_correspondence
+    from deconvnet.experiments.table1_correspondence import write_correspondence
 
     net = load_network(network, preprocessing, device)
     result = write_correspondence(
@@ -76,4 +76,6 @@ def correspond(
     )
     if not as_json:
         Console().print(result.table())
-    say(as_json, {"out": str(out), **result.as_json()}, f"Wrote {out / 'correspondence.png'} and correspondence.json.")
+    print_result(
+        as_json, {"out": str(out), **result.as_json()}, f"Wrote {out / 'correspondence.png'} and correspondence.json."
+    )

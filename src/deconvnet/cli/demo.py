@@ -15,7 +15,7 @@ from deconvnet.cli.options import (
     load_network,
     parse_ranges,
 )
-from deconvnet.cli.output import atlas_as_json, describe_atlas, say
+from deconvnet.cli.output import atlas_as_json, describe_atlas, print_result
 from deconvnet.errors import UsageError
 
 
@@ -33,7 +33,7 @@ def demo(
     connection.
     """
     from deconvnet.atlas import Atlas
-    from deconvnet.atlas.html import write_pages
+    from deconvnet.atlas.html import page_files, write_pages
     from deconvnet.demo import write_views
     from deconvnet.models.bundled import BUNDLED
 
@@ -48,12 +48,12 @@ def demo(
     ]
     folders = [out / _folder_name(net.name) for net in networks]
     for folder in folders:
-        write_pages(folder, [other.name for other in folders if other != folder])
-    lines = [line for book in books for line in describe_atlas(book)]
+        write_pages(folder, page_files(folder, [other.name for other in folders if other != folder]))
+    lines = [line for atlas_on_disk in books for line in describe_atlas(atlas_on_disk)]
     if len(folders) > 1:
         lines.append(f"Side by side: open {(folders[0] / 'compare.html').resolve().as_uri()}?with={folders[1].name}")
     lines.append(f"With a photo of your own: deconvnet explore {' '.join(shlex.quote(str(folder)) for folder in folders)}")
-    say(as_json, {"atlases": [atlas_as_json(book) for book in books]}, *lines)
+    print_result(as_json, {"atlases": [atlas_as_json(atlas_on_disk) for atlas_on_disk in books]}, *lines)
 
 
 def _folder_name(network: str) -> str:

@@ -1,4 +1,4 @@
-"""Commands that judge networks: evaluate."""
+"""The command `evaluate`: top-1 and top-5 errors of networks (Table 2)."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -11,19 +11,19 @@ from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
     NETWORK_HELP,
     BatchSizeOption,
-    DescriptionOption,
     DeviceOption,
     JsonOption,
+    PreprocessingOption,
     WorkersOption,
+    check_exists,
     load_network,
-    there,
 )
-from deconvnet.cli.output import say
+from deconvnet.cli.output import print_result
 from deconvnet.errors import UsageError
 
 
-class _NeedsBoth(TyperCommand):
-    """Of one argument click would say that NETWORK is missing, whichever it is."""
+class _NamesBothArguments(TyperCommand):
+    """Names both arguments when one is missing: click would always say NETWORK, which takes all but the last."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
@@ -35,7 +35,7 @@ class _NeedsBoth(TyperCommand):
 
 
 @app.command(
-    cls=_NeedsBoth,
+    cls=_NamesBothArguments,
     epilog=example(
         "deconvnet evaluate alexnet:imagenet1k imagenet/",
         "deconvnet evaluate zfnet:run-1/weights.safetensors zfnet:run-2/weights.safetensors imagenet/ --table",
@@ -58,18 +58,18 @@ def evaluate(
     table: Annotated[bool, typer.Option("--table", help="Print the paper's Table 2 with these networks added.")] = False,
     batch_size: BatchSizeOption = 32,
     workers: WorkersOption = None,
-    preprocessing: DescriptionOption = None,
+    preprocessing: PreprocessingOption = None,
     device: DeviceOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Say how often networks are wrong: top-1 and top-5 error with a 95 % interval; of several, their average's as well."""
-    there(data)
+    check_exists(data)
     from deconvnet.distributed import Processes
     from deconvnet.experiments.class_labels import find_labelled_images
     from deconvnet.experiments.table2_errors.compute import evaluate as evaluate_networks
     from deconvnet.experiments.table2_errors.paper_table import TABLE_2
 
-    processes, image_set = Processes.here(), find_labelled_images(data)
+    processes, image_set = Processes.from_environment(), find_labelled_images(data)
     result = evaluate_networks(
         [load_network(name, preprocessing, device) for name in networks],
         image_set,
@@ -77,8 +77,8 @@ def evaluate(
         batch_size=batch_size,
         workers=workers,
         processes=processes,
-        progress=processes.first,
+        progress=processes.is_first,
     )
-    if processes.first:
+    if processes.is_first:
         paper = {"paper_table_2": [asdict(row) for row in TABLE_2]} if table else {}
-        say(as_json, {**result.as_json(), **paper}, *(result.table_2() if table else result.lines()))
+        print_result(as_json, {**result.as_json(), **paper}, *(result.table_2() if table else result.lines()))

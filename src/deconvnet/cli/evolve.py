@@ -1,4 +1,4 @@
-"""The command that shows how a network's units changed while it was trained."""
+"""The command `evolve`: how units change while a network is trained (Fig. 4)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,15 +12,17 @@ from deconvnet.cli.options import (
     ImagesArgument,
     JsonOption,
     WorkersOption,
+    check_exists,
     find_device,
-    there,
 )
-from deconvnet.cli.output import say
+from deconvnet.cli.output import print_result
 
 
 @app.command(epilog=example("deconvnet evolve runs/zfnet imagenette/val --out evolution/"))
 def evolve(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `deconvnet train` has made.", callback=there)],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder that `deconvnet train` has made.", callback=check_exists)
+    ],
     images: ImagesArgument,
     out: Annotated[Path, typer.Option(help="The new folder for evolution.png and evolution.json.")],
     units: Annotated[int, typer.Option(min=1, help="Units shown of each layer.")] = 6,
@@ -34,7 +36,7 @@ def evolve(
 
     If it is stopped, or killed, the same command goes on where it was.
     """
-    from deconvnet.experiments.fig4_evolution.compute import write_evolution
+    from deconvnet.experiments.fig4_evolution import write_evolution
 
     result = write_evolution(
         out,
@@ -49,6 +51,8 @@ def evolve(
     )
     lines = [
         f"{name} {f'had not settled before epoch {result.epochs[-1]}' if epoch is None else f'settled at epoch {epoch}'}."
-        for name, epoch in result.settled.items()
+        for name, epoch in result.convergence_epochs.items()
     ]
-    say(as_json, {"out": str(out), **result.as_json()}, *lines, f"Wrote {out / 'evolution.png'} and evolution.json.")
+    print_result(
+        as_json, {"out": str(out), **result.as_json()}, *lines, f"Wrote {out / 'evolution.png'} and evolution.json."
+    )

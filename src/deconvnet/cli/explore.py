@@ -1,4 +1,4 @@
-"""The command that serves atlases and the live page."""
+"""The command `explore`: serve atlases and the live page."""
 
 import sys
 from contextlib import ExitStack
@@ -10,11 +10,11 @@ import typer
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
     NETWORK_HELP,
-    DescriptionOption,
     DeviceOption,
+    PreprocessingOption,
+    check_exists,
     find_device,
     load_network,
-    there,
 )
 from deconvnet.cli.output import print_line
 from deconvnet.errors import UsageError
@@ -30,7 +30,7 @@ from deconvnet.errors import UsageError
 def explore(
     atlases: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="ATLAS", help="Folders that deconvnet atlas or demo wrote.", callback=there),
+        typer.Argument(metavar="ATLAS", help="Folders that deconvnet atlas or demo wrote.", callback=check_exists),
     ] = None,
     network: Annotated[
         list[str] | None,
@@ -39,7 +39,7 @@ def explore(
             show_default=False,
         ),
     ] = None,
-    preprocessing: DescriptionOption = None,
+    preprocessing: PreprocessingOption = None,
     port: Annotated[
         int | None,
         typer.Option(
@@ -63,21 +63,24 @@ def explore(
         raise UsageError("--preprocessing describes the weights of one network: pass one --network with it.")
     with ExitStack() as stack:
         with Console(stderr=True).status("Loading PyTorch …"):  # on a terminal only
-            from deconvnet.explorer.app import listen, serve
             from deconvnet.explorer.middleware import is_loopback
-            from deconvnet.explorer.models import find_served
+            from deconvnet.explorer.models import find_models
+            from deconvnet.explorer.server import listen, serve
 
             device = find_device(device)
         listener = stack.enter_context(listen(host, port))  # loading takes longer than to say that the port is taken
         networks = [load_network(name, preprocessing, device) for name in network or []]
-        served = find_served(atlases or [], networks, device)
+        models = find_models(atlases or [], networks, device)
         if not is_loopback(host):
             print_line(
                 f"deconvnet: Anyone who reaches {host} can use this machine's processor and see the names of the photos in "
                 "the atlases, as there is no password.",
                 sys.stderr,
             )
-        for entry in served:
-            if entry.book and entry.reason:
-                print_line(f"deconvnet: {entry.book.folder} can be browsed, but takes no photos. {entry.reason}", sys.stderr)
-        serve(served, listener, host, lambda address: print(f"Open {address} (Ctrl-C ends it).", flush=True))
+        for model in models:
+            if model.atlas and model.unavailable_reason:
+                print_line(
+                    f"deconvnet: {model.atlas.folder} can be browsed, but takes no photos. {model.unavailable_reason}",
+                    sys.stderr,
+                )
+        serve(models, listener, host, lambda address: print(f"Open {address} (Ctrl-C ends it).", flush=True))

@@ -1,4 +1,4 @@
-"""The command that moves, enlarges and turns photos and follows what a network makes of them."""
+"""The command `invariance`: translate, scale and rotate images (Fig. 5)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,14 +8,14 @@ import typer
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
     BatchSizeOption,
-    DescriptionOption,
     DeviceOption,
     JsonOption,
     NetworkArgument,
+    PreprocessingOption,
+    check_exists,
     load_network,
-    there,
 )
-from deconvnet.cli.output import say
+from deconvnet.cli.output import print_result
 
 
 @app.command(
@@ -26,22 +26,24 @@ from deconvnet.cli.output import say
 )
 def invariance(
     network: NetworkArgument,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Photos; the paper shows five.", callback=there)],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE…", help="Photos; the paper shows five.", callback=check_exists)
+    ],
     out: Annotated[Path, typer.Option(help="The new folder for invariance.png and invariance.json.")],
     label: Annotated[
         str, typer.Option(help="Id, name or number of the class to follow.  [default: each photo's most probable one]")
     ] = "",
-    preprocessing: DescriptionOption = None,
+    preprocessing: PreprocessingOption = None,
     batch_size: BatchSizeOption = 32,
     device: DeviceOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Move, enlarge and turn photos, and follow features and probabilities (Fig. 5)."""
-    from deconvnet.experiments.fig5_invariance.compute import write_invariance
+    from deconvnet.experiments.fig5_invariance import write_invariance
 
     net = load_network(network, preprocessing, device)
     result = write_invariance(out, net, images, label, batch_size=batch_size, progress=True)
-    say(
+    print_result(
         as_json,
         {"out": str(out), **result.as_json()},
         *result.findings,

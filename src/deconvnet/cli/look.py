@@ -7,15 +7,15 @@ import typer
 
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
-    DescriptionOption,
     DeviceOption,
     ImageArgument,
     JsonOption,
     NetworkArgument,
+    PreprocessingOption,
     load_network,
-    open_photo,
+    open_image,
 )
-from deconvnet.cli.output import say
+from deconvnet.cli.output import print_result
 
 
 @app.command(epilog=example("deconvnet look alexnet:imagenet1k dog.jpg --out dog.png"))
@@ -24,7 +24,7 @@ def look(
     image: ImageArgument,
     out: Annotated[Path, typer.Option(help="Where the picture goes (.png, .pdf, .svg).")],
     units: Annotated[int, typer.Option(min=1, help="Units shown of each layer.")] = 6,
-    preprocessing: DescriptionOption = None,
+    preprocessing: PreprocessingOption = None,
     device: DeviceOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -33,6 +33,6 @@ def look(
     from deconvnet.storage import atomic_path
 
     with atomic_path(out, ".png", ".pdf", ".svg") as file:
-        result = look_at(load_network(network, preprocessing, device), open_photo(image), image.name, units)
+        result = look_at(load_network(network, preprocessing, device), open_image(image), image.name, units)
         result.figure().savefig(file)
-    say(as_json, result.as_json(), f"Wrote {out}.")
+    print_result(as_json, result.as_json(), f"Wrote {out}.")

@@ -1,4 +1,4 @@
-"""Running a command: what stops it, and how it ends."""
+"""The entry point: run a command, turn errors and signals into a sentence and an exit code."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import sys
 import warnings
 from types import FrameType
 
-# They register the commands.
+# Importing a module registers its command.
 from deconvnet.cli import (  # noqa: F401
     ablate,
     atlas,
@@ -34,7 +34,7 @@ from deconvnet.errors import DeconvnetError, UsageError
 
 
 class _Stopped(BaseException):
-    """Ctrl-C, or the end that another program asks for. (Of a KeyboardInterrupt click would make its own "Aborted!".)"""
+    """SIGINT (Ctrl-C) or SIGTERM. Not a KeyboardInterrupt, of which click would make its own "Aborted!"."""
 
     def __init__(self, number: int) -> None:
         super().__init__("Stopped.")
@@ -45,10 +45,10 @@ def main() -> None:
     """Run the command line; exit code 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C, 143 by SIGTERM."""
     before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        if not _first():
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # while it waits for the first, Python cannot answer signals
+        if not _speaks_for_all():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # while waiting for the first, Python handles none
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\.")  # odd photos are named at the end
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # odd images are named at the end
             warnings.showwarning = _warn
             app()
     except UsageError as error:
@@ -74,13 +74,13 @@ def main() -> None:
             signal.signal(number, handler)
 
 
-def _first() -> bool:
-    """Whether this process speaks for all those that `torchrun` started."""
+def _speaks_for_all() -> bool:
+    """Whether this process prints errors for all that `torchrun` started."""
     if "RANK" not in os.environ:
         return True  # without torch, which takes seconds to import
     from deconvnet.distributed import Processes
 
-    return Processes.here().first
+    return Processes.from_environment().is_first
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -92,7 +92,7 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def _fail(message: object, code: int) -> None:
-    if not isinstance(message, _Stopped) or _first():  # all processes are stopped together; one says so
+    if not isinstance(message, _Stopped) or _speaks_for_all():  # all processes are stopped together; one says so
         notes = getattr(message, "__notes__", [])  # what an error leaves behind, and what to do with it
         print_line(" ".join(["deconvnet:", str(message), *notes]), sys.stderr)
     sys.exit(code)

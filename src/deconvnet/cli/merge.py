@@ -1,6 +1,5 @@
 """The command `merge`: make an atlas of parts that were mined apart."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,17 +8,17 @@ import typer
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
     BatchSizeOption,
-    DescriptionOption,
     DeviceOption,
     ImagesArgument,
     JsonOption,
     NetworkArgument,
     OutOption,
+    PreprocessingOption,
     UnitsOption,
     WorkersOption,
+    check_exists,
     load_network,
     parse_ranges,
-    there,
 )
 from deconvnet.cli.output import print_atlas
 
@@ -29,13 +28,13 @@ def merge(
     network: NetworkArgument,
     images: ImagesArgument,
     parts: Annotated[
-        list[Path], typer.Argument(metavar="PART…", help="What `deconvnet mine` wrote: all parts.", callback=there)
+        list[Path], typer.Argument(metavar="PART…", help="What `deconvnet mine` wrote: all parts.", callback=check_exists)
     ],
     out: OutOption,
     units: UnitsOption = "",
     batch_size: BatchSizeOption = 32,
     workers: WorkersOption = None,
-    preprocessing: DescriptionOption = None,
+    preprocessing: PreprocessingOption = None,
     device: DeviceOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -44,16 +43,15 @@ def merge(
     If it is stopped, or killed, the same command goes on where it was.
     """
     from deconvnet.atlas import Atlas
-    from deconvnet.atlas.build import merge_atlas
 
-    merge_atlas(
+    merged = Atlas.build(
         load_network(network, preprocessing, device),
         images,
-        parts,
         out,
-        parse_ranges(units) if units else None,
+        units=parse_ranges(units) if units else None,
+        parts=parts,
         batch_size=batch_size,
         workers=workers,
         progress=True,
     )
-    print_atlas(as_json, Atlas(os.path.realpath(out)))
+    print_atlas(as_json, merged)

@@ -8,11 +8,11 @@ import typer
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
     BatchSizeOption,
-    DescriptionOption,
     DeviceOption,
     ImagesArgument,
     LayersOption,
     NetworkArgument,
+    PreprocessingOption,
     TopOption,
     WorkersOption,
     load_network,
@@ -37,7 +37,7 @@ def mine(
     top: TopOption = 9,
     batch_size: BatchSizeOption = 32,
     workers: WorkersOption = None,
-    preprocessing: DescriptionOption = None,
+    preprocessing: PreprocessingOption = None,
     device: DeviceOption = "",
 ) -> None:
     """Mine one part of a folder of photos, for `deconvnet merge` to make the atlas of all parts.
@@ -52,7 +52,8 @@ def mine(
     if out.suffix != ".safetensors":
         raise UsageError(f"{out} should end in .safetensors.")
     number, of = parse_numbers(part, 2, "--part", "/")
-    net, processes, image_set = load_network(network, preprocessing, device), Processes.here(), find_images(images)
+    net, image_set = load_network(network, preprocessing, device), find_images(images)
+    processes = Processes.from_environment()
     state = mine_part(
         net,
         image_set,
@@ -63,7 +64,7 @@ def mine(
         processes,
         batch_size=batch_size,
         workers=workers,
-        progress=processes.first,
+        progress=processes.is_first,
     )
-    if processes.first:
-        print(f"Wrote {out}: {state.read:,} of {len(image_set):,} photos.")
+    if processes.is_first:
+        print(f"Wrote {out}: {state.read_count:,} of {len(image_set):,} photos.")

@@ -7,8 +7,8 @@ import typer
 
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
-    DescriptionOption,
     JsonOption,
+    PreprocessingOption,
 )
 from deconvnet.errors import UsageError
 
@@ -25,7 +25,7 @@ def networks(
             "FILE.py:FUNCTION.",
         ),
     ] = "",
-    preprocessing: DescriptionOption = None,
+    preprocessing: PreprocessingOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List what can be looked at: networks, where their weights come from, and their layers."""

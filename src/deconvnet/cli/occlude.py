@@ -1,4 +1,4 @@
-"""The command that moves an occluder over photos and follows what a network makes of them."""
+"""The command `occlude`: cover parts of images and follow a network's response (Fig. 7)."""
 
 from pathlib import Path
 from typing import Annotated, cast
@@ -8,16 +8,16 @@ import typer
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
     BatchSizeOption,
-    DescriptionOption,
     DeviceOption,
     JsonOption,
     NetworkArgument,
+    PreprocessingOption,
     WorkersOption,
+    check_exists,
     load_network,
     parse_numbers,
-    there,
 )
-from deconvnet.cli.output import say
+from deconvnet.cli.output import print_result
 
 
 @app.command(
@@ -31,7 +31,7 @@ def occlude(
     images: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGE…", help="Photos, drawn in the order of their paths; the paper shows three.", callback=there
+            metavar="IMAGE…", help="Photos, drawn in the order of their paths; the paper shows three.", callback=check_exists
         ),
     ],
     out: Annotated[Path, typer.Option(help="The new folder for occlusion.png and occlusion.json.")],
@@ -55,23 +55,23 @@ def occlude(
             help="R,G,B from 0 to 255, like 255,0,0.  [default: the mean, 0 in the network's input]", show_default=False
         ),
     ] = "",
-    preprocessing: DescriptionOption = None,
+    preprocessing: PreprocessingOption = None,
     batch_size: BatchSizeOption = 64,
     workers: WorkersOption = None,
     device: DeviceOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Move a square over photos, and follow the strongest unit, the class's probability and the best guess (Fig. 7)."""
-    from deconvnet.experiments.fig7_occlusion.compute import write_occlusion
-    from deconvnet.experiments.fig7_occlusion.occluder import Occluder, Shape
+    from deconvnet.experiments.fig7_occlusion import Occluder, write_occlusion
+    from deconvnet.experiments.fig7_occlusion.occluder import Shape
 
     red, green, blue = parse_numbers(colour, 3, "--colour") if colour else (0, 0, 0)
     occluder = Occluder(size, stride, (red, green, blue) if colour else None, cast(Shape, shape))
     net = load_network(network, preprocessing, device)
     result = write_occlusion(
-        out, net, images, occluder, label=label, others=others, batch_size=batch_size, workers=workers, progress=True
+        out, net, images, occluder, label=label, search_images=others, batch_size=batch_size, workers=workers, progress=True
     )
-    say(
+    print_result(
         as_json,
         {"out": str(out), **result.as_json()},
         *result.findings,

@@ -1,7 +1,7 @@
-"""Arguments and options that several commands have, and what becomes of their texts.
+"""Arguments and options shared by several commands, and parsing of their values.
 
-Nothing here, or at the head of another module of this package, imports torch, which takes seconds: --help, --version and
-completion in a shell would wait for it. Commands import what they need when they are called.
+No module of this package imports torch at its head: that takes seconds, and `--help`, `--version` and shell completion would
+wait for it. Commands import what they need when they are called.
 """
 
 import os
@@ -18,34 +18,39 @@ if TYPE_CHECKING:
     from deconvnet.models import Network
 
 
-def there(found: Any) -> Any:
-    """What was found on the command line, if it is all there: a slip of the pen is told before torch is imported."""
-    for path in [found] if isinstance(found, Path) else found or []:
+def check_exists(paths: Any) -> Any:
+    """Return a path, a list of paths or None as given; raise `DeconvnetError` for one that does not exist.
+
+    A callback of arguments, so that a typo is reported before torch is imported.
+    """
+    for path in [paths] if isinstance(paths, Path) else paths or []:
         try:
             os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             raise DeconvnetError(f"There is no file or folder {path}.") from None
         except (OSError, ValueError):  # whoever opens it says what is wrong
             pass
-    return found
+    return paths
 
 
-#: Those of `deconvnet.projection.RULES`, for help texts.
+#: The names in `deconvnet.projection.RULES`, for help texts.
 RULE_NAMES = "deconvnet, overwrite, differentiated-norm, guided, gradient"
 
 NETWORK_HELP = "NAME, NAME:WEIGHTS, torchvision:NAME or FILE.py:FUNCTION, see `deconvnet networks`."
 NetworkArgument = Annotated[str, typer.Argument(metavar="NETWORK", help=NETWORK_HELP)]
-ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="One photo.", callback=there)]
+ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="One photo.", callback=check_exists)]
 DeviceOption = Annotated[
     str, typer.Option(help="cpu, cuda or mps.  [default: cuda if there is one, else cpu]", show_default=False)
 ]
-DescriptionOption = Annotated[
+PreprocessingOption = Annotated[
     Path | None, typer.Option("--preprocessing", help="A TOML file that describes weights which do not describe themselves.")
 ]
 ImagesArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="IMAGES", help="A folder of photos, flat or with one folder per class, or a packed set.", callback=there
+        metavar="IMAGES",
+        help="A folder of photos, flat or with one folder per class, or a packed set.",
+        callback=check_exists,
     ),
 ]
 OutOption = Annotated[Path, typer.Option(help="The new folder for the atlas.")]
@@ -60,6 +65,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 
 
 def load_network(name: str, preprocessing: Path | None, device: str) -> "Network":
+    """Load a network by its command-line name and move it to `device` (see `find_device`)."""
     from deconvnet.models import load
 
     device = find_device(device)  # before the network is loaded
@@ -67,14 +73,14 @@ def load_network(name: str, preprocessing: Path | None, device: str) -> "Network
 
 
 def find_device(device: str) -> str:
-    """The device that was asked for, or else the best that there is. Raises `UsageError` if it is not there."""
+    """The requested device or, if `device` is empty, the best one. Raises `UsageError` if it does not exist."""
     import torch
 
     from deconvnet.distributed import Processes
 
     if not device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and Processes.here().count > 1:  # one for each of the processes on this machine
+    if device == "cuda" and Processes.from_environment().world_size > 1:  # one for each of the processes on this machine
         device = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % max(1, torch.cuda.device_count())}"
     try:
         torch.empty(0, device=device)
@@ -83,7 +89,8 @@ def find_device(device: str) -> str:
     return device
 
 
-def open_photo(file: Path) -> "Image.Image":
+def open_image(file: Path) -> "Image.Image":
+    """Read one image as RGB. Raises `DeconvnetError`, with the file's name, if it cannot be read."""
     from deconvnet.data import UnreadableImage, read_image
 
     try:
@@ -92,24 +99,26 @@ def open_photo(file: Path) -> "Image.Image":
         raise DeconvnetError(f"{file} {error}.") from None
 
 
-def parse_numbers(text: str, count: int, option: str, between: str = ",") -> list[int]:
+def parse_numbers(text: str, count: int, option: str, separator: str = ",") -> list[int]:
+    """Parse exactly `count` whole numbers. Raises `UsageError`, naming `option`, for anything else."""
     try:
-        numbers = [int(number) for number in text.split(between)]
+        numbers = [int(number) for number in text.split(separator)]
     except ValueError:
         numbers = []
     if len(numbers) != count:
-        raise UsageError(f"{option} takes {count} numbers with {between!r} between them, not {text!r}.")
+        raise UsageError(f"{option} takes {count} numbers with {separator!r} between them, not {text!r}.")
     return numbers
 
 
 def parse_layers(text: str, network: "Network") -> list[str] | None:
+    """Layer names of "conv1,conv5" or "all"; None for "", which means the default."""
     if text == "all":
         return list(network.layers)
     return [name.strip() for name in text.split(",")] if text else None
 
 
 def parse_ranges(text: str) -> list[int]:
-    """Numbers and ranges such as 0-15,40."""
+    """Parse numbers and ranges such as "0-15,40". Raises `UsageError` for anything else."""
     numbers: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")

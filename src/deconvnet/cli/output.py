@@ -1,4 +1,4 @@
-"""What the commands say, on terminals of all kinds."""
+"""Printing results, as lines or as JSON, on any terminal."""
 
 import json
 import sys
@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from deconvnet.atlas import Atlas
 
 
-def say(as_json: bool, result: dict[str, Any], *lines: str) -> None:
+def print_result(as_json: bool, result: dict[str, Any], *lines: str) -> None:
+    """Print `result` as JSON if asked to, else `lines`."""
     if as_json:
         print(json.dumps(result, indent=1))
         return
@@ -20,16 +21,17 @@ def say(as_json: bool, result: dict[str, Any], *lines: str) -> None:
 
 
 def print_line(line: str, to: TextIO) -> None:
-    """Print one line that may name files, to a terminal that may not know all their letters."""
+    """Print one line to `to`; characters that would control the terminal, or that it cannot show, are escaped."""
     encoding = to.encoding or "utf-8"
     print(printable(line).encode(encoding, "backslashreplace").decode(encoding), file=to)
 
 
-def left_out(ignored: Sequence[str], skipped: Sequence[dict[str, str]], most: int = 5) -> list[str]:
-    """What is said of the files in a folder of photos that are no photos, and of photos that could not be read."""
+def describe_skipped(ignored: Sequence[str], skipped: Sequence[dict[str, str]], max_named: int = 5) -> list[str]:
+    """Lines that name ignored files (not images by their name) and skipped ones (images that could not be read)."""
     lines = []
     if ignored:
-        names = ", ".join(ignored[:most]) + (f" and {len(ignored) - most} more" if len(ignored) > most else "")
+        more = f" and {len(ignored) - max_named} more" if len(ignored) > max_named else ""
+        names = ", ".join(ignored[:max_named]) + more
         lines.append(f"{len(ignored)} files are not photos by their name: {names}.")
     if skipped:
         lines.append(f"{len(skipped)} photos could not be read and were skipped:")
@@ -37,18 +39,19 @@ def left_out(ignored: Sequence[str], skipped: Sequence[dict[str, str]], most: in
     return lines
 
 
-def print_atlas(as_json: bool, book: "Atlas") -> None:
-    say(as_json, atlas_as_json(book), *describe_atlas(book))
+def print_atlas(as_json: bool, result: "Atlas") -> None:
+    """Report a new atlas."""
+    print_result(as_json, atlas_as_json(result), *describe_atlas(result))
 
 
-def atlas_as_json(book: "Atlas") -> dict[str, Any]:
-    return {"atlas": str(book.folder), **book.description}
+def atlas_as_json(result: "Atlas") -> dict[str, Any]:
+    """Where an atlas lies, and its atlas.json."""
+    return {"atlas": str(result.folder), **result.description}
 
 
-def describe_atlas(book: "Atlas") -> list[str]:
-    """What is said of a new atlas, line by line."""
-    images = book.description["images"]
-    wrote = (
-        f"Wrote {book.folder}: {len(book.units):,} units over {images['read']:,} photos. Open {book.folder / 'index.html'}."
-    )
-    return [wrote, *left_out(images["ignored"], images["skipped"])]
+def describe_atlas(result: "Atlas") -> list[str]:
+    """Lines that report a new atlas."""
+    images = result.description["images"]
+    folder = result.folder
+    wrote = f"Wrote {folder}: {len(result.units):,} units over {images['read']:,} photos. Open {folder / 'index.html'}."
+    return [wrote, *describe_skipped(images["ignored"], images["skipped"])]

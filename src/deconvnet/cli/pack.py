@@ -1,4 +1,4 @@
-"""The command that decodes photos once, for all: pack."""
+"""The command `pack`: decode a set of images once, to 256×256 pixels in one file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from deconvnet.cli.app import app, example
-from deconvnet.cli.options import JsonOption, WorkersOption, there
-from deconvnet.cli.output import left_out, say
+from deconvnet.cli.options import JsonOption, WorkersOption, check_exists
+from deconvnet.cli.output import describe_skipped, print_result
 
 
 @app.command(epilog=example("deconvnet pack imagenet/ --out packed/", "deconvnet pack photos/ --out packed/"))
@@ -15,7 +15,7 @@ def pack(
     images: Annotated[
         Path,
         typer.Argument(
-            metavar="IMAGES", help="A folder of photos, or with train and val in it, or a tar file.", callback=there
+            metavar="IMAGES", help="A folder of photos, or with train and val in it, or a tar file.", callback=check_exists
         ),
     ],
     out: Annotated[Path, typer.Option(help="The new folder for the packed set, or for the two.")],
@@ -31,13 +31,15 @@ def pack(
 
     If it is stopped, or killed, the same command goes on where it was.
     """
-    from deconvnet.data import find_sets
+    from deconvnet.data import find_splits
     from deconvnet.data import pack as pack_sets
 
-    packed = pack_sets(find_sets(images, progress=True), out, workers=workers, progress=True)
+    packed = pack_sets(find_splits(images, progress=True), out, workers=workers, progress=True)
     lines = []
     for image_set in packed.values():
         classes = f" of {len(image_set.classes):,} classes" if image_set.classes else ""
         lines.append(f"Wrote {image_set.root}: {len(image_set):,} photos{classes}.")
-        lines += left_out(image_set.manifest["ignored"], image_set.manifest["skipped"])
-    say(as_json, {"sets": [{"folder": str(image_set.root), **image_set.manifest} for image_set in packed.values()]}, *lines)
+        lines += describe_skipped(image_set.manifest["ignored"], image_set.manifest["skipped"])
+    print_result(
+        as_json, {"sets": [{"folder": str(image_set.root), **image_set.manifest} for image_set in packed.values()]}, *lines
+    )

@@ -8,16 +8,16 @@ import typer
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
     RULE_NAMES,
-    DescriptionOption,
     DeviceOption,
     ImageArgument,
     JsonOption,
     NetworkArgument,
+    PreprocessingOption,
     load_network,
-    open_photo,
+    open_image,
     parse_numbers,
 )
-from deconvnet.cli.output import say
+from deconvnet.cli.output import print_result
 
 
 @app.command(
@@ -40,7 +40,7 @@ def project(
         typer.Option(metavar="ROW,COLUMN", help="Place in its feature map.  [default: its strongest]", show_default=False),
     ] = "",
     rules: Annotated[str, typer.Option(help=f"What is done on the way down: {RULE_NAMES}.")] = "deconvnet",
-    preprocessing: DescriptionOption = None,
+    preprocessing: PreprocessingOption = None,
     device: DeviceOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -55,7 +55,7 @@ def project(
     with atomic_path(out, ".png", ".npy") as file:
         way_down = rule_set(rules)  # before the network is loaded
         net = load_network(network, preprocessing, device)
-        x = net.preprocess(open_photo(image))[None]
+        x = net.preprocess(open_image(image))[None]
         at = None
         if position:
             at_row, at_column = parse_numbers(position, 2, "--position")
@@ -70,7 +70,7 @@ def project(
             heading = f"{layer} · unit {unit} · position {row},{column} · activation {value:.4g}"
             if rules != "deconvnet":
                 heading += f" · {rules}"
-            projection_picture(projection[0], net.preprocessing.pixels(x)[0], box, heading, net.full_name).save(file)
+            projection_picture(projection[0], net.preprocessing.denormalise(x)[0], box, heading, net.full_name).save(file)
     result = {
         "network": net.full_name,
         "layer": layer,
@@ -81,4 +81,4 @@ def project(
         "rules": rules,
     }
     silent = "" if value else " The unit is silent there, so nothing comes down."
-    say(as_json, result, f"Wrote {out}: {layer} unit {unit} at {row},{column}, activation {value:.4g}.{silent}")
+    print_result(as_json, result, f"Wrote {out}: {layer} unit {unit} at {row},{column}, activation {value:.4g}.{silent}")

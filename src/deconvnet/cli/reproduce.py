@@ -1,4 +1,4 @@
-"""The command that makes one report of everything."""
+"""The command `reproduce`: the whole paper on one page."""
 
 import io
 import json
@@ -18,17 +18,18 @@ from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
     DeviceOption,
     JsonOption,
+    check_exists,
     find_device,
-    there,
 )
-from deconvnet.cli.output import say
+from deconvnet.cli.output import print_result
 from deconvnet.errors import DeconvnetError
-from deconvnet.report.paper_claims import NETWORKS, PARTS
+from deconvnet.report.paper_claims import DEFAULT_NETWORKS, SECTIONS
 
 if TYPE_CHECKING:
-    from deconvnet.report.commands import Materials, Speeds
+    from deconvnet.report.estimate import Speed
+    from deconvnet.report.inputs import ReportInputs
 
-_IDS = ", ".join(part.id for part in PARTS)
+_IDS = ", ".join(section.id for section in SECTIONS)
 
 
 @app.command(
@@ -47,7 +48,7 @@ def reproduce(
             metavar="DATA",
             help="A folder of photos, or one with train/ and val/, packed or not.",
             show_default=False,
-            callback=there,
+            callback=check_exists,
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The folder for the report: index.html, and a folder for each part.")] = Path(
@@ -56,8 +57,8 @@ def reproduce(
     quick: Annotated[
         bool, typer.Option("--quick", help="Take scikit-image's photos and the networks that come along.")
     ] = False,
-    alexnet: Annotated[str, typer.Option(metavar="NETWORK", help="In AlexNet's place.")] = NETWORKS["alexnet"],
-    zfnet: Annotated[str, typer.Option(metavar="NETWORK", help="In ZFNet's place.")] = NETWORKS["zfnet"],
+    alexnet: Annotated[str, typer.Option(metavar="NETWORK", help="In AlexNet's place.")] = DEFAULT_NETWORKS["alexnet"],
+    zfnet: Annotated[str, typer.Option(metavar="NETWORK", help="In ZFNet's place.")] = DEFAULT_NETWORKS["zfnet"],
     runs: Annotated[
         list[Path] | None, typer.Option("--run", metavar="RUN", help="A training to show in Fig. 4; may be repeated.")
     ] = None,
@@ -79,23 +80,23 @@ def reproduce(
 
     If it is stopped, or killed, the same command goes on where it was.
     """
-    from deconvnet.report.inputs import check_use, gather
-    from deconvnet.report.runner import check_parts, open_report
+    from deconvnet.report.inputs import check_options, collect_inputs
+    from deconvnet.report.runner import check_section_ids, open_report
 
     networks, trainings = {"alexnet": alexnet, "zfnet": zfnet}, runs or []
     ids = [name.strip() for name in only.split(",")] if only else []
-    check_parts(ids)
-    check_use(data, networks, trainings, train, quick)
+    check_section_ids(ids)
+    check_options(data, networks, trainings, train, quick)
     collect = partial(
-        gather,
+        collect_inputs,
         data,
-        networks=networks,
-        runs=trainings,
-        landmarks=landmarks,
-        train=train,
+        network_specs=networks,
+        training_runs=trainings,
+        landmarks_file=landmarks,
+        recipe_name=train,
         seed=seed,
         device=find_device(device),
-        typed_device=device,
+        device_option=device,
     )
     if only_plan:
         with TemporaryDirectory() as scratch:
@@ -106,7 +107,7 @@ def reproduce(
     with open_report(out):
         record = _make(collect(folder=out), out, ids)
     failed = {key: step["failed"] for key, step in record["steps"].items() if "failed" in step}
-    say(
+    print_result(
         as_json,
         {"out": str(out), **record},
         *(f"{key} failed: {reason}" for key, reason in failed.items()),
@@ -117,13 +118,13 @@ def reproduce(
         raise DeconvnetError(f"{count} failed; the same command runs what failed again.")
 
 
-def _make(materials: "Materials", out: Path, ids: list[str]) -> dict[str, Any]:
-    from deconvnet.report.runner import reproduce as make_report
+def _make(inputs: "ReportInputs", out: Path, ids: list[str]) -> dict[str, Any]:
+    from deconvnet.report.runner import run_report
 
-    parts, speeds = _plan(materials, out, ids)
+    parts, speed = _plan(inputs, out, ids)
     _check_disk(out, sum(part["bytes"] for part in parts))
     command = shlex.join(["deconvnet", *sys.argv[1:]])
-    return make_report(materials, out, _run, speeds, command=command, only=ids, progress=True)
+    return run_report(inputs, out, _run, speed, typed_command=command, only=ids, progress=True)
 
 
 def _run(words: Sequence[str]) -> str:
@@ -133,32 +134,33 @@ def _run(words: Sequence[str]) -> str:
     return printed.getvalue()
 
 
-def _plan(materials: "Materials", out: Path, ids: list[str]) -> tuple[list[dict[str, Any]], "Speeds"]:
+def _plan(inputs: "ReportInputs", out: Path, ids: list[str]) -> tuple[list[dict[str, Any]], "Speed"]:
     """Say what is still to be run, about how long it takes, and what will be missing; returns the same as plain values."""
     from rich.console import Console
     from rich.table import Table
 
     from deconvnet.progress import duration
-    from deconvnet.report.commands import Speeds, plan
-    from deconvnet.report.runner import finished, read_record, with_training
+    from deconvnet.report.commands import plan_report
+    from deconvnet.report.estimate import Speed
+    from deconvnet.report.runner import is_finished, read_record, with_training
 
-    record, wanted = read_record(out, materials), with_training(ids, materials)
-    speeds = Speeds.measure(materials.networks, materials.image_set)
+    record, wanted = read_record(out, inputs), with_training(ids, inputs)
+    speed = Speed.measure(inputs.networks, inputs.image_set)
     table = Table("part", "in the paper", "what", "commands", "about", box=None)
     parts: list[dict[str, Any]] = []
-    for planned in plan(materials, out):
-        if wanted and planned.part.id not in wanted:
+    for planned in plan_report(inputs, out):
+        if wanted and planned.section.id not in wanted:
             continue
-        steps = [step for step in planned.steps if not finished(out, record, step)]
-        seconds = sum(speeds.seconds(step.work) for step in steps)
-        about = duration(seconds) if steps else "–"
-        table.add_row(planned.part.id, planned.part.place, planned.part.title, str(len(steps)), about)
+        commands = [command for command in planned.commands if not is_finished(out, record, command)]
+        seconds = sum(speed.seconds(command.workload) for command in commands)
+        about = duration(seconds) if commands else "–"
+        table.add_row(planned.section.id, planned.section.source, planned.section.title, str(len(commands)), about)
         parts.append(
             {
-                "part": planned.part.id,
-                "commands": [step.typed for step in steps],
+                "part": planned.section.id,
+                "commands": [command.command_line for command in commands],
                 "seconds": seconds,
-                "bytes": sum(step.work.bytes for step in steps),
+                "bytes": sum(command.workload.disk_bytes for command in commands),
                 "missing": list(planned.missing),
             }
         )
@@ -170,7 +172,7 @@ def _plan(materials: "Materials", out: Path, ids: list[str]) -> tuple[list[dict[
     for part in parts:
         for reason in part["missing"]:
             console.print(f"{part['part']}: {reason}", markup=False)
-    return parts, speeds
+    return parts, speed
 
 
 def _check_disk(out: Path, needed: int) -> None:

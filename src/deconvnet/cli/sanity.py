@@ -1,4 +1,4 @@
-"""The command that shows what a network's pictures depend on."""
+"""The command `sanity`: what projections and occlusion maps depend on, by randomising weights."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,14 +9,14 @@ from deconvnet.cli.app import app, example
 from deconvnet.cli.options import (
     RULE_NAMES,
     BatchSizeOption,
-    DescriptionOption,
     DeviceOption,
     JsonOption,
     NetworkArgument,
+    PreprocessingOption,
+    check_exists,
     load_network,
-    there,
 )
-from deconvnet.cli.output import say
+from deconvnet.cli.output import print_result
 
 
 @app.command(
@@ -29,7 +29,7 @@ def sanity(
     network: NetworkArgument,
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE…", help="Photos; pictures are drawn of the first by its path.", callback=there),
+        typer.Argument(metavar="IMAGE…", help="Photos; pictures are drawn of the first by its path.", callback=check_exists),
     ],
     out: Annotated[Path, typer.Option(help="The new folder for sanity.png and sanity.json.")],
     layer: Annotated[
@@ -41,7 +41,7 @@ def sanity(
         int, typer.Option(min=1, help="Pixels between positions of the occluder, a square of 50 pixels.")
     ] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Decides the random weights.")] = 0,
-    preprocessing: DescriptionOption = None,
+    preprocessing: PreprocessingOption = None,
     batch_size: BatchSizeOption = 32,
     device: DeviceOption = "",
     as_json: JsonOption = False,
@@ -51,7 +51,7 @@ def sanity(
     What is still alike when all weights are random does not come from what the network has learnt. Occlusion maps, which
     follow the class that the network says first, are also checked by covering the photo in their order.
     """
-    from deconvnet.experiments.sanity_checks.projections import write_sanity
+    from deconvnet.experiments.sanity_checks import write_sanity
     from deconvnet.projection import RULES
 
     net = load_network(network, preprocessing, device)
@@ -59,4 +59,6 @@ def sanity(
     result = write_sanity(
         out, net, images, layer, rules=names, draws=draws, stride=stride, seed=seed, batch_size=batch_size, progress=True
     )
-    say(as_json, {"out": str(out), **result.as_json()}, *result.findings, f"Wrote {out / 'sanity.png'} and sanity.json.")
+    print_result(
+        as_json, {"out": str(out), **result.as_json()}, *result.findings, f"Wrote {out / 'sanity.png'} and sanity.json."
+    )

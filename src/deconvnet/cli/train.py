@@ -1,4 +1,4 @@
-"""Commands for networks of one's own photos: train."""
+"""The command `train`: train a network from scratch (section 3)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +10,10 @@ from deconvnet.cli.options import (
     DeviceOption,
     JsonOption,
     WorkersOption,
+    check_exists,
     find_device,
-    there,
 )
-from deconvnet.cli.output import say
+from deconvnet.cli.output import print_result
 
 
 @app.command(
@@ -33,7 +33,7 @@ def train(
         typer.Argument(
             metavar="DATA",
             help="A folder with train/ and val/, each with a folder per class, or what `pack` makes of it.",
-            callback=there,
+            callback=check_exists,
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="The folder for logs, checkpoints, snapshots and weights.")],
@@ -52,7 +52,7 @@ def train(
     from deconvnet.training import read_log
     from deconvnet.training import train as train_network
 
-    processes = Processes.here()
+    processes = Processes.from_environment()
     weights = train_network(
         network,
         data,
@@ -61,15 +61,15 @@ def train(
         seed=seed,
         device=find_device(device),
         workers=workers,
-        progress=processes.first,
+        progress=processes.is_first,
     )
-    if not processes.first:
+    if not processes.is_first:
         return
     last = read_log(weights.parent)[-1]
     top1, top5, learnt = (last[name] for name in ("val_error_top1", "val_error_top5", "train_error"))
     classes = load(network, weights).classes or ()
     besides = f"top-5 {top5:.1%}; " if len(classes) > 5 else ""  # of five or fewer it is always 0
-    say(
+    print_result(
         as_json,
         {"weights": str(weights), "network": network, "seed": seed, **last},
         f"Wrote {out / weights.name}: after {last['epoch']:.0f} epochs {top1:.1%} of the photos in val are classified "

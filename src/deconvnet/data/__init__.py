@@ -1,7 +1,7 @@
-"""From files to tensors: decoding, folders of photos, packed sets, and batches of them."""
+"""From files to tensors: decoding, image sets, packed sets, preprocessing and batches."""
 
 from deconvnet.data.decode import UnreadableImage, read_image
-from deconvnet.data.image_set import ImageSet, imagenet_classes, named_classes
+from deconvnet.data.image_set import ImageSet, classes_from_folders, imagenet_classes
 from deconvnet.data.loader import (
     Batch,
     batches,
@@ -11,7 +11,7 @@ from deconvnet.data.loader import (
 from deconvnet.data.packed import PackedImageSet
 from deconvnet.data.packing import pack
 from deconvnet.data.sources.folders import find_images
-from deconvnet.data.sources.layouts import find_sets
+from deconvnet.data.sources.splits import find_splits
 from deconvnet.data.transforms import Preprocessing, per_channel, torchvision_preprocessing
 
 __all__ = [
@@ -21,10 +21,10 @@ __all__ = [
     "Preprocessing",
     "UnreadableImage",
     "batches",
+    "classes_from_folders",
     "find_images",
-    "find_sets",
+    "find_splits",
     "imagenet_classes",
-    "named_classes",
     "pack",
     "per_channel",
     "read_batch",

@@ -1,4 +1,4 @@
-"""One image file to one RGB picture, refusing what is broken or absurdly large before it costs memory."""
+"""Decode an image file to RGB; damaged and absurdly large files are refused before they cost memory."""
 
 import io
 import os
@@ -14,23 +14,23 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffI
 
 from deconvnet.errors import DeconvnetError
 
-#: File formats that are opened, whatever the file is called.
+#: File formats that are opened; the content decides, not the file's name.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 
-#: Images that claim more pixels than this are not decoded. It is the limit from which Pillow itself warns.
+#: Largest number of pixels in a header that is decoded: the limit above which Pillow warns.
 MAX_PIXELS = 89_478_485
 
-#: Nor are images that claim a longer side than a JPEG can have …
+#: Longest side in a header that is decoded: that of a JPEG.
 MAX_SIDE = 65_535
 
-#: … nor files of more bytes than this.
+#: Largest file that is decoded.
 MAX_BYTES = 2**30
 
-#: Nor JPEGs of more scans than this. Progressive ones have about ten; each is one more pass over all pixels.
+#: Most scans of a JPEG that is decoded. Progressive ones have about ten; each is another pass over all pixels.
 MAX_SCANS = 64
 
-#: What each EXIF orientation asks for.
-_TURNS = {
+#: EXIF orientation → the operation that makes the image upright.
+_EXIF_TRANSPOSES = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
     4: Transpose.FLIP_TOP_BOTTOM,
@@ -42,18 +42,19 @@ _TURNS = {
 
 
 class UnreadableImage(DeconvnetError):
-    """A file that cannot be shown to a network; the message is the reason, without the file's name."""
+    """An image cannot be decoded. The message is the reason, without the file's name."""
 
 
 def read_image(source: Path | str | bytes) -> Image.Image:
-    """Decode one JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF file to an RGB picture, upright as its EXIF orientation says.
+    """Decode a JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF file to an RGB image, upright by its EXIF orientation.
 
-    `source` is where the file lies, or its content as bytes.
+    `source` is the file's path or its content.
 
-    Greyscale becomes three equal channels, transparency white, 16 bits 8, CMYK its plain RGB; of an animation or of many
-    pages the first is taken. Colour profiles are ignored, as they are wherever networks are trained. May be called from
-    many threads at once. Raises `UnreadableImage` with the reason if the file cannot be decoded to its end, or claims more
-    than `MAX_PIXELS` pixels or a side of more than `MAX_SIDE`, or has more than `MAX_BYTES` or more than `MAX_SCANS` scans.
+    Greyscale becomes three equal channels, transparency white, 16 bits the upper 8, CMYK plain RGB; of an animation or
+    several pages the first is read. Colour profiles are ignored, as is usual in training. Thread-safe.
+
+    Raises `UnreadableImage` with the reason if the file cannot be decoded to its end, or exceeds `MAX_PIXELS`, `MAX_SIDE`,
+    `MAX_BYTES` or `MAX_SCANS`.
     """
     try:
         with _open(source) as file, Image.open(file, formats=FORMATS) as image:
@@ -65,7 +66,7 @@ def read_image(source: Path | str | bytes) -> Image.Image:
             if image.format in ("JPEG", "MPO"):
                 _check_scans(file)
             image.load()
-            if image.format in ("JPEG", "MPO") and _stops_short(image, file):
+            if image.format in ("JPEG", "MPO") and _is_truncated(image, file):
                 raise UnreadableImage("is damaged: its data stop before its picture is complete")
             return _upright(_to_rgb(image), image)
     except (UnreadableImage, MemoryError):
@@ -74,22 +75,22 @@ def read_image(source: Path | str | bytes) -> Image.Image:
         raise UnreadableImage("is not a JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF image, or it is damaged") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableImage(f"claims more pixels than the limit of {MAX_PIXELS:,}") from None
-    except Exception as error:  # Pillow's decoders raise many kinds on broken files: OSError, SyntaxError, struct.error …
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and more on damaged files
         raise UnreadableImage(f"cannot be decoded ({str(error) or type(error).__name__})") from None
 
 
 def _open(source: Path | str | bytes) -> BinaryIO:
-    """Open a regular file that is not empty. A pipe would block and a device may do anything: they are not even opened."""
+    """Open a regular file that is not empty. Pipes, which would block, and devices are never opened."""
     if isinstance(source, bytes):
         _check_size(len(source))
         return io.BytesIO(source)
     try:
-        found = os.stat(source)
-        if stat.S_ISDIR(found.st_mode):
+        status = os.stat(source)
+        if stat.S_ISDIR(status.st_mode):
             raise UnreadableImage("is a folder")
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise UnreadableImage("is a pipe, a socket or a device and not a file")
-        _check_size(found.st_size)
+        _check_size(status.st_size)
         return open(source, "rb")
     except FileNotFoundError:
         raise UnreadableImage("is a link to nothing" if os.path.islink(source) else "does not exist") from None
@@ -104,30 +105,30 @@ def _check_scans(file: BinaryIO) -> None:
         raise UnreadableImage(f"has {scans:,} scans, more than the limit of {MAX_SCANS}")
 
 
-def _check_size(size: int) -> None:
-    if size == 0:
+def _check_size(num_bytes: int) -> None:
+    if num_bytes == 0:
         raise UnreadableImage("is empty")
-    if size > MAX_BYTES:
-        raise UnreadableImage(f"is {size:,} bytes long, more than the limit of {MAX_BYTES:,}")
+    if num_bytes > MAX_BYTES:
+        raise UnreadableImage(f"is {num_bytes:,} bytes long, more than the limit of {MAX_BYTES:,}")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """A decoded image in 8-bit RGB, as a viewer shows it on white paper."""
+    """A decoded image in 8-bit RGB, transparency over white as in a viewer."""
     if image.mode.startswith("I") or image.mode == "F":
-        return _eight_bits(image).convert("RGB")
+        return _to_eight_bits(image).convert("RGB")
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
-        image = ImageChops.invert(image)  # only Adobe stores ink inverted; Pillow turns every JPEG's round
+        image = ImageChops.invert(image)  # only Adobe stores ink inverted, but Pillow inverts every CMYK JPEG
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """The upper eight bits of deep greyscale, which `convert` would cut off at 255; floating point goes from 0 to 1."""
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """The upper eight bits of deep greyscale, which `convert` would clip at 255; floating point goes from 0 to 1."""
     values = np.asarray(image)
     if image.mode == "F":
-        if not ((values >= 0) & (values <= 1)).all():  # so is NaN
+        if not ((values >= 0) & (values <= 1)).all():  # also catches NaN
             raise UnreadableImage("holds floating-point values that are not between 0 (black) and 1 (white)")
         return Image.fromarray((values * 255).round().astype(np.uint8))
     if image.mode == "I":
@@ -139,47 +140,47 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(shifted if black_is_zero else 255 - shifted)
 
 
-def _upright(picture: Image.Image, image: Image.Image) -> Image.Image:
-    """`picture` turned as the EXIF orientation of the `image` that it came from says."""
+def _upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
+    """`rgb` transposed by the EXIF orientation of `image`, from which it was made."""
     try:
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # nonsense in its EXIF does not spoil a photo
-        turn = None
-    return picture if turn is None else picture.transpose(turn)
+        transpose = _EXIF_TRANSPOSES.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # invalid EXIF does not make an image unreadable
+        transpose = None
+    return rgb if transpose is None else rgb.transpose(transpose)
 
 
-#: Some of everything, after a few zeros that arithmetic decoding may read ahead.
+#: Bytes of all values, after zeros that an arithmetic decoder may read ahead.
 _PADDING = bytes(8) + bytes(range(1, 255))
 
 _JPEG_MARKER = re.compile(rb"\xff+([\x01-\xfe])")
 _JPEG_END = b"\xff\xd9"
 
 
-def _stops_short(image: Image.Image, file: BinaryIO) -> bool:
-    """Whether the data of a JPEG, which was decoded without an error, end before its picture does.
+def _is_truncated(image: Image.Image, file: BinaryIO) -> bool:
+    """Whether a JPEG's data, decoded without an error, end before its last pixel.
 
-    They do where the end marker is missing, as when the rest of a download is zeros. Where it is there but comes too soon,
-    libjpeg fills up with mid-grey and says nothing. So if the last pixel is mid-grey, bytes are put before the end marker: a
-    decoder passes over them if the picture is complete, and takes them for a part of it if it is not.
+    They do if the end marker is missing, as when the rest of a download is zeros. If the marker is there but too early,
+    libjpeg silently fills up with mid-grey. So if the last pixel is mid-grey, bytes are inserted before the marker and the
+    file decoded again: they change the pixels only if data were missing.
     """
     file.seek(0)
     data = file.read()
-    end = data.find(_JPEG_END, _first_scan(data))
+    end = data.find(_JPEG_END, _first_scan_offset(data))
     if end < 0:
         return True
-    last = np.asarray(image.crop((image.width - 1, image.height - 1, image.width, image.height)))
-    if ((last < 127) | (last > 128)).any():
+    last_pixel = np.asarray(image.crop((image.width - 1, image.height - 1, image.width, image.height)))
+    if ((last_pixel < 127) | (last_pixel > 128)).any():
         return False
     with Image.open(io.BytesIO(data[:end] + _PADDING + data[end:]), formats=("JPEG",)) as padded:
         return padded.tobytes() != image.tobytes()
 
 
-def _first_scan(data: bytes) -> int:
-    """Where the first scan of a JPEG begins; what lies before may hold a whole JPEG, the thumbnail."""
-    at = 2
-    while marker := _JPEG_MARKER.search(data, at):
-        at = marker.end()
+def _first_scan_offset(data: bytes) -> int:
+    """Offset of a JPEG's first scan. The segments before it may hold a whole JPEG, the thumbnail."""
+    offset = 2
+    while marker := _JPEG_MARKER.search(data, offset):
+        offset = marker.end()
         if marker[1] == b"\xda":
             break
-        at += int.from_bytes(data[at : at + 2])
-    return at
+        offset += int.from_bytes(data[offset : offset + 2])
+    return offset

@@ -1,4 +1,4 @@
-"""Batches of photos as tensors, decoded ahead by threads, all of one size whatever is broken or left over."""
+"""Batches of images as tensors, decoded ahead by threads, all of one size even if images are missing."""
 
 import os
 from collections import deque
@@ -16,20 +16,23 @@ from torch import Tensor
 from deconvnet.data.decode import UnreadableImage
 from deconvnet.data.image_set import ImageSet
 
+#: Batches that `batches` decodes ahead.
+_BATCHES_AHEAD = 3
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Some photos ready for a network, on the CPU."""
+    """Preprocessed images, on the CPU."""
 
     inputs: Tensor
-    """(batch size, …): what `preprocess` made of each photo, such as (3, H, W); rows past the photos of the last batch, and
-    those of unreadable photos, are zero."""
+    """(batch size, …): what `preprocess` returned for each image, such as (3, H, W). Rows of unreadable images, and those
+    past the end of the last batch, are zero."""
     rows: Tensor
-    """(n,) which rows of `inputs` hold a photo."""
-    images: Tensor
-    """(n,) those photos' indices in the set."""
+    """(n,) int64, the rows of `inputs` that hold an image."""
+    indices: Tensor
+    """(n,) int64, those images' indices in the set."""
     skipped: dict[int, str] = field(default_factory=dict)
-    """Indices of the photos that could not be read, with the reason."""
+    """Index → reason of each image that could not be read."""
 
 
 def batches(
@@ -39,50 +42,52 @@ def batches(
     workers: int | None = None,
     indices: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
-    """Read photos in order (all, or those of `indices`) and yield them in batches that all have `batch_size` rows.
+    """Read images in order (all, or those of `indices`) and yield them in batches that all have `batch_size` rows.
 
-    One size for all batches means that a photo's values do not depend on how many photos stand beside it. Photos are
-    decoded by `workers` threads (default: one per core, at most 8), never more than three batches ahead.
+    As all batches have one size, an image's results do not depend on how many images share its batch. `workers` threads
+    decode (default: one per core, at most 8), at most three batches ahead.
     """
     order = range(len(image_set)) if indices is None else indices
+    threads = workers or min(8, os.cpu_count() or 1)
 
     def read(index: int) -> Tensor | str:
         return _read(image_set, preprocess, index)
 
-    with closing(prefetch(read, order, workers or min(8, os.cpu_count() or 1), 3 * batch_size)) as results:
-        for group in split_batches(order, batch_size):
-            yield _assemble(list(islice(results, len(group))), group, batch_size)
+    with closing(prefetch(read, order, threads, _BATCHES_AHEAD * batch_size)) as results:
+        for batch_indices in split_batches(order, batch_size):
+            yield _to_batch(list(islice(results, len(batch_indices))), batch_indices, batch_size)
 
 
 def read_batch(
     image_set: ImageSet, preprocess: Callable[[Image.Image], Tensor], indices: Sequence[int], batch_size: int
 ) -> Batch:
-    """The photos `indices`, at most `batch_size`, read in this thread as `batches` reads them."""
-    return _assemble([_read(image_set, preprocess, index) for index in indices], indices, batch_size)
+    """One batch of the images `indices`, at most `batch_size`, read in the calling thread; equal to that of `batches`."""
+    return _to_batch([_read(image_set, preprocess, index) for index in indices], indices, batch_size)
 
 
-def split_batches(indices: Sequence[int], size: int) -> list[Sequence[int]]:
-    """`indices` of photos, in batches of `size`; the last may be smaller."""
-    return [indices[first : first + size] for first in range(0, len(indices), size)]
+def split_batches(indices: Sequence[int], batch_size: int) -> list[Sequence[int]]:
+    """`indices` in consecutive slices of `batch_size`; the last may be shorter."""
+    return [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
 
 
 def _read(image_set: ImageSet, preprocess: Callable[[Image.Image], Tensor], index: int) -> Tensor | str:
+    """The preprocessed image, or the reason why it cannot be read."""
     try:
         return preprocess(image_set.read(index))
     except UnreadableImage as error:
         return str(error)
 
 
-def _assemble(results: list[Tensor | str], indices: Sequence[int], batch_size: int) -> Batch:
+def _to_batch(results: list[Tensor | str], indices: Sequence[int], batch_size: int) -> Batch:
     rows = [row for row, result in enumerate(results) if isinstance(result, Tensor)]
-    good = [result for result in results if isinstance(result, Tensor)]
-    shape = good[0].shape if good else torch.Size((3, 1, 1))
-    inputs = torch.zeros(batch_size, *shape, dtype=good[0].dtype if good else None)
-    for row, result in zip(rows, good, strict=True):
-        inputs[row] = result
+    tensors = [result for result in results if isinstance(result, Tensor)]
+    shape = tensors[0].shape if tensors else torch.Size((3, 1, 1))
+    inputs = torch.zeros(batch_size, *shape, dtype=tensors[0].dtype if tensors else None)
+    for row, tensor in zip(rows, tensors, strict=True):
+        inputs[row] = tensor
     skipped = {index: result for index, result in zip(indices, results, strict=True) if isinstance(result, str)}
-    images = torch.tensor([indices[row] for row in rows], dtype=torch.int64)
-    return Batch(inputs, torch.tensor(rows, dtype=torch.int64), images, skipped)
+    read_indices = torch.tensor([indices[row] for row in rows], dtype=torch.int64)
+    return Batch(inputs, torch.tensor(rows, dtype=torch.int64), read_indices, skipped)
 
 
 Item = TypeVar("Item")
@@ -90,25 +95,26 @@ Result = TypeVar("Result")
 
 
 def prefetch(
-    make: Callable[[Item], Result],
+    function: Callable[[Item], Result],
     items: Iterable[Item],
     threads: int,
-    most: int,
-    begin: Callable[[], None] | None = None,
+    max_ahead: int,
+    initializer: Callable[[], None] | None = None,
 ) -> Generator[Result]:
-    """`make` of each item, in order, by so many threads; at most `most` are under way or wait while one is being used.
+    """Yield `function(item)` of each item, in order, computed ahead by `threads` threads.
 
-    Each thread calls `begin` first. What `make` raises comes in its turn. Close the generator, or what is under way goes on
-    for a while after an error.
+    At most `max_ahead` results are computed or waiting while the caller uses one. Each thread first calls `initializer`. An
+    exception of `function` is raised when its result is due. Close the generator (`contextlib.closing`), or after an error
+    the calls in progress outlive it.
     """
-    with ThreadPoolExecutor(threads, initializer=begin) as pool:
-        ahead: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads, initializer=initializer) as pool:
+        futures: deque[Future[Result]] = deque()
         try:
             for item in items:
-                ahead.append(pool.submit(make, item))
-                if len(ahead) > most:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+                futures.append(pool.submit(function, item))
+                if len(futures) > max_ahead:
+                    yield futures.popleft().result()
+            while futures:
+                yield futures.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)

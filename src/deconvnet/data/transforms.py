@@ -1,4 +1,4 @@
-"""The parts of a photo that a network is shown: the centre, ten views, or a random crop of the central square."""
+"""From an image to a network's input: the central view, ten views or random crops, and the normalisation of pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,91 +12,88 @@ from torch import Tensor
 
 from deconvnet.errors import UsageError
 
-#: Rows and columns of the central square that networks are trained on and judged by (section 3).
-SQUARE = 256
+Interpolation = Literal["bilinear", "bicubic"]
+_INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 
-#: Photos that are longer than this many times their width, or the other way round, are absurdly long.
-_LONGEST = 100
+#: Side, in pixels, of the central square of an image that networks are trained and evaluated on (section 3).
+SQUARE_SIZE = 256
+
+#: Ratio of the longer to the shorter side above which an image is not resized as a whole.
+_MAX_ASPECT_RATIO = 100
 
 
-def central_view(
-    photo: Image.Image, resize: int, crop: int, interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-) -> Image.Image:
-    """An RGB photo's shorter side resized to `resize` pixels, and of that the central crop × crop."""
-    width, height = photo.size
+def central_view(image: Image.Image, resize: int, crop: int, interpolation: Interpolation = "bilinear") -> Image.Image:
+    """The central crop × crop pixels of an RGB image whose shorter side is resized to `resize` pixels."""
+    width, height = image.size
     shorter = min(width, height)
     resized = (int(resize * width / shorter), int(resize * height / shorter))  # as torchvision rounds
     left, top = (round((side - crop) / 2) for side in resized)
-    how = Image.Resampling[interpolation.upper()]
-    if max(resized) <= _LONGEST * resize:
-        # As torchvision does it: resampling the crop alone rounds otherwise, a grey level here and there. Bicubic overshoots
-        # and is cut off at 0 and 255 between two passes, whose order Pillow chooses by the sizes: up to ten grey levels.
-        return photo.resize(resized, how).crop((left, top, left + crop, top + crop))
-    across, down = width / resized[0], height / resized[1]
-    # Only the crop is resampled, so that an absurdly long photo costs no more than others.
-    box = (left * across, top * down, (left + crop) * across, (top + crop) * down)
-    return photo.resize((crop, crop), how, box=box)
+    resampling = Image.Resampling[interpolation.upper()]
+    if max(resized) <= _MAX_ASPECT_RATIO * resize:
+        # As in torchvision. Resampling only the crop would round differently: by a grey level here and there; for bicubic,
+        # which is clipped to 0…255 between two passes whose order Pillow chooses by the sizes, by up to ten.
+        return image.resize(resized, resampling).crop((left, top, left + crop, top + crop))
+    # An absurdly long image costs no more than others, as only its crop is resampled.
+    x_scale, y_scale = width / resized[0], height / resized[1]
+    box = (left * x_scale, top * y_scale, (left + crop) * x_scale, (top + crop) * y_scale)
+    return image.resize((crop, crop), resampling, box=box)
 
 
-def square(photo: Image.Image) -> np.ndarray:
-    """Section 3's 256×256 of an RGB photo: shorter side resized to 256, central part; (256, 256, 3) uint8."""
-    return np.asarray(central_view(photo, SQUARE, SQUARE))
+def central_square(image: Image.Image) -> np.ndarray:
+    """An RGB image as in section 3: shorter side resized to 256, central 256×256 pixels; (256, 256, 3) uint8."""
+    return np.asarray(central_view(image, SQUARE_SIZE, SQUARE_SIZE))
 
 
 def ten_views(squares: np.ndarray, crop: int) -> np.ndarray:
-    """The four corners and the centre of (N, S, S, 3), then the same mirrored: (N, 10, crop, crop, 3)."""
-    far = squares.shape[1] - crop
-    middle = round(far / 2)
-    places = [(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]
-    views = np.stack([squares[:, top : top + crop, left : left + crop] for top, left in places], axis=1)
+    """The four corners and the centre of squares (N, S, S, 3), then these mirrored: (N, 10, crop, crop, 3)."""
+    end = squares.shape[1] - crop
+    middle = round(end / 2)
+    corners_and_centre = [(0, 0), (0, end), (end, 0), (end, end), (middle, middle)]
+    views = np.stack([squares[:, top : top + crop, left : left + crop] for top, left in corners_and_centre], axis=1)
     return np.concatenate([views, views[:, :, :, ::-1]], axis=1)
 
 
 def central_crop(squares: np.ndarray, crop: int) -> np.ndarray:
-    """The centre of (N, S, S, 3): (N, crop, crop, 3)."""
+    """The centre of squares (N, S, S, 3): (N, crop, crop, 3)."""
     start = round((squares.shape[1] - crop) / 2)
     return squares[:, start : start + crop, start : start + crop]
 
 
-def random_crops(squares: Sequence[np.ndarray] | np.ndarray, crop: int, numbers: np.ndarray) -> np.ndarray:
-    """A crop of each of N squares (S, S, 3) uint8, each mirrored with a probability of one half, as (N, crop, crop, 3).
+def random_crops(squares: Sequence[np.ndarray] | np.ndarray, crop: int, random_bits: np.ndarray) -> np.ndarray:
+    """A random crop of each of N squares (S, S, 3) uint8, mirrored with probability one half: (N, crop, crop, 3).
 
-    `numbers` are N random ones of 64 bits (uint64), which decide where: equal numbers make equal crops.
+    `random_bits`, (N,) uint64, decide position and mirroring: equal bits give equal crops.
     """
-    places = np.uint64(len(squares[0]) - crop + 1)
-    tops, lefts, mirrored = numbers % places, numbers // places % places, numbers >> np.uint64(63)
+    positions = np.uint64(len(squares[0]) - crop + 1)
+    tops, lefts, mirrors = random_bits % positions, random_bits // positions % positions, random_bits >> np.uint64(63)
     crops = np.empty((len(squares), crop, crop, 3), dtype=np.uint8)
-    for out, image, top, left, mirror in zip(crops, squares, tops.tolist(), lefts.tolist(), mirrored.tolist(), strict=True):
-        out[:] = image[top : top + crop, left : left + crop]
+    for out, square, top, left, mirror in zip(crops, squares, tops.tolist(), lefts.tolist(), mirrors.tolist(), strict=True):
+        out[:] = square[top : top + crop, left : left + crop]
         if mirror:
-            out[:] = _mirrored(out)
+            out[:] = _mirror(out)
     return crops
 
 
-def _mirrored(view: np.ndarray) -> np.ndarray:
-    """view[:, ::-1], which NumPy copies pixel by pixel, and PyTorch ten times as fast."""
+def _mirror(view: np.ndarray) -> np.ndarray:
+    """view[:, ::-1], by PyTorch, which is ten times as fast as NumPy's copy pixel by pixel."""
     return torch.flip(torch.from_numpy(view).movedim(-1, 0)[None], [-1])[0].movedim(0, -1).numpy()
-
-
-Interpolation = Literal["bilinear", "bicubic"]
-INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 
 
 @dataclass(frozen=True, eq=False)
 class Preprocessing:
-    """What a network's weights expect of a photo: the evaluation view (shorter side to `resize`, central `crop` × `crop`),
-    then (pixels · scale/255 − mean) / std, always RGB. (Section 3 has 256, 224, and subtracts a mean image.)
+    """From an image to the input that a network's weights expect: the evaluation view (shorter side resized to `resize`,
+    central `crop` × `crop`), then (pixels · scale/255 − mean) / std, always RGB. (Section 3: 256, 224 and a mean image.)
 
-    `per_channel((0.485, 0.456, 0.406))` makes a mean or std of three numbers. Called with a PIL picture, it gives the input.
+    Calling it with a PIL image returns the input. `per_channel((0.485, 0.456, 0.406))` makes a mean or std of three numbers.
 
-    Raises `UsageError` for what cannot be: sizes that are no whole numbers or with `crop` above `resize`, tensors of other
-    shapes, a mean beyond 0 to `scale`, a std that is not above 0, constants that are meant for the other scale.
+    Raises `UsageError` for sizes that are not whole numbers or a `crop` above `resize`, tensors of other shapes, a mean
+    outside of 0 to `scale`, a std that is not above 0, or constants meant for the other scale.
     """
 
     resize: int
-    """The photo's shorter side, in pixels."""
+    """The image's shorter side after resizing, in pixels."""
     crop: int
-    """The side of the central square, in pixels: what the network takes."""
+    """Side of the network's input, in pixels."""
     scale: float
     """The value of white before the mean is subtracted: 255 or 1."""
     mean: Tensor
@@ -104,10 +101,10 @@ class Preprocessing:
     std: Tensor
     """(3, 1, 1), RGB, in the units of `scale`."""
     interpolation: Interpolation = "bilinear"
-    """How the photo is resized; either way smoothed where it shrinks, as Pillow and torchvision's `antialias=True` do."""
+    """How the image is resized, with antialiasing, as by Pillow and torchvision's `antialias=True`."""
 
     def __post_init__(self) -> None:
-        """Refuse what would fail, or be wrong, at the first photo."""
+        """Refuse what would fail, or be wrong, at the first image."""
         sizes = (self.resize, self.crop)
         if not all(type(size) is int for size in sizes) or not 0 < self.crop <= self.resize:
             raise UsageError(
@@ -116,8 +113,8 @@ class Preprocessing:
             )
         if isinstance(self.scale, bool) or self.scale not in (1, 255):
             raise UsageError(f"A preprocessing has scale = {self.scale!r}: it is the value of white, 1 or 255.")
-        for name, value, whole in (("mean", self.mean, (3, self.crop, self.crop)), ("std", self.std, ())):
-            if not isinstance(value, Tensor) or tuple(value.shape) not in ((3, 1, 1), whole):
+        for name, value, other_shape in (("mean", self.mean, (3, self.crop, self.crop)), ("std", self.std, ())):
+            if not isinstance(value, Tensor) or tuple(value.shape) not in ((3, 1, 1), other_shape):
                 raise UsageError(f"The {name} of a preprocessing is a tensor: per_channel((0.5, 0.5, 0.5)) makes one.")
         low, high = self.mean.min().item(), self.mean.max().item()
         if not 0 <= low <= high <= self.scale:
@@ -132,43 +129,54 @@ class Preprocessing:
                 "A preprocessing has scale = 255, but a mean and a std that are meant for scale = 1: multiply them by 255, "
                 "or change the scale."
             )
-        if self.interpolation not in INTERPOLATIONS:
+        if self.interpolation not in _INTERPOLATIONS:
             raise UsageError(f'A preprocessing\'s interpolation is "bilinear" or "bicubic", not {self.interpolation!r}.')
 
-    def view(self, photo: Image.Image) -> Image.Image:
-        """The part of a photo that the network is shown, as a picture of crop × crop pixels."""
-        return central_view(photo.convert("RGB"), self.resize, self.crop, self.interpolation)
+    def view(self, image: Image.Image) -> Image.Image:
+        """The part of an image that the network sees, an RGB image of crop × crop pixels."""
+        return central_view(image.convert("RGB"), self.resize, self.crop, self.interpolation)
 
-    def __call__(self, photo: Image.Image) -> Tensor:
-        """A photo as the network's input, (3, crop, crop) float32."""
-        return self.normalise(self.viewed(photo)).contiguous()
+    def __call__(self, image: Image.Image) -> Tensor:
+        """The network's input for an image, (3, crop, crop) float32."""
+        return self.normalise(self.view_pixels(image)).contiguous()
 
-    def viewed(self, photo: Image.Image) -> Tensor:
-        """The pixels of `view`, (crop, crop, 3) uint8, which `normalise` takes."""
-        return torch.from_numpy(np.array(self.view(photo)))
+    def view_pixels(self, image: Image.Image) -> Tensor:
+        """The pixels of `view`, (crop, crop, 3) uint8, as `normalise` takes them."""
+        return torch.from_numpy(np.array(self.view(image)))
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Views (…, crop, crop, 3) uint8 as the network's input, (…, 3, crop, crop) float32, on their device.
 
         In memory channels stay last, as in the views.
         """
-        mean, std = (whole.to(pixels.device) for whole in self._whole)
-        return pixels.float().mul_(self.scale / 255).sub_(mean).div_(std).movedim(-1, -3)
+        mean, std = self._constants(pixels.device)
+        values = pixels.float()
+        if self.scale != 255:
+            values.mul_(self.scale / 255)
+        return values.sub_(mean).div_(std).movedim(-1, -3)
+
+    def _constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Mean and std of every pixel, (crop, crop, 3), kept on each device: without broadcasting, arithmetic is several
+        times as fast.
+        """
+        if device not in self._constants_by_device:
+            size = (3, self.crop, self.crop)
+            mean, std = (value.expand(size).movedim(0, -1).contiguous().to(device) for value in (self.mean, self.std))
+            self._constants_by_device[device] = mean, std
+        return self._constants_by_device[device]
 
     @cached_property
-    def _whole(self) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of every pixel, (crop, crop, 3): with shapes alike arithmetic is several times as fast."""
-        size = (3, self.crop, self.crop)
-        return tuple(value.expand(size).movedim(0, -1).contiguous() for value in (self.mean, self.std))  # type: ignore[return-value]
+    def _constants_by_device(self) -> dict[torch.device, tuple[Tensor, Tensor]]:
+        return {}
 
-    def pixels(self, inputs: Tensor) -> np.ndarray:
-        """The inverse of `__call__`: inputs (N, 3, crop, crop) as pictures (N, crop, crop, 3) uint8."""
+    def denormalise(self, inputs: Tensor) -> np.ndarray:
+        """The inverse of `normalise`: inputs (N, 3, crop, crop) as pixels (N, crop, crop, 3) uint8."""
         pixels = (inputs.cpu() * self.std + self.mean) * (255 / self.scale)
         return pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def per_channel(values: Sequence[float]) -> Tensor:
-    """Three numbers for RGB as a (3, 1, 1) float32 tensor on the CPU, where photos are, whatever the default device.
+    """Three numbers for RGB as a (3, 1, 1) float32 tensor, on the CPU even if the default device is another.
 
     Raises `RuntimeError` for more or fewer.
     """
@@ -178,10 +186,10 @@ def per_channel(values: Sequence[float]) -> Tensor:
 def torchvision_preprocessing(
     resize: int = 256, crop: int = 224, interpolation: Interpolation = "bilinear"
 ) -> Preprocessing:
-    """What most networks of PyTorch are trained with: pixels from 0 to 1, normalised by ImageNet's mean and deviation.
+    """The preprocessing of most PyTorch networks: pixels from 0 to 1, normalised by ImageNet's mean and deviation.
 
-    RGB means 0.485, 0.456, 0.406 and deviations 0.229, 0.224, 0.225; the photo's shorter side becomes `resize` pixels, and
-    the central `crop` × `crop` are kept. Raises `UsageError` for sizes or an `interpolation` that cannot be.
+    RGB means 0.485, 0.456, 0.406, deviations 0.229, 0.224, 0.225; `resize`, `crop` and `interpolation` as in
+    `Preprocessing`. Raises `UsageError` for invalid ones.
     """
     mean, std = per_channel((0.485, 0.456, 0.406)), per_channel((0.229, 0.224, 0.225))
     return Preprocessing(resize, crop, 1.0, mean, std, interpolation)

@@ -1,4 +1,4 @@
-"""Photos that say what they show, and the outputs of a network that stand for it."""
+"""Class labels of images, and the network outputs that stand for them."""
 
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,26 +13,26 @@ from deconvnet.data.image_set import require_labels
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models import Network
 
-#: Classes that an error lists.
-_FEW = 20
+#: An error lists at most so many classes.
+_MAX_LISTED_CLASSES = 20
 
 
 @dataclass(frozen=True)
-class Outputs:
-    """Where a network says what photos are judged by."""
+class ClassOutputs:
+    """The outputs of a network that stand for the classes of an image set."""
 
     ids: tuple[str, ...]
-    """What each output stands for; a prediction is one of all of them."""
-    numbers: tuple[int, ...]
-    """The output of each of the photos' classes."""
-    by: Literal["id", "number"]
-    """How they were found; by number in ascending order."""
+    """The class id of every output of the network; a prediction is one of all of them."""
+    indices: tuple[int, ...]
+    """The index of the output for each class of the image set."""
+    matched_by: Literal["id", "number"]
+    """Matched by class id, or, where the network has no ids, in ascending order."""
 
 
 def find_labelled_images(data: Path | str | ImageSet) -> ImageSet:
-    """The photos to judge by: those of `data`, a folder with a folder per class or a packed set, or of `val` in it.
+    """The labelled images of `data`: a folder with a folder per class, a packed set, or a folder with such a `val` in it.
 
-    Raises `DeconvnetError` for photos outside of class folders, and what `find_images` raises.
+    Raises `DeconvnetError` for images outside of class folders, and what `find_images` raises.
     """
     if not isinstance(data, ImageSet):
         data = Path(data)
@@ -43,15 +43,14 @@ def find_labelled_images(data: Path | str | ImageSet) -> ImageSet:
     return image_set
 
 
-def match_classes(network: Network, image_set: ImageSet) -> Outputs:
-    """Match the photos' class folders with the network's outputs.
+def match_classes(network: Network, image_set: ImageSet) -> ClassOutputs:
+    """Match the class folders of an image set with the network's outputs.
 
-    They are matched by id (ImageNet's classes have their WordNet ids), so that a network of 1,000 classes is judged by
-    photos of ten: its prediction remains one of all its classes. A network that names no ids is matched by number, if it
-    has as many outputs as there are folders.
+    They are matched by id (ImageNet's classes have their WordNet ids), so a network of 1,000 classes can be evaluated on
+    images of ten; its prediction is still one of all 1,000. A network without ids is matched in ascending order, if it has
+    as many outputs as there are folders.
 
-    Raises `DeconvnetError` for a trunk, for a network whose output is no class scores, and for folders that no output
-    stands for.
+    Raises `DeconvnetError` for a trunk, for a network whose output is no class scores, and for folders that match no output.
     """
     if not network.classifies:
         raise DeconvnetError(
@@ -60,26 +59,26 @@ def match_classes(network: Network, image_set: ImageSet) -> Outputs:
         )
     count = count_classes(network)
     ids = tuple(id for id, _ in network.classes or ())
-    numbers = {id: number for number, id in enumerate(ids) if id}
-    if not numbers:
+    index_by_id = {id: index for index, id in enumerate(ids) if id}
+    if not index_by_id:
         if len(image_set.classes) != count:
             raise DeconvnetError(
                 f"{network.full_name} does not say what its {count:,} classes are, and {image_set.root} has "
                 f"{len(image_set.classes):,} of them: only equal numbers could be matched in ascending order. Name its "
                 "classes, as in Network(module, preprocessing, classes=[(id, name), …])."
             )
-        return Outputs(image_set.classes, tuple(range(count)), "number")
-    if missing := [name for name in image_set.classes if name not in numbers]:
-        named = ", ".join(missing[:5]) + (f" and {len(missing) - 5:,} more" if len(missing) > 5 else "")
+        return ClassOutputs(image_set.classes, tuple(range(count)), "number")
+    if missing := [folder for folder in image_set.classes if folder not in index_by_id]:
+        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5:,} more" if len(missing) > 5 else "")
         raise DeconvnetError(
-            f"{network.full_name} knows no class {named}, so it cannot be judged by {image_set.root}: class folders are called "
-            f"by the ids of its {count:,} classes, such as {next(iter(numbers))}."
+            f"{network.full_name} knows no class {listed}, so it cannot be judged by {image_set.root}: class folders are "
+            f"called by the ids of its {count:,} classes, such as {next(iter(index_by_id))}."
         )
-    return Outputs(ids, tuple(numbers[name] for name in image_set.classes), "id")
+    return ClassOutputs(ids, tuple(index_by_id[folder] for folder in image_set.classes), "id")
 
 
 def count_classes(network: Network) -> int:
-    """How many classes a network tells apart. Raises `DeconvnetError` if its output is no score for each of its classes."""
+    """The number of classes of a network. Raises `DeconvnetError` if its output is not one score for each class."""
     size = network.preprocessing.crop
     scores = network.probabilities(torch.zeros(1, 3, size, size))
     if scores.dim() != 2 or len(network.classes or range(scores.shape[1])) != scores.shape[1]:
@@ -91,49 +90,56 @@ def count_classes(network: Network) -> int:
 
 
 def find_class(network: Network, label: str) -> int:
-    """The output of a class that is given by its id (`n02085620`), by its name, in any case, or else by its number.
+    """The index of the class with this id (`n02085620`), this name in any case, or else this index.
 
-    A name of several words with commas between them is found by each of them. Raises `UsageError` if there is no such class
-    or more than one, and for a network without a classifier.
+    If a name consists of several, separated by commas, each of them matches. Raises `UsageError` if no class matches or
+    more than one, and for a network without a classifier.
     """
     if not network.classifies:
         raise UsageError(f"{network.full_name} has no classifier, so it knows no class {label!r}: leave --label out.")
     classes = network.classes or [("", "")] * count_classes(network)
-    wanted = label.strip().casefold()
-    found = [
-        number
-        for number, (id, name) in enumerate(classes)
-        if wanted in (id.casefold(), name.casefold(), *(part.strip().casefold() for part in name.split(",")))
+    key = label.strip().casefold()
+    matches = [
+        index
+        for index, (id, name) in enumerate(classes)
+        if key in (id.casefold(), name.casefold(), *(synonym.strip().casefold() for synonym in name.split(",")))
     ]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        ids = ", ".join(classes[number][0] or str(number) for number in found)
-        raise UsageError(f"{network.full_name} has {len(found)} classes called {label!r}: pass one of {ids}.")
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        ids = ", ".join(classes[index][0] or str(index) for index in matches)
+        raise UsageError(f"{network.full_name} has {len(matches)} classes called {label!r}: pass one of {ids}.")
     if label.isdecimal():
         if int(label) < len(classes):
             return int(label)
         raise UsageError(f"{network.full_name} has the classes 0 to {len(classes) - 1}, not {label}.")
-    parts = sorted({part.strip() for _, name in classes for part in name.split(",") if part})
-    near = get_close_matches(wanted, [part.casefold() for part in parts], n=3)
-    near += [part for part in parts if wanted in part.casefold().split()][:3]
+    synonyms = sorted({synonym.strip() for _, name in classes for synonym in name.split(",") if synonym})
+    similar = get_close_matches(key, [synonym.casefold() for synonym in synonyms], n=3)
+    similar += [synonym for synonym in synonyms if key in synonym.casefold().split()][:3]
     hint = "pass its id, its name or its number"
-    if parts and len(classes) <= _FEW:
+    if synonyms and len(classes) <= _MAX_LISTED_CLASSES:
         hint = f"its classes are {', '.join(f'{id} ({name})' if id else name for id, name in classes)}"
-    elif near:
-        hint = f"there is {', '.join(dict.fromkeys(near))}"
+    elif similar:
+        hint = f"there is {', '.join(dict.fromkeys(similar))}"
     raise UsageError(f"{network.full_name} has no class {label!r}: {hint}.")
 
 
-def predicted(network: Network, x: Tensor) -> int:
-    """The most probable class of x (3, crop, crop)."""
+def predict_class(network: Network, x: Tensor) -> int:
+    """The index of the most probable class of one input x (3, crop, crop)."""
     return int(network.probabilities(x[None]).argmax())
 
 
-def class_name(network: Network, number: int) -> str:
-    """A class's name, short; with its id where others are called the same, as ImageNet's two cranes are."""
+def class_name(network: Network, index: int) -> str:
+    """The display name of a class: its name up to the first comma.
+
+    Its id (or index) is added in brackets where other classes have the same display name, as ImageNet's two cranes do.
+    A class without a name is shown by its id, or as "class 7".
+    """
     if not network.classes:
-        return f"class {number}"
-    short = [name.partition(",")[0] for _, name in network.classes]
-    alike = short.count(short[number]) > 1
-    return f"{short[number]} ({network.classes[number][0] or number})" if alike else short[number]
+        return f"class {index}"
+    id, name = network.classes[index]
+    short_name = name.partition(",")[0]
+    if not short_name:
+        return id or f"class {index}"
+    is_ambiguous = sum(name.partition(",")[0] == short_name for _, name in network.classes) > 1
+    return f"{short_name} ({id or index})" if is_ambiguous else short_name

@@ -1,5 +1,8 @@
-"""Photos that an experiment cannot do without."""
+"""Read and draw the images that an experiment needs."""
 
+from collections.abc import Container
+
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
@@ -8,8 +11,8 @@ from deconvnet.errors import DeconvnetError
 from deconvnet.models import Network
 
 
-def read_photo(image_set: ImageSet, index: int) -> Image.Image:
-    """Photo number `index`, RGB. Raises `DeconvnetError`, which names its file, if it cannot be read."""
+def read_required_image(image_set: ImageSet, index: int) -> Image.Image:
+    """Image number `index`, RGB. Raises `DeconvnetError`, which names its file, if it cannot be read."""
     try:
         return image_set.read(index)
     except UnreadableImage as error:
@@ -17,5 +20,13 @@ def read_photo(image_set: ImageSet, index: int) -> Image.Image:
 
 
 def read_input(network: Network, image_set: ImageSet, index: int) -> Tensor:
-    """Photo number `index` as the network's input (3, crop, crop). Raises as `read_photo`."""
-    return network.preprocess(read_photo(image_set, index))
+    """Image number `index` as the network's input (3, crop, crop). Raises as `read_required_image`."""
+    return network.preprocess(read_required_image(image_set, index))
+
+
+def sample_indices(
+    image_set: ImageSet, skipped: Container[int], max_count: int, generator: np.random.Generator
+) -> list[int]:
+    """`max_count` random indices of the image set (all, if there are fewer), ascending, none of which is in `skipped`."""
+    readable = [index for index in range(len(image_set)) if index not in skipped]
+    return sorted(generator.choice(readable, min(max_count, len(readable)), replace=False).tolist())

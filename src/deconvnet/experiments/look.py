@@ -1,4 +1,4 @@
-"""One photo taken apart: what the network says it is, and the units of each layer that it drives most."""
+"""Take one image apart: its most probable classes, and the strongest units of each layer with their projections."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,66 +10,82 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from deconvnet.experiments.class_labels import class_name
+from deconvnet.experiments.result import add_axes_inches, add_text_inches
 from deconvnet.models import Network
-from deconvnet.projection import display_scale, project_batch, to_pixels
+from deconvnet.projection import display_scale, project_batch, strongest_position, to_pixels
 from deconvnet.text import printable
-from deconvnet.tracing import Box
+from deconvnet.tracing import Box, Layer
+
+#: Classes that `look` lists.
+_CLASSES = 5
+
+#: Activations projected in one batch: a bound on memory, however many units are asked for.
+_BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
-class UnitLook:
-    """One unit's answer to the photo."""
+class UnitActivation:
+    """A unit's strongest activation for one image."""
 
     unit: int
     value: float
+    """Above 0."""
     row: int
+    """In the feature map, from 0."""
     column: int
     box: Box
-    """Its receptive field, moved inside the view."""
-    feature_map: np.ndarray
-    """(rows, columns), all its activations."""
+    """Its receptive field in pixels of the view, moved inside it."""
+    feature_map: Tensor
+    """(rows, columns) float32 on the CPU: all activations of the unit."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, without the feature map."""
+        return {"unit": self.unit, "value": self.value, "row": self.row, "column": self.column, "box": list(self.box)}
+
+
+@dataclass(frozen=True)
+class ProjectedUnit(UnitActivation):
+    """A unit's strongest activation for one image, and its projection."""
+
     projection: Tensor
-    """(3, crop, crop), of its strongest activation."""
+    """(3, h, w) float32 on the CPU, cropped to `box`."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What one network makes of one photo."""
+    """One network's result for one image."""
 
     network: str
-    photo: str
+    """Full name."""
+    image_name: str
     view: np.ndarray
-    """(crop, crop, 3) uint8, what the network was shown."""
+    """(crop, crop, 3) uint8, what the network sees of the image."""
     classes: list[tuple[str, float]] | None
-    """The most probable classes, or None for a network that does not classify."""
-    layers: dict[str, list[UnitLook]]
-    """Each layer's most driven units, strongest first."""
+    """Name and probability of the most probable classes; None for a network that does not classify."""
+    layers: dict[str, list[ProjectedUnit]]
+    """Strongest units by layer, strongest first."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, without the pictures."""
         return {
             "network": self.network,
-            "photo": self.photo,
+            "photo": self.image_name,
             "classes": self.classes and [{"class": name, "probability": p} for name, p in self.classes],
-            "layers": {
-                name: [
-                    {"unit": u.unit, "value": u.value, "row": u.row, "column": u.column, "box": list(u.box)} for u in units
-                ]
-                for name, units in self.layers.items()
-            },
+            "layers": {layer: [unit.as_json() for unit in units] for layer, units in self.layers.items()},
         }
 
     def figure(self) -> Figure:
-        """The photo with its classes, then a row per layer: feature map, projection and patch of each unit."""
-        across = max(1, *map(len, self.layers.values()))
+        """The image with its classes, then a row per layer: feature map, projection and patch of each unit."""
+        columns = max(1, *map(len, self.layers.values()))
         header = 2.2 if self.classes is None else 3.2  # in inches, as all numbers here
-        margin = 0.3 + 0.125 * max(map(len, self.layers))  # for their names
-        width, height = margin + 0.15 + 2.85 * across, header + 0.4 + 1.28 * len(self.layers)
+        margin = 0.3 + 0.125 * max(map(len, self.layers))  # for the names of the layers
+        width, height = margin + 0.15 + 2.85 * columns, header + 0.4 + 1.28 * len(self.layers)
         figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
-        self._draw_header(figure, width, height, header)
+        self._draw_header(figure, header)
         grid = figure.add_gridspec(
             len(self.layers),
-            across,
+            columns,
             left=margin / width,
             right=0.995,
             bottom=0.01,
@@ -77,99 +93,110 @@ class Look:
             wspace=0.06,
             hspace=0.28,
         )
-        for row, (name, units) in enumerate(self.layers.items()):
+        for row, (layer, units) in enumerate(self.layers.items()):
             for column, unit in enumerate(units):
                 cells = grid[row, column].subgridspec(1, 3, wspace=0.03)
-                axes = [figure.add_subplot(cells[0, part]) for part in range(3)]
+                axes = [figure.add_subplot(cells[0, cell]) for cell in range(3)]
                 self._draw_unit(axes, unit)
                 if column == 0:
-                    axes[0].set_ylabel(name, fontsize=13, fontweight="bold", rotation=0, ha="right", va="center", labelpad=8)
+                    axes[0].set_ylabel(
+                        layer, fontsize=13, fontweight="bold", rotation=0, ha="right", va="center", labelpad=8
+                    )
         return figure
 
-    def _draw_header(self, figure: Figure, width: float, height: float, header: float) -> None:
-        side = header - 0.3
-        photo = figure.add_axes((0.3 / width, 1 - header / height, side / width, side / height))
-        photo.imshow(self.view)
-        photo.axis("off")
-
-        def write(text: str, top: float, **style: Any) -> None:
-            figure.text((side + 0.7) / width, 1 - top / height, text, parse_math=False, **style)
-
-        write(printable(self.photo), 0.45, fontsize=15, fontweight="bold")
-        write(self.network, 0.75, fontsize=11, color="0.35")
+    def _draw_header(self, figure: Figure, height: float) -> None:
+        view_size = height - 0.3
+        view_axes = add_axes_inches(figure, 0.3, 0.3, view_size, view_size)
+        view_axes.imshow(self.view)
+        view_axes.axis("off")
+        left = view_size + 0.7
+        add_text_inches(figure, left, 0.45, printable(self.image_name), fontsize=15, fontweight="bold")
+        add_text_inches(figure, left, 0.75, self.network, fontsize=11, color="0.35")
         explanation = (
             "Each layer's most driven units: feature map, projection of its strongest activation\ndown to pixels, "
             "and the patch that it comes from."
         )
-        write(explanation, header - 0.1, fontsize=11, color="0.35")
+        add_text_inches(figure, left, height - 0.1, explanation, fontsize=11, color="0.35")
         if self.classes is None:
-            write(
-                "These weights have no classifier: they are fine for looking, but cannot say what this is.", 1.2, fontsize=12
-            )
+            no_classes = "These weights have no classifier: they are fine for looking, but cannot say what this is."
+            add_text_inches(figure, left, 1.2, no_classes, fontsize=12)
             return
-        bars = figure.add_axes(((side + 3.3) / width, 1 - 2.8 / height, 4.0 / width, 1.85 / height))
+        axes = add_axes_inches(figure, view_size + 3.3, 0.95, 4.0, 1.85)
         names, probabilities = zip(*reversed(self.classes), strict=True)
-        drawn = bars.barh([name.replace("$", r"\$") for name in names], probabilities, color="#4477aa")
-        bars.bar_label(drawn, [f"{p:.1%}" for p in probabilities], padding=4)
-        bars.set_xlim(0, 1.15)
-        bars.spines[:].set_visible(False)
-        bars.tick_params(length=0, labelbottom=False, labelsize=11)
+        bars = axes.barh([name.replace("$", r"\$") for name in names], probabilities, color="#4477aa")
+        axes.bar_label(bars, [f"{p:.1%}" for p in probabilities], padding=4)
+        axes.set_xlim(0, 1.15)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0, labelbottom=False, labelsize=11)
 
-    def _draw_unit(self, axes: list[Axes], unit: UnitLook) -> None:
-        left, top, right, bottom = unit.box
-        cut = unit.projection[:, top:bottom, left:right]
-        if unit.feature_map.size > 1:
-            axes[0].imshow(unit.feature_map, cmap="magma", vmin=0)
+    def _draw_unit(self, axes: list[Axes], unit: ProjectedUnit) -> None:
+        map_axes, projection_axes, patch_axes = axes
+        if unit.feature_map.numel() > 1:
+            map_axes.imshow(unit.feature_map.numpy(), cmap="magma", vmin=0)
         else:  # a neuron of a fully connected layer
-            axes[0].text(0.5, 0.5, "one number,\nno map", ha="center", va="center", fontsize=8, color="0.6")
-        axes[1].imshow(to_pixels(cut, display_scale(cut)))
-        axes[2].imshow(self.view[top:bottom, left:right])
-        axes[0].set_title(f"unit {unit.unit} · {unit.value:.4g}", fontsize=9, loc="left", pad=2)
-        for one in axes:
-            one.set_xticks([])
-            one.set_yticks([])
-            one.spines[:].set_visible(False)
+            map_axes.text(0.5, 0.5, "one number,\nno map", ha="center", va="center", fontsize=8, color="0.6")
+        left, top, right, bottom = unit.box
+        projection_axes.imshow(to_pixels(unit.projection, display_scale(unit.projection)))
+        patch_axes.imshow(self.view[top:bottom, left:right])
+        map_axes.set_title(f"unit {unit.unit} · {unit.value:.4g}", fontsize=9, loc="left", pad=2)
+        for panel in axes:
+            panel.set_xticks([])
+            panel.set_yticks([])
+            panel.spines[:].set_visible(False)
 
 
-def look(network: Network, photo: Image.Image, name: str = "", units: int = 6) -> Look:
-    """Take one photo apart: its five most probable classes and, in each layer, the `units` that it drives most.
+def look(network: Network, image: Image.Image, image_name: str = "", units: int = 6) -> Look:
+    """Take one image apart: its five most probable classes and, in each layer, the `units` strongest units.
 
-    A unit is judged by its strongest activation; units that are not active at all are left out.
+    Units are ranked by their strongest activation; units that are not active at all are left out.
     """
-    x = network.preprocess(photo)[None]
-    maps: dict[str, Tensor] = {}
+    x = network.preprocess(image)[None]
+    strongest: dict[str, list[UnitActivation]] = {}
+
+    def rank_units(layer: str, maps: Tensor) -> None:
+        strongest[layer] = strongest_units(network.layer(layer), maps[0], units)
+
     with torch.no_grad():
-        network.capture(x, network.layers, lambda layer, output: maps.update({layer: output[0].clone()}))
+        network.capture(x, network.layers, rank_units)
     classes = None
     if network.classifies:
         probabilities = network.probabilities(x)[0]
-        best = probabilities.topk(min(5, len(probabilities)))
-        titles = [_class_name(network, number) for number in best.indices.tolist()]
-        classes = list(zip(titles, best.values.tolist(), strict=True))
-    return Look(
-        network.full_name,
-        name,
-        network.preprocessing.pixels(x)[0],
-        classes,
-        {layer: _strongest(network, x, layer, found, units) for layer, found in maps.items()},
-    )
+        top = probabilities.topk(min(_CLASSES, len(probabilities)))
+        names = [class_name(network, index) for index in top.indices.tolist()]
+        classes = list(zip(names, top.values.tolist(), strict=True))
+    layers = {layer: _project(network, x, layer, activations) for layer, activations in strongest.items()}
+    return Look(network.full_name, image_name, network.preprocessing.denormalise(x)[0], classes, layers)
 
 
-def _strongest(network: Network, x: Tensor, layer: str, maps: Tensor, count: int) -> list[UnitLook]:
+def strongest_units(layer: Layer, maps: Tensor, max_count: int) -> list[UnitActivation]:
+    """The `max_count` units with the largest activations in `maps` (units, rows, columns), one image's output of `layer`.
+
+    Strongest first; the first among equals. Units that are not active are left out, and so are those whose largest
+    activation is not finite: broken weights may still have sound units.
+    """
     maxima = maps.flatten(1).amax(dim=1)
-    chosen = maxima.argsort(descending=True, stable=True)[:count]
-    chosen = chosen[maxima[chosen] > 0].cpu()
-    field = network.layer(layer).field
-    looks = []
-    for part in torch.split(chosen, 32):  # a bound on memory, however many units are asked for
-        projected = project_batch(network, x.expand(len(part), -1, -1, -1), layer, part)
-        for index, unit in enumerate(part.tolist()):
-            row, column = int(projected.rows[index]), int(projected.columns[index])
-            value, pixels = float(projected.values[index]), projected.pixels[index].float().cpu()
-            box = field.patch_box(row, column)
-            looks.append(UnitLook(unit, value, row, column, box, maps[unit].float().cpu().numpy(), pixels))
-    return looks
+    maxima = maxima.where(maxima.isfinite(), 0)
+    units = maxima.argsort(descending=True, stable=True)[:max_count]
+    units = units[maxima[units] > 0]
+    positions = strongest_position(maps.expand(len(units), *maps.shape), units)
+    return [
+        UnitActivation(unit, value, row, column, layer.field.patch_box(row, column), feature_map)
+        for unit, value, (row, column), feature_map in zip(
+            units.tolist(), maxima[units].tolist(), positions.tolist(), maps[units].float().cpu(), strict=True
+        )
+    ]
 
 
-def _class_name(network: Network, number: int) -> str:
-    return network.classes[number][1] if network.classes else f"class {number}"
+def _project(network: Network, x: Tensor, layer: str, activations: list[UnitActivation]) -> list[ProjectedUnit]:
+    """Project activations of one input x (1, 3, crop, crop), in batches."""
+    projected = []
+    for start in range(0, len(activations), _BATCH_SIZE):
+        batch = activations[start : start + _BATCH_SIZE]
+        units = torch.tensor([activation.unit for activation in batch])
+        positions = torch.tensor([(activation.row, activation.column) for activation in batch])
+        projections = project_batch(network, x.expand(len(batch), -1, -1, -1), layer, units, positions)
+        crops = projections.crop(network.layer(layer)).float().cpu()
+        projected += [
+            ProjectedUnit(**vars(activation), projection=crop) for activation, crop in zip(batch, crops, strict=True)
+        ]
+    return projected

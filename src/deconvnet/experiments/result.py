@@ -1,4 +1,4 @@
-"""Results on disk: pictures and JSON in a folder that is there whole or not at all."""
+"""Save results: figures and JSON in a folder that is complete or absent; and figures laid out in inches."""
 
 import json
 import os
@@ -11,56 +11,65 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deconvnet.errors import DeconvnetError
+from deconvnet.mining import Hit
 from deconvnet.storage import WorkFolder, write_via_buffer
 
 
-class Writable(Protocol):
-    """A result that draws itself and says itself in plain values."""
+class Result(Protocol):
+    """The result of an experiment, which draws its own figures."""
 
     def figures(self) -> dict[str, Figure]:
-        """Its pictures by name."""
+        """The figures, by the name of their file without `.png`."""
         ...
 
-    def as_json(self) -> dict[str, Any]: ...
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, without the figures."""
+        ...
 
 
-Result = TypeVar("Result", bound=Writable)
+ResultT = TypeVar("ResultT", bound=Result)
 
 
-def write_result(out: Path, name: str, make: Callable[[Path], Result]) -> Result:
-    """Write what `make` returns to the new folder `out`: `NAME.json`, and a `.png` for each of its figures.
+def save_result(out: Path, name: str, compute: Callable[[Path], ResultT]) -> ResultT:
+    """Call `compute` and save what it returns to the new folder `out`: `NAME.json`, and a `.png` for each figure.
 
-    `make` is given a hidden folder beside `out` for what a killed call should find again (`*.safetensors`); the same call
-    goes on with it.
+    `compute` gets the path of a hidden folder next to `out`. Whatever it keeps there as `*.safetensors` survives a kill, so
+    that the same call resumes.
 
     Raises `UsageError` if `out` exists, `DeconvnetError` if it cannot be written or another process is writing it, and what
-    `make` raises.
+    `compute` raises.
     """
     work = WorkFolder(Path(os.path.realpath(out)), "result")
     with work.open(has_work=lambda: any(work.path.glob("*.safetensors"))):
-        result = make(work.path)
+        result = compute(work.path)
         try:
-            _save(result, work.path / "result", name)
+            _write_files(result, work.path / "result", name)
             work.publish(work.path / "result")
         except OSError as error:
             raise DeconvnetError(f"{work.out} cannot be written: {error.strerror or error}.") from error
     return result
 
 
-def _save(result: Writable, folder: Path, name: str) -> None:
+def _write_files(result: Result, folder: Path, name: str) -> None:
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(result.as_json(), indent=1), encoding="utf-8")
     for figure_name, figure in result.figures().items():
         write_via_buffer(folder / f"{figure_name}.png", partial(figure.savefig, format="png"))
 
 
-def axes_at(figure: Figure, left: float, top: float, width: float, height: float, **options: Any) -> Axes:
-    """Axes whose upper left corner is there."""
-    across, down = figure.get_size_inches()
-    return figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down), **options)
+def hit_as_json(hit: Hit) -> dict[str, Any]:
+    """A hit as plain values, without its layer, unit and rank, which the surrounding JSON states."""
+    return {"value": hit.value, "path": hit.path, "row": hit.row, "column": hit.column, "box": list(hit.box)}
 
 
-def write_at(figure: Figure, left: float, bottom: float, text: str, **style: Any) -> None:
-    """Words whose lower left corner is there."""
-    across, down = figure.get_size_inches()
-    figure.text(left / across, 1 - bottom / down, text, parse_math=False, **style)
+def add_axes_inches(figure: Figure, left: float, top: float, width: float, height: float, **options: Any) -> Axes:
+    """Add axes whose upper left corner is (left, top); all in inches from the figure's upper left corner."""
+    figure_width, figure_height = figure.get_size_inches()
+    corner = left / figure_width, 1 - (top + height) / figure_height
+    return figure.add_axes((*corner, width / figure_width, height / figure_height), **options)
+
+
+def add_text_inches(figure: Figure, left: float, bottom: float, text: str, **style: Any) -> None:
+    """Add text whose lower left corner is (left, bottom), in inches from the figure's upper left corner; no mathematics."""
+    figure_width, figure_height = figure.get_size_inches()
+    figure.text(left / figure_width, 1 - bottom / figure_height, text, parse_math=False, **style)

@@ -1,6 +1,7 @@
-"""The live page: a server for atlases, and for what networks make of photos that are dropped on it.
+"""The live page: a server for atlases, and for what networks compute from images that a user uploads.
 
-`serve.py` listens, `guard.py` decides who is answered, `app.py` says what is at which address. Behind them `served.py` finds
-the networks, `bodies.py` reads what is sent and `uploads.py` photos, `photos.py` keeps them, `seeing.py` and `covering.py`
-say what a network makes of one, in the one thread of `work.py`; `files.py` hands out the pages and pictures of atlases.
+`server.py` listens; `middleware.py` rejects requests of other origins; `app.py` and `routes.py` define the addresses. Behind
+them `models.py` finds the networks of the atlases, `uploads.py` reads and keeps images, `inference.py` and
+`occlusion_stream.py` run networks in the thread of `worker.py`, `static_files.py` serves pages and pictures, and
+`responses.py` makes the responses.
 """

@@ -1,4 +1,4 @@
-"""Which atlases are served, and with which networks."""
+"""What is served: atlases, and the networks that belong to them."""
 
 import os
 import re
@@ -11,48 +11,46 @@ from typing import Any
 from deconvnet.atlas import Atlas
 from deconvnet.errors import DeconvnetError
 from deconvnet.experiments.class_labels import count_classes
-from deconvnet.models import Network, load
-from deconvnet.models.registry import check_runs_no_code
+from deconvnet.models import Network, check_runs_no_code, load
 
-#: Photos of an atlas that the page offers.
-_SAMPLES = 10
+#: Images of an atlas that the page offers to try.
+_MAX_SAMPLES = 10
 
 
-class Ready:
-    """A network that answers."""
+class LoadedNetwork:
+    """A network in memory, which can be shown images."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self.classes = _classes(network)
-        """How many classes it tells apart; 0 for a network whose output is no class scores."""
+        self.class_count = _count_classes(network)
+        """How many classes its output has scores for; 0 if it does not classify."""
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """An atlas, a network, or both."""
 
     key: str
-    """What it is called in addresses."""
+    """Its name in addresses."""
     name: str
     """The network's full name."""
-    book: "Book | None"
-    """The atlas, if there is one."""
-    ready: Ready | None
-    """The network, if it is there …"""
-    reason: str | None
-    """… and if not, one sentence about why."""
+    atlas: "AtlasDescription | None"
+    loaded: LoadedNetwork | None
+    """The network, if it is available."""
+    unavailable_reason: str | None
+    """One sentence on why the network is not available."""
 
     def as_json(self) -> dict[str, Any]:
-        """What the page has to know of it."""
-        network = self.ready.network if self.ready else None
+        """Plain values for the page."""
+        network = self.loaded.network if self.loaded else None
         return {
             "key": self.key,
             "name": self.name,
-            "atlas": self.key if self.book else None,
-            "classifies": bool(self.ready and self.ready.classes),
+            "atlas": self.key if self.atlas else None,
+            "classifies": bool(self.loaded and self.loaded.class_count),
             "crop": network.preprocessing.crop if network else None,
-            "reason": self.reason,
-            "classes": self.ready.classes if self.ready else 0,
+            "reason": self.unavailable_reason,
+            "classes": self.loaded.class_count if self.loaded else 0,
             "layers": [
                 {
                     "name": layer.name,
@@ -64,112 +62,117 @@ class Served:
                 }
                 for layer in (network.layers.values() if network else ())
             ],
-            "pictured": self.book.pictured if self.book else {},
-            "samples": self.book.samples(self.key) if self.book else [],
+            "pictured": self.atlas.drawn_units if self.atlas else {},
+            "samples": self.atlas.sample_urls(self.key) if self.atlas else [],
         }
 
 
-def find_served(atlases: Sequence[Path], networks: Sequence[Network], device: str = "cpu") -> list[Served]:
-    """Match `atlases` with `networks`, and load those networks that atlases name and that are safe to load unasked.
+def find_models(folders: Sequence[Path], networks: Sequence[Network], device: str = "cpu") -> list[ServedModel]:
+    """The atlases in `folders`, each with its network, and those of `networks` that belong to none of them.
 
-    An atlas may come from a stranger: of its network's address only weights on this disk are loaded, no program and
-    nothing that would be downloaded (`check_runs_no_code`), and the network must be, by its digest, the one that made the atlas.
+    Networks are matched by digest; the other atlases' networks are loaded on `device` if that is safe. An atlas may come
+    from a stranger, so the address that it names is only loaded if it stands for weights on this machine and neither runs
+    code nor downloads anything (`check_runs_no_code`), and only used if its digest is that of the atlas.
 
     Raises `DeconvnetError` if a folder holds no atlas.
     """
-    books = [Book(folder) for folder in atlases]
-    given = [Ready(network) for network in networks]
-    known = {ready.network.digest: ready for ready in given} if books else {}
-    served: list[Served] = []
-    for book in books:
+    atlases = [AtlasDescription(folder) for folder in folders]
+    user_networks = [LoadedNetwork(network) for network in networks]
+    # Without an atlas no digest is needed, and computing one takes a moment.
+    by_digest = {loaded.network.digest: loaded for loaded in user_networks} if atlases else {}
+    models: list[ServedModel] = []
+    for atlas in atlases:
         reason = None
-        if book.digest not in known:
+        if atlas.network_digest not in by_digest:
             try:
-                known[book.digest] = Ready(_load(book).to(device))
+                by_digest[atlas.network_digest] = LoadedNetwork(_load_network(atlas).to(device))
             except DeconvnetError as error:
                 reason = str(error)
-        ready = known.get(book.digest)
-        name = ready.network.full_name if ready else book.name
-        served.append(Served(_key(book.folder.resolve().name, served), name, book, ready, reason))
-    used = {id(entry.ready) for entry in served}
-    for one in given:
-        if id(one) not in used:
-            served.append(Served(_key(one.network.name, served), one.network.full_name, None, one, None))
-    return served
+        loaded = by_digest.get(atlas.network_digest)
+        name = loaded.network.full_name if loaded else atlas.network_name
+        models.append(ServedModel(_unique_key(atlas.folder.resolve().name, models), name, atlas, loaded, reason))
+    used = {id(model.loaded) for model in models}
+    for loaded in user_networks:
+        if id(loaded) not in used:
+            network = loaded.network
+            models.append(ServedModel(_unique_key(network.name, models), network.full_name, None, loaded, None))
+    return models
 
 
-class Book:
-    """What is used of an atlas.json, which may hold anything. Raises `DeconvnetError` if it is not what it should be."""
+class AtlasDescription:
+    """The entries of an atlas's `atlas.json` that the server uses, checked: the file may hold anything."""
 
     def __init__(self, folder: Path) -> None:
+        """Raises `DeconvnetError` if `folder` holds no atlas or its description is damaged."""
         self.folder = folder
         description = Atlas(folder).description
         try:
             network = description["network"]
-            self.name, self.digest, self.address = network["full_name"], network["digest"], network.get("address", "")
-            self.pictured = {layer["name"]: layer["chosen"] for layer in description["layers"]}
-            """By layer, the units that there are pictures of: their numbers, or "all"."""
+            self.network_name, self.network_digest = network["full_name"], network["digest"]
+            self.network_address = network.get("address", "")
+            """What `load` takes; empty if it is not known."""
+            self.drawn_units = {layer["name"]: layer["chosen"] for layer in description["layers"]}
+            """By layer, the units that have pictures: their indices, or "all"."""
         except (AttributeError, LookupError, TypeError):
             raise DeconvnetError(f"{_damaged(folder)} does not say what made it.") from None
-        if not all(isinstance(value, str) for value in (self.name, self.digest, self.address, *self.pictured)):
+        texts = (self.network_name, self.network_digest, self.network_address, *self.drawn_units)
+        if not all(isinstance(text, str) for text in texts):
             raise DeconvnetError(f"{_damaged(folder)} does not say what made it.")
-        for chosen in self.pictured.values():
-            if chosen != "all" and not (isinstance(chosen, list) and all(type(unit) is int for unit in chosen)):
+        for units in self.drawn_units.values():
+            if units != "all" and not (isinstance(units, list) and all(type(unit) is int for unit in units)):
                 raise DeconvnetError(f"{_damaged(folder)} does not say which units it shows.")
 
-    def samples(self, key: str) -> list[str]:
-        """Addresses of a few of its photos."""
+    def sample_urls(self, key: str) -> list[str]:
+        """Paths of URLs of a few of its images, evenly spaced."""
         names = sorted(file.name for file in (self.folder / "images").glob("*.webp"))
-        step = max(1, len(names) // _SAMPLES)
-        return [f"/atlas/{key}/images/{name}" for name in names[step // 2 :: step][:_SAMPLES]]
+        step = max(1, len(names) // _MAX_SAMPLES)
+        return [f"/atlas/{key}/images/{name}" for name in names[step // 2 :: step][:_MAX_SAMPLES]]
 
 
 def _damaged(folder: Path) -> str:
     return f"The atlas in {folder} is damaged, so make it again: its atlas.json"
 
 
-def _load(book: Book) -> Network:
-    """The network that an atlas names. Raises `DeconvnetError`, whose message says what to pass, if it is not to be had."""
-    if not book.address:
+def _load_network(atlas: AtlasDescription) -> Network:
+    """The network that an atlas names. Raises `DeconvnetError`, whose message says what to pass, if it is not available."""
+    address = atlas.network_address
+    if not address:
         raise DeconvnetError(
             "This atlas does not say where its network is: pass --network with what was given to deconvnet atlas."
         )
     try:
-        check_runs_no_code(book.address)
+        check_runs_no_code(address)
     except DeconvnetError as error:
-        raise DeconvnetError(
-            f"{error} To use it, pass --network {shlex.quote(book.address)}, or where it is here."
-        ) from None
+        raise DeconvnetError(f"{error} To use it, pass --network {shlex.quote(address)}, or where it is here.") from None
     try:
-        network = load(book.address)
+        network = load(address)
         digest = network.digest
     except DeconvnetError as error:
         raise DeconvnetError(f"{error} Pass --network and, for weights that it describes, --preprocessing.") from None
-    except (
-        Exception
-    ) as error:  # a stranger's file can hold what no file of ours does; it must not keep the others from being served
-        raise DeconvnetError(f"The weights in {book.address} cannot be loaded ({type(error).__name__}: {error}).") from error
-    if digest != book.digest:
+    except Exception as error:
+        # A stranger's file can be broken in ways that no check foresees; the other atlases must be served all the same.
+        raise DeconvnetError(f"The weights in {address} cannot be loaded ({type(error).__name__}: {error}).") from error
+    if digest != atlas.network_digest:
         raise DeconvnetError(
-            f"The weights in {book.address} have changed since the atlas was made: pass --network with those that made it."
+            f"The weights in {address} have changed since the atlas was made: pass --network with those that made it."
         )
     return network
 
 
-def _key(name: str, served: Sequence[Served]) -> str:
-    """`name` in letters that addresses leave alone, and unlike the keys that there are."""
+def _unique_key(name: str, models: Sequence[ServedModel]) -> str:
+    """`name` in characters that need no escaping in a URL, with a number if one of `models` has that key already."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", os.fsencode(name).decode("ascii", "replace")).strip(".-") or "atlas"
-    taken, key, number = {entry.key for entry in served}, plain, 1
-    while key in taken:
+    used, key, number = {model.key for model in models}, plain, 1
+    while key in used:
         number += 1
         key = f"{plain}-{number}"
     return key
 
 
-def _classes(network: Network) -> int:
+def _count_classes(network: Network) -> int:
     if not network.classifies:
         return 0
     try:
         return count_classes(network)
-    except DeconvnetError:  # its output is something else, and its layers can be looked at all the same
+    except DeconvnetError:  # the output is no score for each class; the layers can be shown all the same
         return 0

@@ -1,4 +1,4 @@
-"""What a network makes of a photo of which a part is covered. All of it belongs in the worker's thread."""
+"""What a network computes from an image with a part occluded: one rectangle, or a whole occlusion map, streamed."""
 
 import json
 import logging
@@ -13,165 +13,176 @@ from torch import Tensor
 
 from deconvnet.errors import DeconvnetError
 from deconvnet.experiments.class_labels import class_name
-from deconvnet.experiments.fig7_occlusion.compute import occluded_batch
-from deconvnet.experiments.fig7_occlusion.occluder import Occluder
-from deconvnet.explorer.inference import Seen
-from deconvnet.explorer.models import Ready
-from deconvnet.explorer.responses import UNEXPECTED, Gone, Refusal, significant
+from deconvnet.experiments.fig7_occlusion import Occluder, forward_occluded
+from deconvnet.explorer.inference import ImageAnalysis, class_probabilities
+from deconvnet.explorer.models import LoadedNetwork
+from deconvnet.explorer.responses import UNEXPECTED_ERROR, RequestCancelled, RequestError
 from deconvnet.explorer.worker import Worker
+from deconvnet.text import json_number, json_numbers
 from deconvnet.tracing import ActivationCache, Box
 
-#: Positions of an occluder over one photo.
-MOST_POSITIONS = 10_000
+#: Positions of the occluder in one map.
+MAX_POSITIONS = 10_000
 
-#: Classes that are compared with and without an occluder.
-_COMPARED = 8
+#: Classes that are compared with and without a rectangle.
+_MAX_COMPARED_CLASSES = 8
 
-#: Positions that go through the network at once: at first, and at most; and the seconds that they should take.
-_FIRST, _MOST, _SECONDS = 8, 64, 0.15
+#: Positions in the first batch of a map and in the largest; seconds a batch should take, so that other requests get a turn.
+_FIRST_BATCH_SIZE, _MAX_BATCH_SIZE, _BATCH_SECONDS = 8, 64, 0.15
 
 
-def cover(ready: Ready, x: Tensor, seen: Seen, box: Box) -> dict[str, Any]:
-    """Classes and units with `box` of the input x (3, crop, crop) at 0, the mean, beside what was `seen` without."""
-    network = ready.network
-    strongest = {layer: units[0] for layer, units in seen.layers.items() if units}
-    now: dict[str, float] = {}
+def occlude_rectangle(loaded: LoadedNetwork, x: Tensor, analysis: ImageAnalysis, box: Box) -> dict[str, Any]:
+    """Classes and strongest units with and without `box`, as plain values for the page.
 
-    def visit(layer: str, maps: Tensor) -> None:
-        now[layer] = float(maps[0, strongest[layer].unit].max())
+    `box` of the input x (3, crop, crop) is set to 0, the mean; `analysis` is that of the whole input.
+    """
+    network = loaded.network
+    strongest = {layer: units[0] for layer, units in analysis.layers.items() if units}
+    occluded_values: dict[str, float] = {}
 
-    window, corner = x.new_zeros(1, 3, box.bottom - box.top, box.right - box.left), torch.tensor([[box.top, box.left]])
-    output = network.forward_patched(x[None], None, window, corner, strongest, visit)
-    after = Seen(output[0].float().softmax(dim=0).cpu() if ready.classes else None, {})
+    def collect(layer: str, maps: Tensor) -> None:
+        occluded_values[layer] = float(maps[0, strongest[layer].unit].max())
+
+    zeros = x.new_zeros(1, 3, box.bottom - box.top, box.right - box.left)
+    output = network.forward_patched(x[None], None, zeros, torch.tensor([[box.top, box.left]]), strongest, collect)
+    occluded = ImageAnalysis(class_probabilities(loaded, output), {})
     units = [
-        {"layer": layer, "unit": unit.unit, "value": significant(now[layer]), "before": significant(unit.value)}
-        for layer, unit in strongest.items()
+        {
+            "layer": layer,
+            "unit": activation.unit,
+            "value": json_number(occluded_values[layer], 6),
+            "before": json_number(activation.value, 6),
+        }
+        for layer, activation in strongest.items()
     ]
-    return {"classes": _compare(ready, seen, after), "units": units}
+    return {"classes": _compare_classes(loaded, analysis, occluded), "units": units}
 
 
-def _compare(ready: Ready, before: Seen, after: Seen) -> list[dict[str, Any]] | None:
+def _compare_classes(loaded: LoadedNetwork, before: ImageAnalysis, after: ImageAnalysis) -> list[dict[str, Any]] | None:
+    """The most probable classes of either, by the larger of their probabilities; None if the network does not classify."""
     if before.probabilities is None or after.probabilities is None:
         return None
-    most = torch.maximum(before.probabilities, after.probabilities)
-    numbers = sorted({*before.best(), *after.best()}, key=lambda number: -float(most[number]))
+    larger = torch.maximum(before.probabilities, after.probabilities)
+    indices = sorted({*before.top_classes(), *after.top_classes()}, key=lambda index: -float(larger[index]))
     return [
         {
-            "number": number,
-            "name": class_name(ready.network, number),
-            "probability": after.probability(number),
-            "before": before.probability(number),
+            "number": index,
+            "name": class_name(loaded.network, index),
+            "probability": after.probability(index),
+            "before": before.probability(index),
         }
-        for number in numbers[:_COMPARED]
+        for index in indices[:_MAX_COMPARED_CLASSES]
     ]
 
 
-def clipped(left: int, top: int, width: int, height: int, crop: int) -> Box:
-    """A rectangle's part inside a view of crop × crop pixels, at least the pixel that is nearest to it."""
+def clip_rectangle(left: int, top: int, width: int, height: int, crop: int) -> Box:
+    """A rectangle clipped to a view of crop × crop pixels; at least the pixel of the view that is nearest to it."""
     right, bottom = min(max(left + width, 1), crop), min(max(top + height, 1), crop)
     return Box(min(max(left, 0), right - 1), min(max(top, 0), bottom - 1), right, bottom)
 
 
-def default_layer(ready: Ready) -> str:
-    """The last convolutional layer, or the last of all where there is none."""
-    return [*ready.network.layers, *ready.network.convolutional_layers][-1]
+def default_layer(loaded: LoadedNetwork) -> str:
+    """The last convolutional layer, or the last of all if there is none."""
+    return [*loaded.network.layers, *loaded.network.convolutional_layers][-1]
 
 
-class Sweep:
-    """An occluder on its way over one photo."""
+class OcclusionSweep:
+    """Slides an occluder over one image, some positions at a time, and follows a unit and a class."""
 
     def __init__(
         self,
-        ready: Ready,
+        loaded: LoadedNetwork,
         x: Tensor,
-        seen: Seen,
+        analysis: ImageAnalysis,
         occluder: Occluder,
         layer: str,
         unit: int | None = None,
-        target: int | None = None,
+        class_index: int | None = None,
     ) -> None:
-        """Follow a unit of `layer` (default: the one that is driven most) and a class (default: the most probable).
+        """Follow a unit of `layer` (default: the strongest) and a class (default: the most probable).
 
-        Raises `Refusal` (422) for too many positions, or a class that is not there, and `UsageError` for an occluder larger
-        than the view.
+        `analysis` is that of the input x (3, crop, crop). Raises `RequestError` (422) for too many positions or a class that
+        the network does not have, and `UsageError` for an occluder larger than the view.
         """
-        network = ready.network
+        network = loaded.network
         self.starts = occluder.starts(network.preprocessing.crop)
-        self.positions = len(self.starts) ** 2
-        if self.positions > MOST_POSITIONS:
-            sentence = f"{self.positions:,} positions are more than {MOST_POSITIONS:,}: choose a longer step."
-            raise Refusal(422, sentence)
-        if target is not None and target >= ready.classes:
-            raise Refusal(422, f"{network.full_name} has no class {target}: it tells {ready.classes} apart.")
-        self.ready, self.x, self.seen, self.occluder = ready, x, seen, occluder
+        self.position_count = len(self.starts) ** 2
+        if self.position_count > MAX_POSITIONS:
+            sentence = f"{self.position_count:,} positions are more than {MAX_POSITIONS:,}: choose a longer step."
+            raise RequestError(422, sentence)
+        if class_index is not None and class_index >= loaded.class_count:
+            sentence = f"{network.full_name} has no class {class_index}: it tells {loaded.class_count} apart."
+            raise RequestError(422, sentence)
+        self.loaded, self.x, self.analysis, self.occluder = loaded, x, analysis, occluder
         self.layer = layer
-        self.unit = seen.strongest(layer) if unit is None else unit
-        self.target = seen.best()[0] if target is None and ready.classes else target
-        self.done = 0
+        self.unit = analysis.strongest_unit(layer) if unit is None else unit
+        self.class_index = analysis.top_classes()[0] if class_index is None and loaded.class_count else class_index
+        self.done_count = 0
         self._corners = occluder.corners(network.preprocessing.crop)
-        self._batch = _FIRST
-        self._unchanged: ActivationCache | None = None
+        self._batch_size = _FIRST_BATCH_SIZE
+        self._cache: ActivationCache | None = None
 
-    def begin(self) -> dict[str, Any]:
-        """What stands before the maps."""
-        network = self.ready.network
-        whole = network.activations(self.x[None], self.layer)[0, self.unit].cpu().double().sum()
-        self._unchanged = network.activation_cache(self.x[None])
+    def start(self) -> dict[str, Any]:
+        """Run the network without the occluder; returns the first line of the stream."""
+        network = self.loaded.network
+        activation = network.activations(self.x[None], self.layer)[0, self.unit].cpu().double().sum()
+        self._cache = network.activation_cache(self.x[None])
         return {
-            "positions": self.positions,
+            "positions": self.position_count,
             "starts": list(self.starts),
             "size": self.occluder.size,
             "layer": self.layer,
             "unit": self.unit,
-            "class": self.target,
-            "class_name": None if self.target is None else class_name(network, self.target),
-            "whole_probability": None if self.target is None else self.seen.probability(self.target),
-            "whole_activation": significant(float(whole)),
+            "class": self.class_index,
+            "class_name": None if self.class_index is None else class_name(network, self.class_index),
+            "whole_probability": None if self.class_index is None else self.analysis.probability(self.class_index),
+            "whole_activation": json_number(float(activation), 6),
         }
 
-    def step(self) -> dict[str, Any]:
-        """The next positions, as many as take a moment, so that others who wait for the network get in between."""
-        part, start = self._corners[self.done : self.done + self._batch], time.perf_counter()
-        totals, scores = occluded_batch(
-            self.ready.network, self.x, self._unchanged, self.occluder, part, self.layer, self.unit
+    def run_batch(self) -> dict[str, Any]:
+        """Run the network on the next positions, about as many as take `_BATCH_SECONDS`; returns a line of the stream."""
+        corners, start = self._corners[self.done_count : self.done_count + self._batch_size], time.perf_counter()
+        totals, log_probabilities = forward_occluded(
+            self.loaded.network, self.x, self.occluder, corners, self.layer, self.unit, self._cache
         )
-        taken = time.perf_counter() - start
-        self.done += len(part)
-        self._batch = max(1, min(_MOST, 2 * self._batch, int(self._batch * _SECONDS / max(taken, 1e-6))))
-        probability = None if self.target is None else scores[:, self.target].exp().tolist()
-        return {
-            "done": self.done,
-            "probability": probability and [significant(value) for value in probability],
-            "activation": [significant(value) for value in totals.tolist()],
-        }
+        seconds = time.perf_counter() - start
+        self.done_count += len(corners)
+        fitting_size = int(self._batch_size * _BATCH_SECONDS / max(seconds, 1e-6))
+        self._batch_size = max(1, min(_MAX_BATCH_SIZE, 2 * self._batch_size, fitting_size))
+        probability = None
+        if self.class_index is not None:
+            probability = json_numbers(log_probabilities[:, self.class_index].exp(), 6)
+        return {"done": self.done_count, "probability": probability, "activation": json_numbers(totals, 6)}
 
 
-class SweepStream(StreamingResponse):
-    """Lines of JSON, computed as they are sent. When the client goes away nothing more is computed."""
+class OcclusionStream(StreamingResponse):
+    """An occlusion map as lines of JSON, computed as they are sent; nothing more is computed if the client disconnects."""
 
-    def __init__(self, worker: Worker, sweep: Sweep, first: dict[str, Any], ended: Callable[[], None]) -> None:
-        """`ended` is called once this is over, however it ends."""
-        self._lines = _lines(worker, sweep, first)
-        self._ended = ended
+    def __init__(
+        self, worker: Worker, sweep: OcclusionSweep, first_line: dict[str, Any], on_end: Callable[[], None]
+    ) -> None:
+        """`first_line` is what `sweep.start` returned; `on_end` is called once, however the stream ends."""
+        self._lines = _stream_lines(worker, sweep, first_line)
+        self._on_end = on_end
         super().__init__(self._lines, headers={"Cache-Control": "no-store"}, media_type="application/x-ndjson")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._ended()
+            self._on_end()
             await self._lines.aclose()
 
 
-async def _lines(worker: Worker, sweep: Sweep, first: dict[str, Any]) -> AsyncGenerator[str, None]:
-    yield json.dumps(first) + "\n"
+async def _stream_lines(worker: Worker, sweep: OcclusionSweep, first_line: dict[str, Any]) -> AsyncGenerator[str, None]:
+    yield json.dumps(first_line) + "\n"
     try:
-        while sweep.done < sweep.positions:
-            yield json.dumps(await worker.run_patiently(sweep.step)) + "\n"
-    except Gone:
+        while sweep.done_count < sweep.position_count:
+            yield json.dumps(await worker.run_retrying(sweep.run_batch)) + "\n"
+    except RequestCancelled:
         return
     except DeconvnetError as error:
         yield json.dumps({"error": str(error)}) + "\n"
     except Exception:
         logging.getLogger("uvicorn.error").exception("An occlusion map could not be finished")
-        yield json.dumps({"error": UNEXPECTED}) + "\n"
+        yield json.dumps({"error": UNEXPECTED_ERROR}) + "\n"

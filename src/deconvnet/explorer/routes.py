@@ -1,4 +1,4 @@
-"""What can be asked about a photo."""
+"""The addresses below /api/photos: what can be asked about an uploaded image."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -7,178 +7,189 @@ from fastapi import FastAPI, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
-from torch import Tensor
 
-from deconvnet.experiments.fig7_occlusion.occluder import Occluder
+from deconvnet.experiments.fig7_occlusion import Occluder
 from deconvnet.explorer.inference import (
-    Seen,
-    find_map,
-    map_as_json,
+    ImageAnalysis,
+    analyse,
+    feature_map,
+    feature_map_json,
     projection_pixels,
-    see,
 )
-from deconvnet.explorer.models import Ready
 from deconvnet.explorer.occlusion_stream import (
-    Sweep,
-    SweepStream,
-    clipped,
-    cover,
+    OcclusionStream,
+    OcclusionSweep,
+    clip_rectangle,
     default_layer,
+    occlude_rectangle,
 )
 from deconvnet.explorer.responses import (
-    Busy,
-    Refusal,
-    json_answer,
-    png_answer,
+    RequestError,
+    ServerBusy,
+    json_response,
+    png_response,
 )
-from deconvnet.explorer.uploads import UploadedImage
-from deconvnet.explorer.worker import client_gone
+from deconvnet.explorer.worker import wait_for_disconnect
 
 if TYPE_CHECKING:
     from deconvnet.explorer.app import Explorer
 
 T = TypeVar("T")
 
-#: Occlusion maps that are made at a time; each keeps all signals of one photo.
-MOST_STREAMS = 4
+#: Occlusion maps that are made at a time; each keeps all activations of one image.
+MAX_STREAMS = 4
 
-_LARGE = 1_000_000
-Number = Annotated[int, Path(ge=0, le=_LARGE)]
-Place = Annotated[int | None, Query(ge=0, le=_LARGE)]
+_MAX_INTEGER = 1_000_000
+Index = Annotated[int, Path(ge=0, le=_MAX_INTEGER)]
+OptionalIndex = Annotated[int | None, Query(ge=0, le=_MAX_INTEGER)]
 
 
 class Rectangle(BaseModel):
-    """Pixels of the view; what lies outside of it is left out."""
+    """A rectangle in pixels of the view; it may reach beyond the view, and is clipped to it."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
-    left: int = Field(ge=-_LARGE, le=_LARGE)
-    top: int = Field(ge=-_LARGE, le=_LARGE)
-    width: int = Field(ge=1, le=_LARGE)
-    height: int = Field(ge=1, le=_LARGE)
+    left: int = Field(ge=-_MAX_INTEGER, le=_MAX_INTEGER)
+    top: int = Field(ge=-_MAX_INTEGER, le=_MAX_INTEGER)
+    width: int = Field(ge=1, le=_MAX_INTEGER)
+    height: int = Field(ge=1, le=_MAX_INTEGER)
 
 
 class OcclusionRequest(BaseModel):
-    """An occluder, and what is followed."""
+    """The occluder of an occlusion map, and which unit and class to follow."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
-    size: int = Field(50, ge=1, le=_LARGE)
-    stride: int = Field(6, ge=1, le=_LARGE)
+    size: int = Field(50, ge=1, le=_MAX_INTEGER)
+    stride: int = Field(6, ge=1, le=_MAX_INTEGER)
     layer: str | None = Field(None, max_length=1000)
-    unit: int | None = Field(None, ge=0, le=_LARGE)
-    target: int | None = Field(None, ge=0, le=_LARGE, alias="class")
+    unit: int | None = Field(None, ge=0, le=_MAX_INTEGER)
+    class_index: int | None = Field(None, ge=0, le=_MAX_INTEGER, alias="class")
 
 
-class Asked:
-    """One photo and one network, and the way to the thread in which it runs."""
+class ImageRequest:
+    """A request about one uploaded image and one network."""
 
-    def __init__(self, explorer: "Explorer", photo: str, key: str, request: Request) -> None:
-        """Raises `Refusal` if there is no such photo or no such network."""
-        entry = explorer[key]
-        if entry.ready is None:
-            raise Refusal(404, entry.reason or "This network is not here.")
-        self.ready: Ready = entry.ready
-        self.photo: UploadedImage = explorer.photos[photo]
-        self.x: Tensor = self.photo.inputs[entry.ready]
+    def __init__(self, explorer: "Explorer", token: str, key: str, request: Request) -> None:
+        """Raises `RequestError` (404) if there is no such image or no such network."""
+        model = explorer.model(key)
+        if model.loaded is None:
+            raise RequestError(404, model.unavailable_reason or "This network is not here.")
+        self.loaded = model.loaded
+        self.image = explorer.upload_cache.find(token)
+        self.x = self.image.inputs[model.loaded]
         self.explorer, self.request = explorer, request
 
     async def run(self, function: Callable[[], T]) -> T:
-        """What `function` returns, in the networks' thread, while the client waits for it."""
-        return await self.explorer.worker.run(function, client_gone(self.request))
+        """Run `function` in the networks' thread, unless the client disconnects first, and return its result."""
+        return await self.explorer.worker.run(function, wait_for_disconnect(self.request))
 
-    def seen(self) -> Seen:
-        """What the network makes of the photo, which is kept with it. In the networks' thread."""
-        if self.ready not in self.photo.seen:
-            self.photo.seen[self.ready] = see(self.ready, self.x, self.explorer.worker.check)
-        return self.photo.seen[self.ready]
+    def analysis(self) -> ImageAnalysis:
+        """The network's analysis of the image, computed once and kept with it. Call it in the networks' thread."""
+        analyses = self.image.analyses
+        if self.loaded not in analyses:
+            analyses[self.loaded] = analyse(self.loaded, self.x, self.explorer.worker.check_cancelled)
+        return analyses[self.loaded]
 
     def check_unit(self, layer: str, unit: int = 0) -> None:
-        """Raises `Refusal` (404) if the network has no such layer or unit."""
-        layers = self.ready.network.layers
+        """Raise `RequestError` (404) if the network has no such layer or unit."""
+        layers = self.loaded.network.layers
         if layer not in layers:
-            raise Refusal(404, f"{self.ready.network.full_name} has no layer {layer[:80]!r}.")
+            raise RequestError(404, f"{self.loaded.network.full_name} has no layer {layer[:80]!r}.")
         if unit >= layers[layer].units:
-            raise Refusal(404, f"{layer} has the units 0 to {layers[layer].units - 1}, not {unit}.")
+            raise RequestError(404, f"{layer} has the units 0 to {layers[layer].units - 1}, not {unit}.")
 
-    def check_place(self, layer: str, row: int | None, column: int | None) -> tuple[int, int] | None:
-        """A place in a layer's maps. Raises `Refusal`: 422 for half a place, 404 for one that is not there."""
+    def position(self, layer: str, row: int | None, column: int | None) -> tuple[int, int] | None:
+        """A position in a layer's maps; None if neither row nor column is given.
+
+        Raises `RequestError`: 422 if only one of them is given, 404 for a position outside of the maps.
+        """
         if row is None or column is None:
             if row is not column:
-                raise Refusal(422, "A place is a row and a column: pass both, or neither for the strongest.")
+                raise RequestError(422, "A place is a row and a column: pass both, or neither for the strongest.")
             return None
-        rows, columns = self.ready.network.layer(layer).map_size
+        rows, columns = self.loaded.network.layer(layer).map_size
         if row >= rows or column >= columns:
-            raise Refusal(404, f"The maps of {layer} have {rows} rows and {columns} columns.")
+            raise RequestError(404, f"The maps of {layer} have {rows} rows and {columns} columns.")
         return row, column
 
 
-def add_photo_routes(app: FastAPI, explorer: "Explorer") -> None:
-    """Add all addresses below /api/photos."""
-    below = "/api/photos/{photo}/{key}"
+def add_image_routes(app: FastAPI, explorer: "Explorer") -> None:
+    """Add /api/photos and all addresses below it."""
+    path = "/api/photos/{token}/{key}"
 
     @app.post("/api/photos")
-    async def keep_photo(request: Request) -> Response:
-        return json_answer({"photo": explorer.photos.keep(await explorer.uploads.take(request))}, 201)
+    async def upload(request: Request) -> Response:
+        image = await explorer.upload_reader.read(request)
+        return json_response({"photo": explorer.upload_cache.add(image)}, 201)
 
-    @app.get(below)
-    async def look(photo: str, key: str, request: Request) -> Response:
-        asked = Asked(explorer, photo, key, request)
-        seen = asked.photo.seen.get(asked.ready)
-        if seen is None:
-            seen = await asked.run(asked.seen)
-        return json_answer(seen.as_json(asked.ready))
+    @app.get(path)
+    async def analysis(token: str, key: str, request: Request) -> Response:
+        query = ImageRequest(explorer, token, key, request)
+        result = query.image.analyses.get(query.loaded)
+        if result is None:
+            result = await query.run(query.analysis)
+        return json_response(result.as_json(query.loaded))
 
-    @app.get(below + "/view.png")
-    async def view(photo: str, key: str, request: Request) -> Response:
-        asked = Asked(explorer, photo, key, request)
-        return await run_in_threadpool(lambda: png_answer(asked.ready.network.preprocessing.pixels(asked.x[None])[0]))
+    @app.get(path + "/view.png")
+    async def view(token: str, key: str, request: Request) -> Response:
+        query = ImageRequest(explorer, token, key, request)
+        preprocessing = query.loaded.network.preprocessing
+        return await run_in_threadpool(lambda: png_response(preprocessing.denormalise(query.x[None])[0]))
 
-    @app.get(below + "/layers/{layer}/{unit}")
-    async def feature_map(photo: str, key: str, layer: str, unit: Number, request: Request) -> Response:
-        asked = Asked(explorer, photo, key, request)
-        asked.check_unit(layer, unit)
-        seen = asked.photo.seen.get(asked.ready)
-        values = seen.map(layer, unit) if seen else None
+    @app.get(path + "/layers/{layer}/{unit}")
+    async def unit_map(token: str, key: str, layer: str, unit: Index, request: Request) -> Response:
+        query = ImageRequest(explorer, token, key, request)
+        query.check_unit(layer, unit)
+        analysis = query.image.analyses.get(query.loaded)
+        values = analysis.feature_map(layer, unit) if analysis else None
         if values is None:
-            values = await asked.run(lambda: find_map(asked.ready, asked.x, layer, unit))
-        return json_answer(await run_in_threadpool(map_as_json, layer, unit, values))
+            values = await query.run(lambda: feature_map(query.loaded, query.x, layer, unit))
+        return json_response(await run_in_threadpool(feature_map_json, layer, unit, values))
 
-    @app.get(below + "/layers/{layer}/{unit}/projection.png")
+    @app.get(path + "/layers/{layer}/{unit}/projection.png")
     async def projection(
-        photo: str, key: str, layer: str, unit: Number, request: Request, row: Place = None, column: Place = None
+        token: str,
+        key: str,
+        layer: str,
+        unit: Index,
+        request: Request,
+        row: OptionalIndex = None,
+        column: OptionalIndex = None,
     ) -> Response:
-        asked = Asked(explorer, photo, key, request)
-        asked.check_unit(layer, unit)
-        place = asked.check_place(layer, row, column)
-        pixels = await asked.run(lambda: projection_pixels(asked.ready, asked.x, layer, unit, place))
-        return await run_in_threadpool(png_answer, pixels)
+        query = ImageRequest(explorer, token, key, request)
+        query.check_unit(layer, unit)
+        position = query.position(layer, row, column)
+        pixels = await query.run(lambda: projection_pixels(query.loaded, query.x, layer, unit, position))
+        return await run_in_threadpool(png_response, pixels)
 
-    @app.post(below + "/occluded")
-    async def occluded(photo: str, key: str, rectangle: Rectangle, request: Request) -> Response:
-        asked = Asked(explorer, photo, key, request)
-        crop = asked.ready.network.preprocessing.crop
-        box = clipped(rectangle.left, rectangle.top, rectangle.width, rectangle.height, crop)
-        return json_answer(await asked.run(lambda: cover(asked.ready, asked.x, asked.seen(), box)))
+    @app.post(path + "/occluded")
+    async def occluded(token: str, key: str, rectangle: Rectangle, request: Request) -> Response:
+        query = ImageRequest(explorer, token, key, request)
+        crop = query.loaded.network.preprocessing.crop
+        box = clip_rectangle(rectangle.left, rectangle.top, rectangle.width, rectangle.height, crop)
+        return json_response(await query.run(lambda: occlude_rectangle(query.loaded, query.x, query.analysis(), box)))
 
-    @app.post(below + "/occlusion")
-    async def occlusion(photo: str, key: str, wanted: OcclusionRequest, request: Request) -> Response:
-        asked = Asked(explorer, photo, key, request)
-        followed = wanted.layer if wanted.layer is not None else default_layer(asked.ready)
-        asked.check_unit(followed, wanted.unit or 0)
-        if explorer.streams >= MOST_STREAMS:
-            raise Busy
+    @app.post(path + "/occlusion")
+    async def occlusion(token: str, key: str, options: OcclusionRequest, request: Request) -> Response:
+        query = ImageRequest(explorer, token, key, request)
+        layer = options.layer if options.layer is not None else default_layer(query.loaded)
+        query.check_unit(layer, options.unit or 0)
+        if explorer.stream_count >= MAX_STREAMS:
+            raise ServerBusy
 
-        def begin() -> tuple[Sweep, dict[str, Any]]:
-            occluder = Occluder(wanted.size, wanted.stride)
-            sweep = Sweep(asked.ready, asked.x, asked.seen(), occluder, followed, wanted.unit, wanted.target)
-            return sweep, sweep.begin()
+        def start() -> tuple[OcclusionSweep, dict[str, Any]]:
+            occluder = Occluder(options.size, options.stride)
+            sweep = OcclusionSweep(
+                query.loaded, query.x, query.analysis(), occluder, layer, options.unit, options.class_index
+            )
+            return sweep, sweep.start()
 
         def end() -> None:
-            explorer.streams -= 1
+            explorer.stream_count -= 1
 
-        explorer.streams += 1
+        explorer.stream_count += 1
         try:
-            sweep, first = await asked.run(begin)
+            sweep, first_line = await query.run(start)
         except BaseException:
             end()
             raise
-        return SweepStream(explorer.worker, sweep, first, end)
+        return OcclusionStream(explorer.worker, sweep, first_line, end)

@@ -1,21 +1,21 @@
-"""The pages of atlases and of the live page, and the pictures in atlases.
+"""The files of the live page and of atlases' pages, and the pictures in atlases.
 
-Pages are made here, from an atlas's tables: an atlas may come from a stranger, and a page of its own would be one of this
-origin. Of its folder only pictures are served.
+An atlas may come from a stranger, and a script in its folder would run as one of this origin. So its pages are made anew,
+from its tables, and only pictures are served from its folder.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 
 from starlette.responses import FileResponse, Response
 
 from deconvnet.atlas.html import page_files, shared_assets
 from deconvnet.errors import DeconvnetError
-from deconvnet.explorer.responses import Refusal
+from deconvnet.explorer.responses import RequestError
 
-_KINDS = {
+_MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -25,62 +25,69 @@ _KINDS = {
     ".webp": "image/webp",
     ".woff2": "font/woff2",
 }
-#: What is served of an atlas's own folder.
-PICTURES = (".webp", ".png")
+
+#: Suffixes of the only files that are served from an atlas's folder.
+PICTURE_SUFFIXES = (".webp", ".png")
 
 
-class Pages:
-    """Pages by their paths, made when the first of them is asked for; `make` raises `DeconvnetError` if it cannot."""
+class GeneratedFiles:
+    """Files by path, in memory, generated when the first of them is requested."""
 
-    def __init__(self, make: Callable[[], Mapping[str, bytes]]) -> None:
-        self._make = make
-        self._made: Mapping[str, bytes] | None = None
-        self._making = asyncio.Lock()
+    def __init__(self, generate: Callable[[], Mapping[str, bytes]]) -> None:
+        """`generate` returns all files by path; it may raise `DeconvnetError`."""
+        self._generate = generate
+        self._files: Mapping[str, bytes] | None = None
+        self._lock = asyncio.Lock()
 
     async def find(self, path: str) -> Response | None:
-        """The page at exactly this path; None if there is none. Raises `Refusal` (500) if they cannot be made."""
-        async with self._making:
-            if self._made is None:
+        """The file at exactly this path; None if there is none. Raises `RequestError` (500) if `generate` fails."""
+        async with self._lock:
+            if self._files is None:
                 try:
-                    self._made = await asyncio.to_thread(self._make)
+                    self._files = await asyncio.to_thread(self._generate)
                 except DeconvnetError as error:
-                    raise Refusal(500, str(error)) from None
-        content = self._made.get(path)
+                    raise RequestError(500, str(error)) from None
+        content = self._files.get(path)
         if content is None:
             return None
-        kind = _KINDS.get(Path(path).suffix, "application/octet-stream")
-        return Response(content, headers={"Cache-Control": "no-cache", "Content-Type": kind})
+        media_type = _MEDIA_TYPES.get(Path(path).suffix, "application/octet-stream")
+        return Response(content, headers={"Cache-Control": "no-cache", "Content-Type": media_type})
 
 
-def live_pages() -> Pages:
-    """The live page's own files."""
-    return Pages(
-        lambda: {file.name: file.read_bytes() for file in (files(__package__) / "live").iterdir() if file.is_file()}
-    )
+def live_page_files() -> GeneratedFiles:
+    """The files that only the live page uses."""
+
+    def read() -> dict[str, bytes]:
+        folder = resources.files(__package__) / "live"
+        return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+
+    return GeneratedFiles(read)
 
 
-def shared_pages() -> Pages:
-    """What the live page shares with the pages of atlases."""
-    return Pages(shared_assets)
+def shared_files() -> GeneratedFiles:
+    """The files that the live page shares with the pages of atlases."""
+    return GeneratedFiles(shared_assets)
 
 
-def atlas_pages(folder: Path, beside: Sequence[str], live: str) -> Pages:
-    """The pages of an atlas; see `page_files`."""
-    return Pages(lambda: page_files(folder, beside, live))
+def atlas_page_files(folder: Path, siblings: Sequence[str], live_url: str) -> GeneratedFiles:
+    """The pages of the atlas in `folder`; see `page_files`."""
+    return GeneratedFiles(lambda: page_files(folder, siblings, live_url))
 
 
-def picture(folder: Path, path: str) -> Response | None:
-    """A picture in the atlas in `folder`; None for all that is not one, or lies elsewhere."""
-    parts = path.split("/")
-    if not path.endswith(PICTURES) or any(not part or part.startswith(".") or set(part) & set("\\:\0") for part in parts):
+def atlas_picture(folder: Path, path: str) -> Response | None:
+    """The picture at `path` in the atlas in `folder`; None if it is no picture or lies elsewhere."""
+    names = path.split("/")
+    if not path.endswith(PICTURE_SUFFIXES) or any(
+        not name or name.startswith(".") or set(name) & set("\\:\0") for name in names
+    ):
         return None
     try:
-        file = folder.joinpath(*parts).resolve()
+        file = folder.joinpath(*names).resolve()
         if not file.is_relative_to(folder.resolve()) or not file.is_file():
             return None
         return FileResponse(
             file,
-            media_type=_KINDS[Path(path).suffix],
+            media_type=_MEDIA_TYPES[Path(path).suffix],
             stat_result=file.stat(),
             headers={"Cache-Control": "private, max-age=3600"},
         )

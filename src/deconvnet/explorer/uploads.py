@@ -1,4 +1,4 @@
-"""From the bytes that a browser sends to a photo, with limits on all that it may cost."""
+"""Uploaded images: read within limits of size and time, decoded one at a time, and the last ones kept in memory."""
 
 import asyncio
 import secrets
@@ -13,138 +13,140 @@ from starlette.types import Receive
 from torch import Tensor
 
 from deconvnet.data import UnreadableImage, read_image
-from deconvnet.explorer.inference import Seen
-from deconvnet.explorer.models import Ready
-from deconvnet.explorer.responses import Busy, Gone, Refusal
-from deconvnet.explorer.worker import Worker, client_gone
-
-#: Photos that are kept; the one that was used longest ago goes first.
-MAX_IMAGES = 32
+from deconvnet.explorer.inference import ImageAnalysis
+from deconvnet.explorer.models import LoadedNetwork
+from deconvnet.explorer.responses import RequestCancelled, RequestError, ServerBusy
+from deconvnet.explorer.worker import Worker, wait_for_disconnect
 
 
 @dataclass(frozen=True)
-class UploadedImage:
-    """One photo."""
-
-    inputs: dict[Ready, Tensor]
-    """What each network is shown, (3, crop, crop)."""
-    seen: dict[Ready, Seen] = field(default_factory=dict)
-    """What each has made of it so far; written in the networks' thread."""
-
-
-class UploadCache:
-    """The photos that are kept, by token."""
-
-    def __init__(self) -> None:
-        self._photos: OrderedDict[str, UploadedImage] = OrderedDict()
-
-    def keep(self, photo: UploadedImage) -> str:
-        """Keep a photo; returns its token."""
-        token = secrets.token_urlsafe(16)
-        self._photos[token] = photo
-        while len(self._photos) > MAX_IMAGES:
-            self._photos.popitem(last=False)
-        return token
-
-    def __getitem__(self, token: str) -> UploadedImage:
-        """Raises `Refusal` (404) if there is no such photo."""
-        if token not in self._photos:
-            raise Refusal(404, "This photo is not here any more: choose it again.")
-        self._photos.move_to_end(token)
-        return self._photos[token]
-
-
-@dataclass(frozen=True)
-class Limit:
-    """What the body of a request may cost, and the sentences for those that cost more."""
+class BodyLimit:
+    """How large a request's body may be and how long it may take, and the sentences for one that exceeds this."""
 
     size: int
-    """Bytes."""
+    """In bytes."""
     too_large: str
     too_slow: str
     seconds: float = 30.0
-    """From when it is read to its end."""
+    """From when reading starts until the body has arrived."""
 
-    def check(self, headers: Headers) -> None:
-        """Raises `Refusal` if a body is announced that is too large."""
+    def check_announced_size(self, headers: Headers) -> None:
+        """Raise `RequestError` (413) if `Content-Length` exceeds the limit."""
         announced = headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > self.size:
-            raise Refusal(413, self.too_large)
+            raise RequestError(413, self.too_large)
 
     async def read(self, receive: Receive) -> bytes:
-        """The whole body, of which never more than `size` is kept.
+        """The whole body; never more than `size` bytes of it are kept.
 
-        Raises `Refusal` for one that is too large or too slow, `Gone` if the client leaves before its end.
+        Raises `RequestError` if it is too large (413) or too slow (408), `RequestCancelled` if the client disconnects
+        before its end.
         """
-        body, more = bytearray(), True
+        body, more_body = bytearray(), True
         try:
             async with asyncio.timeout(self.seconds):
-                while more:
+                while more_body:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise Gone
+                        raise RequestCancelled
                     chunk = message.get("body", b"")
                     if len(body) + len(chunk) > self.size:
-                        raise Refusal(413, self.too_large)
+                        raise RequestError(413, self.too_large)
                     body += chunk
-                    more = message.get("more_body", False)
+                    more_body = message.get("more_body", False)
         except TimeoutError:
-            raise Refusal(408, self.too_slow, {"Connection": "close"}) from None
+            raise RequestError(408, self.too_slow, {"Connection": "close"}) from None
         return bytes(body)
 
 
-#: Of one file.
-FILE = Limit(
+#: For uploaded files.
+UPLOAD_LIMIT = BodyLimit(
     32 * 2**20,
     too_large="This file is larger than 32 MiB: choose a smaller one.",
     too_slow="This file took longer than 30 seconds to arrive: try again.",
 )
 
-#: Files that are read or decoded at a time …
-AT_ONCE = 3
+#: Uploads that are read or decoded at a time.
+MAX_CONCURRENT = 3
 
-#: … and those that may wait for that; their bytes are not read meanwhile.
-MOST_WAITING = 16
+#: Uploads that may wait for their turn; their bodies are not read meanwhile.
+MAX_WAITING = 16
+
+#: Uploaded images that are kept; the least recently used is dropped first.
+MAX_IMAGES = 32
 
 
-class Uploads:
-    """Reads photos for the networks that are `ready`."""
+@dataclass(frozen=True)
+class UploadedImage:
+    """An uploaded image, as network inputs, and what networks have computed from it."""
 
-    def __init__(self, ready: Sequence[Ready]) -> None:
-        self._ready = ready
-        self._places = asyncio.Semaphore(AT_ONCE)
-        self._waiting = 0
-        self.decoder = Worker(AT_ONCE, "decoder")  # a large photo takes hundreds of megabytes: one at a time
+    inputs: dict[LoadedNetwork, Tensor]
+    """Each network's input (3, crop, crop)."""
+    analyses: dict[LoadedNetwork, ImageAnalysis] = field(default_factory=dict)
+    """Results so far; written in the networks' thread."""
 
-    async def take(self, request: Request) -> UploadedImage:
-        """The photo that is the request's body.
 
-        Raises `Refusal` for a file that is too large, too slow or no image, `Busy` if too many come at once, and `Gone`.
+class UploadReader:
+    """Reads uploaded images for a number of networks."""
+
+    def __init__(self, networks: Sequence[LoadedNetwork]) -> None:
+        self._networks = networks
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
+        self._waiting_count = 0
+        self.decoder = Worker(MAX_CONCURRENT, "decoder")  # a large image takes hundreds of megabytes: one at a time
+
+    async def read(self, request: Request) -> UploadedImage:
+        """The image in the request's body.
+
+        Raises `RequestError` for a file that is too large, too slow or no image, `ServerBusy` if too many are uploaded at
+        once, and `RequestCancelled` if the client disconnects.
         """
-        FILE.check(request.headers)
-        async with self._place():
-            content = await FILE.read(request.receive)
-            return await self.decoder.run(lambda: self._decode(content), client_gone(request))
+        UPLOAD_LIMIT.check_announced_size(request.headers)
+        async with self._slot():
+            content = await UPLOAD_LIMIT.read(request.receive)
+            return await self.decoder.run(lambda: self._decode(content), wait_for_disconnect(request))
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        if self._waiting >= MOST_WAITING:
-            raise Busy
-        self._waiting += 1
+    async def _slot(self) -> AsyncIterator[None]:
+        if self._waiting_count >= MAX_WAITING:
+            raise ServerBusy
+        self._waiting_count += 1
         try:
-            await self._places.acquire()
+            await self._slots.acquire()
         finally:
-            self._waiting -= 1
+            self._waiting_count -= 1
         try:
             yield
         finally:
-            self._places.release()
+            self._slots.release()
 
     def _decode(self, content: bytes) -> UploadedImage:
         try:
-            photo = read_image(content)
-            return UploadedImage({ready: ready.network.preprocess(photo) for ready in self._ready})
+            image = read_image(content)
+            return UploadedImage({loaded: loaded.network.preprocess(image) for loaded in self._networks})
         except UnreadableImage as error:
-            raise Refusal(422, f"This file {error}.") from None
+            raise RequestError(422, f"This file {error}.") from None
         except MemoryError:
-            raise Refusal(503, "This machine has too little memory for this photo: choose a smaller one.") from None
+            raise RequestError(503, "This machine has too little memory for this photo: choose a smaller one.") from None
+
+
+class UploadCache:
+    """The most recently used images, by token."""
+
+    def __init__(self) -> None:
+        self._images: OrderedDict[str, UploadedImage] = OrderedDict()
+
+    def add(self, image: UploadedImage) -> str:
+        """Keep an image; returns its token, which cannot be guessed."""
+        token = secrets.token_urlsafe(16)
+        self._images[token] = image
+        while len(self._images) > MAX_IMAGES:
+            self._images.popitem(last=False)
+        return token
+
+    def find(self, token: str) -> UploadedImage:
+        """The image with this token. Raises `RequestError` (404) if there is none any more."""
+        if token not in self._images:
+            raise RequestError(404, "This photo is not here any more: choose it again.")
+        self._images.move_to_end(token)
+        return self._images[token]

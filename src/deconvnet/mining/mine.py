@@ -1,5 +1,7 @@
-"""One pass over a set of photos that fills all layers (section 4)."""
+"""One pass over a set of images that fills all layers (section 4): in one process or several, resumable, in parts."""
 
+import glob
+import json
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
@@ -8,23 +10,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from deconvnet.data import (
-    Batch,
-    ImageSet,
-    find_images,
-    read_batch,
-    split_batches,
-)
+from deconvnet.data import Batch, ImageSet, find_images, read_batch, split_batches
+from deconvnet.distributed import Processes
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.mining.results import LayerHits, MiningResult
-from deconvnet.mining.state import Key, State
-from deconvnet.mining.statistics import LARGEST
+from deconvnet.mining.state import MiningKey, MiningState
+from deconvnet.mining.statistics import MAX_ACTIVATION
 from deconvnet.models import Network, parallel_map
-from deconvnet.progress import bar
+from deconvnet.progress import print_status, progress_bar
 from deconvnet.storage import locked
 
-#: Seconds of mining between two savings; as many times more as a saving takes seconds.
+#: Seconds of mining between two saves of the state; multiplied by the seconds that the last save took, if those are more
+#: than one.
 SAVE_EVERY = 10.0
+
+#: Parts are cut at multiples of this many images, whatever the batch size, so that they fit together. It is the default
+#: batch size: merged parts then equal one pass to the bit.
+PART_MULTIPLE = 32
 
 
 def mine(
@@ -38,130 +40,316 @@ def mine(
     workers: int | None = None,
     progress: bool = False,
 ) -> MiningResult:
-    """Find the `top` strongest activations of every unit, at most one per photo, and each unit's statistics (section 4).
+    """Find the `top` strongest activations of every unit, at most one per image, and each unit's statistics (section 4).
 
-    `images` is a folder (flat, or one level of class folders), a list of files or `ImageSet`; `layers` are names of the
-    network's layers (default: the convolutional ones). Hits are ordered by value, descending, then by relative path. In
-    each photo a unit's strongest activation is taken, the first in row-major order among equals, if it is above 0: a dead
-    unit has no hits. `found["conv5"][12][0]` is the strongest `Hit` of unit 12, with its box in pixels of the network's
-    input. Memory does not grow with the number of photos, and neither `batch_size` nor `workers` (threads) changes the
-    answer beyond rounding.
+    `images` is a folder (flat, or one level of class folders), a list of files or an `ImageSet`; `layers` are names of
+    layers (default: the convolutional ones). Hits are ordered by value, descending, then by relative path. In each image a
+    unit's strongest activation counts, the first in row-major order among equals, if it is above 0: a dead unit has no hits.
+    `result["conv5"][12][0]` is the strongest `Hit` of unit 12, with its box in pixels of the network's input. Memory does
+    not grow with the number of images, and neither `batch_size` nor `workers` (threads) changes the result beyond rounding.
 
-    `state` names a file in which the work is kept: saved every ten seconds, at the end, and when something stops it. If it
-    is there already, mining goes on where it was, and finds what it would have found undisturbed.
+    `state` names a file for the state of the search. It is saved every ten seconds, at the end, and when the search is
+    interrupted. If the file exists, the search resumes, and its result equals that of an uninterrupted one.
 
-    Raises `UsageError` for an unknown layer or a senseless number, `DeconvnetError` if no photo can be read, the network
-    gives NaN or the like, or `state` cannot be written, is of another search, or is in use.
+    Raises `UsageError` for an unknown layer or if `top` or `batch_size` is below 1, `DeconvnetError` if no image can be
+    read, an activation is NaN or absurdly large, or `state` cannot be written, belongs to another search, or is in use.
     """
     image_set = find_images(images)
-    key = Key.of(network, image_set, network.convolutional_layers if layers is None else layers, top)
+    key = MiningKey.compute(network, image_set, network.convolutional_layers if layers is None else layers, top)
     file = None if state is None else Path(state)
-    with nullcontext() if file is None else only_process(file):
-        found = State.load(file, key) if file is not None and file.exists() else State(key)
-        mine_images(found, network, image_set, found.left, file, batch_size=batch_size, workers=workers, progress=progress)
-    return to_result(found, network, image_set)
+    with nullcontext() if file is None else _state_lock(file):
+        mined = mine_remaining(network, image_set, key, file, batch_size=batch_size, workers=workers, progress=progress)
+    return to_result(mined, network, image_set)
 
 
-def mine_images(
-    state: State,
+def mine_part(
     network: Network,
     image_set: ImageSet,
-    left: Tensor,
-    file: Path | None = None,
+    file: Path,
+    part: tuple[int, int],
+    layers: Sequence[str] | None = None,
+    top: int = 9,
+    processes: Processes | None = None,
     *,
     batch_size: int = 32,
     workers: int | None = None,
     progress: bool = False,
-) -> None:
-    """Mine the photos `left` (n,), none of which is done, into `state`, and save that in `file` now and then.
+) -> MiningState:
+    """Mine part `part[0]`, from 1, of `part[1]` parts of the images into the state file `file`, for `merge_parts`.
 
-    A photo's values are the same to the bit as in one pass over all photos if whole batches are left: photos from a multiple
-    of `batch_size` up to the next.
+    With `processes`, all of them must call it. Resumes from `file` if it exists. Raises `UsageError` if there is no such
+    part, and what `mine` raises.
+    """
+    number, count = part
+    if not 1 <= number <= count:
+        raise UsageError(f"There is no part {number} of {count}: parts go from 1/{count} to {count}/{count}.")
+    processes = processes or Processes()
+    key = MiningKey.compute(network, image_set, network.convolutional_layers if layers is None else layers, top)
+    indices = split_indices(torch.arange(len(image_set)), number - 1, count, PART_MULTIPLE)
+    with _state_lock(file) if processes.is_first else nullcontext():
+        return mine_remaining(
+            network,
+            image_set,
+            key,
+            file,
+            indices,
+            processes,
+            batch_size=batch_size,
+            workers=workers,
+            progress=progress,
+        )
+
+
+def merge_parts(network: Network, image_set: ImageSet, files: Sequence[Path | str]) -> MiningState:
+    """Merge the state files of all parts into the state of the whole image set.
+
+    Raises `DeconvnetError`, which names the part or the images, if a part is of another network, other images or otherwise
+    of another search, if parts overlap, or if images are missing.
+    """
+    merged: MiningState | None = None
+    done_by_file: list[tuple[Path, Tensor]] = []
+    for file in map(Path, files):
+        state = MiningState.load(file)
+        layers = [name for name in state.key.layers if name in network.layers]
+        if difference := MiningKey.compute(network, image_set, layers, state.key.top).differences(state.key):
+            raise DeconvnetError(f"{file} was mined with {difference}, so it is no part of this.")
+        if merged is not None and (difference := merged.key.differences(state.key)):
+            raise DeconvnetError(f"{file} was mined with {difference} than {files[0]}, so they do not fit together.")
+        for earlier_file, done in done_by_file:
+            if common := int((done & state.done).sum()):
+                raise DeconvnetError(
+                    f"{earlier_file} and {file} both hold {common:,} photos: merge parts that have none in common."
+                )
+        done_by_file.append((file, state.done.clone()))
+        if merged is None:
+            merged = state
+        else:
+            merged.merge(state)
+    if merged is None:
+        raise UsageError("There is nothing to merge: pass the files that `deconvnet mine` wrote.")
+    if len(remaining := merged.remaining.tolist()):
+        first, last = image_set.paths[remaining[0]], image_set.paths[remaining[-1]]
+        raise DeconvnetError(
+            f"The parts lack {len(remaining):,} of {len(image_set):,} photos (the first is {first}, the last {last}): "
+            "a part is missing, or is not finished."
+        )
+    return merged
+
+
+def mine_remaining(
+    network: Network,
+    image_set: ImageSet,
+    key: MiningKey,
+    file: Path | None = None,
+    indices: Tensor | None = None,
+    processes: Processes | None = None,
+    *,
+    batch_size: int = 32,
+    workers: int | None = None,
+    progress: bool = False,
+) -> MiningState:
+    """The state of the images `indices` (n,) (default: all): what `file` holds already, and the others, mined now.
+
+    With several `processes`, all must call it; each mines a share of what remains, and all return the merged state. Rank 0
+    keeps its state in `file`, which holds the merged state in the end; the others keep theirs next to it. Files left by an
+    interrupted run of any number of processes are used. The caller keeps other runs away from `file`.
+
+    Raises what `mine` raises, and `DeconvnetError` if `file` holds images that are not among `indices`.
     """
     if batch_size < 1:
         raise UsageError(f"batch_size = {batch_size}: it must be 1 or more.")
-    numbers = {name: number for number, name in enumerate(image_set.classes)}
-    labels = torch.tensor([numbers.get(label, -1) for label in image_set.labels])
-    state.to(network.device)
-
-    def read(indices: Sequence[int]) -> Batch:
-        return read_batch(image_set, network.preprocessing.viewed, indices, batch_size)
-
-    def look(own: Network, batch: Batch) -> tuple[Batch, dict[str, tuple[Tensor, Tensor]]]:
-        """The batch and, by layer, what `State.add` takes."""
-        found: dict[str, tuple[Tensor, Tensor]] = {}
-
-        def reduce(name: str, maps: Tensor) -> None:
-            maxima = maps.amax(dim=(2, 3)).float()
-            _check(maxima[batch.rows], name, network)
-            found[name] = maxima[batch.rows], _places(maps, maxima, state.strongest[name].threshold)[batch.rows]
-
-        if len(batch.rows):
-            with torch.inference_mode():
-                inputs = own.preprocessing.normalise(batch.inputs.to(own.device))
-                own.capture(inputs, state.key.layers, reduce)
-        return batch, found
-
-    groups = split_batches(left.tolist(), batch_size)
-    due = time.monotonic() + SAVE_EVERY
-    try:
-        with (
-            bar("mining", len(left), progress and len(left) > 0) as advance,
-            closing(parallel_map(network, read, look, groups, workers)) as looked,
-        ):
-            for batch, found in looked:
-                state.add(batch.images, found, labels[batch.images], batch.skipped)
-                advance(len(batch.rows) + len(batch.skipped))
-                if file is not None and time.monotonic() > due:
-                    start = time.monotonic()
-                    state.save(file)
-                    due = time.monotonic() + SAVE_EVERY * max(1.0, time.monotonic() - start)
-    except BaseException:
-        if file is not None and state.read:
-            with suppress(DeconvnetError):  # what stopped the mining is the thing to say
-                state.save(file)
-        raise
-    if file is not None:
-        state.save(file)
+    indices = torch.arange(len(image_set)) if indices is None else indices
+    processes = processes or Processes()
+    state = MiningState(key)
+    if processes.is_first and file is not None:
+        state = _load_saved(file, key)
+        done_before = int(state.done[indices].sum())
+        if not state.done.sum() == done_before:
+            raise DeconvnetError(f"{file} holds another part of the photos: choose another --out, or remove it.")
+        if done_before:
+            print_status(f"Going on: {done_before:,} of {len(indices):,} photos were mined.", progress)
+    remaining = indices[~state.done[indices]]
+    if processes.world_size > 1:
+        remaining = _broadcast_remaining(remaining, key, processes)
+    process_file = None if file is None else _process_file(file, processes.rank)
+    if not processes.is_first and process_file is not None and process_file.exists():
+        MiningState.load(process_file, key)  # left on this machine's own disk; must not be overwritten by another search
+    _mine_images(
+        state,
+        network,
+        image_set,
+        split_indices(remaining, processes.rank, processes.world_size, batch_size),
+        process_file,
+        batch_size=batch_size,
+        workers=workers,
+        progress=progress and processes.is_first,
+    )
+    if processes.world_size > 1:
+        state = _merge_processes(state, processes, file)
+        if not processes.is_first and process_file is not None:
+            process_file.unlink(missing_ok=True)
+    return state
 
 
-def to_result(state: State, network: Network, image_set: ImageSet) -> MiningResult:
-    """The hits and statistics of a finished state.
+def to_result(state: MiningState, network: Network, image_set: ImageSet) -> MiningResult:
+    """The hits and statistics of a finished state, which is moved to the CPU.
 
-    Raises `DeconvnetError` if no photo could be read.
+    Raises `DeconvnetError` if no image could be read.
     """
-    if not state.read:
+    if not state.read_count:
         index, reason = next(iter(state.skipped.items()))
         raise DeconvnetError(
             f"None of the {len(image_set)} photos in {image_set.root} can be read: {image_set.paths[index]} {reason}."
         )
     state.to("cpu")
     layers = {
-        name: LayerHits(network.layer(name), image_set, state.strongest[name], state.statistics[name])
+        name: LayerHits(network.layer(name), image_set, state.topk[name], state.statistics[name])
         for name in state.key.layers
     }
     return MiningResult(image_set, layers, state.key.top, dict(sorted(state.skipped.items())))
 
 
-def only_process(file: Path) -> AbstractContextManager[None]:
-    """Holds the lock of a state file. Raises `DeconvnetError` if another process does."""
+def split_indices(indices: Tensor, rank: int, count: int, multiple: int) -> Tensor:
+    """Share number `rank`, from 0, of `count` nearly equal shares of `indices` (n,), cut at multiples of `multiple`.
+
+    With the batch size as `multiple`, batches stay whole: what an image is batched with does not depend on `count`.
+    """
+    blocks = indices // multiple
+    share_blocks = torch.tensor(sorted(set(blocks.tolist()))).tensor_split(count)[rank]
+    return indices[torch.isin(blocks, share_blocks)]
+
+
+def _mine_images(
+    state: MiningState,
+    network: Network,
+    image_set: ImageSet,
+    indices: Tensor,
+    file: Path | None,
+    *,
+    batch_size: int,
+    workers: int | None,
+    progress: bool,
+) -> None:
+    """Mine the images `indices` (n,), none of which is done, into `state`; save it in `file` every few seconds.
+
+    An image's values are the same to the bit as in one pass over all images if whole batches remain: images from a multiple
+    of `batch_size` up to the next.
+    """
+    class_indices = {name: index for index, name in enumerate(image_set.classes)}
+    labels = torch.tensor([class_indices.get(label, -1) for label in image_set.labels])
+    state.to(network.device)
+
+    def read(batch_indices: Sequence[int]) -> Batch:
+        return read_batch(image_set, network.preprocessing.view_pixels, batch_indices, batch_size)
+
+    def find_maxima(replica: Network, batch: Batch) -> tuple[Batch, dict[str, tuple[Tensor, Tensor]]]:
+        """The batch and, by layer, each unit's maximum and its flat position, as `MiningState.add` takes them."""
+        maxima: dict[str, tuple[Tensor, Tensor]] = {}
+
+        def reduce(name: str, maps: Tensor) -> None:
+            values = maps.amax(dim=(2, 3)).float()
+            _check_range(values[batch.rows], name, network)
+            flat_positions = _flat_positions(maps, values, state.topk[name].threshold)
+            maxima[name] = values[batch.rows], flat_positions[batch.rows]
+
+        if len(batch.rows):
+            with torch.inference_mode():
+                inputs = replica.preprocessing.normalise(batch.inputs.to(replica.device))
+                replica.capture(inputs, state.key.layers, reduce)
+        return batch, maxima
+
+    next_save = time.monotonic() + SAVE_EVERY
+    try:
+        with (
+            progress_bar("mining", len(indices), progress and len(indices) > 0) as advance,
+            closing(
+                parallel_map(network, read, find_maxima, split_batches(indices.tolist(), batch_size), workers)
+            ) as mined_batches,
+        ):
+            for batch, maxima in mined_batches:
+                state.add(batch.indices, maxima, labels[batch.indices], batch.skipped)
+                advance(len(batch.rows) + len(batch.skipped))
+                if file is not None and time.monotonic() > next_save:
+                    start = time.monotonic()
+                    state.save(file)
+                    next_save = time.monotonic() + SAVE_EVERY * max(1.0, time.monotonic() - start)
+    except BaseException:
+        if file is not None and state.read_count:
+            with suppress(DeconvnetError):  # the first error is the one to report
+                state.save(file)
+        raise
+    if file is not None:
+        state.save(file)
+
+
+def _flat_positions(maps: Tensor, maxima: Tensor, threshold: Tensor) -> Tensor:
+    """(N, units) flat position of each maximum in `maps` (N, units, rows, columns), the first in row-major order among
+    equals; -1 for maxima that are not above 0 or are below `threshold` (units,) and so cannot become hits. To search for
+    all of them would take longer than some layers do.
+    """
+    flat_positions = torch.full_like(maxima, -1, dtype=torch.int64)
+    images, units = ((maxima > 0) & (maxima >= threshold)).nonzero(as_tuple=True)
+    flat_positions[images, units] = maps[images, units].flatten(1).argmax(dim=1)
+    return flat_positions
+
+
+def _check_range(maxima: Tensor, layer: str, network: Network) -> None:
+    """Raise `DeconvnetError` for NaN, infinite and absurdly large values."""
+    invalid = maxima[~(maxima.abs() < MAX_ACTIVATION)]  # NaN compares false too
+    if len(invalid):
+        value = "NaN" if invalid[0].isnan() else f"{invalid[0].item():.3g}"
+        raise DeconvnetError(f"{layer} of {network.full_name} gives {value}: its weights are damaged.")
+
+
+def _state_lock(file: Path) -> AbstractContextManager[None]:
+    """Hold the lock of a state file. Raises `DeconvnetError` if another process does."""
     return locked(file.with_name(f".{file.name}.lock"), f"Another process is mining into {file}: wait until it is done.")
 
 
-def _places(maps: Tensor, maxima: Tensor, least: Tensor) -> Tensor:
-    """(N, units) where in `maps` (N, units, rows, columns) the maxima stand, the first in row-major order among equals; -1
-    for those that are not above 0, or are below `least` (units,), and so will be dropped. To look for them all would take
-    longer than some layers do.
-    """
-    places = torch.full_like(maxima, -1, dtype=torch.int64)
-    images, units = ((maxima > 0) & (maxima >= least)).nonzero(as_tuple=True)
-    places[images, units] = maps[images, units].flatten(1).argmax(dim=1)
-    return places
+def _process_file(file: Path, rank: int) -> Path:
+    """The state file of one process."""
+    return file if rank == 0 else file.with_name(f".{file.stem}-process-{rank}{file.suffix}")
 
 
-def _check(maxima: Tensor, layer: str, network: Network) -> None:
-    """Raise `DeconvnetError` for a value that no sound network gives."""
-    wrong = maxima[~(maxima.abs() < LARGEST)]  # NaN is not below it either
-    if len(wrong):
-        value = "NaN" if wrong[0].isnan() else f"{wrong[0].item():.3g}"
-        raise DeconvnetError(f"{layer} of {network.full_name} gives {value}: its weights are damaged.")
+def _load_saved(file: Path, key: MiningKey) -> MiningState:
+    """The state saved by an earlier run in `file` and in its other processes' files, which are merged into `file`."""
+    stem, suffix = glob.escape(file.stem), glob.escape(file.suffix)
+    for stale in file.parent.glob(f"..{stem}-process-*.partial{suffix}"):
+        stale.unlink()  # a save that was killed
+    process_files = sorted(file.parent.glob(f".{stem}-process-*{suffix}"))
+    state = MiningState.load(file, key) if file.exists() else MiningState(key)
+    for process_file in process_files:
+        process_state = MiningState.load(process_file, key)
+        if (process_state.done & state.done).any():
+            continue  # already merged, and killed before the file was removed; if merged in part, the rest is mined again
+        state.merge(process_state)
+    if process_files:
+        state.save(file)
+        for process_file in process_files:
+            process_file.unlink()
+    return state
+
+
+def _broadcast_remaining(remaining: Tensor, key: MiningKey, processes: Processes) -> Tensor:
+    """The indices that rank 0 passes, in all processes. Raises `DeconvnetError` if the keys differ."""
+    first_key, first_remaining = json.loads(processes.broadcast(json.dumps([key.as_json(), remaining.tolist()]).encode()))
+    if difference := key.differences(MiningKey.from_json(first_key)):
+        raise DeconvnetError(
+            f"The first process has {difference} than process {processes.rank}: start all with the same command, on the "
+            "same photos."
+        )
+    return torch.tensor(first_remaining, dtype=torch.int64)
+
+
+def _merge_processes(state: MiningState, processes: Processes, file: Path | None) -> MiningState:
+    """All processes' states merged, in every process; rank 0 saves it in `file` before the others have it."""
+    state.to("cpu")
+    if processes.is_first:
+        for rank in range(1, processes.world_size):
+            state.merge(MiningState.from_bytes(processes.receive(rank), f"What process {rank} sends"))
+        if file is not None:
+            state.save(file)
+        processes.broadcast(state.to_bytes())
+        return state
+    processes.send(state.to_bytes())
+    return MiningState.from_bytes(processes.broadcast(), "What the first process sends")

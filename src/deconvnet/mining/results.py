@@ -1,6 +1,6 @@
-"""What mining finds."""
+"""The results of mining: hits and statistics of every unit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,7 @@ from deconvnet.tracing import Box, Layer
 
 @dataclass(frozen=True)
 class Hit:
-    """One strong activation of one unit in one photo."""
+    """One of the top-k activations of a unit: its maximum in one image."""
 
     layer: str
     unit: int
@@ -23,39 +23,38 @@ class Hit:
     rank: int
     """From 1, the strongest."""
     image: int
-    """The photo's place in the sorted list of all photos, from 0."""
+    """Index of the image in the image set, from 0."""
     path: str
-    """The photo, relative to its folder."""
+    """The image's file, relative to the root of the image set."""
     value: float
     """The activation, above 0."""
     row: int
-    """Its place in the feature map, from 0."""
+    """Of the activation in the feature map, from 0."""
     column: int
-    """Likewise."""
+    """Of the activation in the feature map, from 0."""
     box: Box
-    """Its receptive field in pixels of the network's input, clipped to it."""
+    """The activation's receptive field in pixels of the network's input, clipped to it."""
 
 
 @dataclass(frozen=True)
 class LayerHits:
-    """The hits of one layer's units, on the CPU."""
+    """The hits of one layer's units, on the CPU. `layer_hits[unit]` is a list of `Hit`, strongest first."""
 
     layer: Layer
     image_set: ImageSet
-    strongest: RunningTopK
+    topk: RunningTopK
+    """The hits as tensors."""
     statistics: Statistics
 
     @property
     def positions(self) -> Tensor:
         """(units, top, 2) rows and columns of the hits in their feature maps."""
         columns = self.layer.map_size[1]
-        return torch.stack([self.strongest.places // columns, self.strongest.places % columns], dim=2)
+        return torch.stack([self.topk.flat_positions // columns, self.topk.flat_positions % columns], dim=2)
 
-    def random_units(self, count: int, random: np.random.Generator) -> list[int]:
-        """`count` units (all, if there are fewer), ascending; dead ones only where there are not enough others."""
-        alive = (self.strongest.images[:, 0] >= 0).tolist()
-        order = random.permutation(len(alive)).tolist()
-        return sorted(sorted(order, key=lambda unit: not alive[unit])[:count])
+    def random_units(self, count: int, generator: np.random.Generator) -> list[int]:
+        """`count` units drawn at random (see `draw_random_units`)."""
+        return draw_random_units((self.topk.images[:, 0] >= 0).tolist(), count, generator)
 
     def __len__(self) -> int:
         return self.layer.units
@@ -64,10 +63,10 @@ class LayerHits:
         return (self[unit] for unit in range(self.layer.units))
 
     def __getitem__(self, unit: int) -> list[Hit]:
-        """The hits of a unit, strongest first; none for a dead unit."""
-        found = zip(
-            self.strongest.values[unit].tolist(),
-            self.strongest.images[unit].tolist(),
+        """The hits of a unit, strongest first; an empty list for a dead unit."""
+        entries = zip(
+            self.topk.values[unit].tolist(),
+            self.topk.images[unit].tolist(),
             self.positions[unit].tolist(),
             strict=True,
         )
@@ -83,25 +82,35 @@ class LayerHits:
                 column=column,
                 box=self.layer.field.clipped_box(row, column),
             )
-            for rank, (value, image, (row, column)) in enumerate(found, start=1)
+            for rank, (value, image, (row, column)) in enumerate(entries, start=1)
             if image >= 0
         ]
 
 
 @dataclass(frozen=True)
 class MiningResult:
-    """The strongest activations of every unit of some layers over a set of photos."""
+    """The hits and statistics of some layers' units over a set of images. `result["conv5"]` is that layer's `LayerHits`."""
 
     image_set: ImageSet
     layers: dict[str, LayerHits]
     top: int
+    """Hits per unit, at most."""
     skipped: dict[int, str] = field(default_factory=dict)
-    """Photos that could not be read, by index, with the reason."""
+    """Indices of images that could not be read, with the reason."""
 
     def __getitem__(self, layer: str) -> LayerHits:
         return self.layers[layer]
 
     @property
-    def read(self) -> int:
-        """How many photos were read."""
+    def read_count(self) -> int:
+        """Number of images that could be read."""
         return len(self.image_set) - len(self.skipped)
+
+
+def draw_random_units(active: Sequence[bool], count: int, generator: np.random.Generator) -> list[int]:
+    """Indices of `count` entries of `active` (all, if there are fewer), drawn at random, ascending.
+
+    Units that are never active are drawn only where too few others remain. Every figure of random units draws them here.
+    """
+    order = generator.permutation(len(active)).tolist()
+    return sorted(sorted(order, key=lambda unit: not active[unit])[:count])

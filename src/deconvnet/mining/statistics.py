@@ -1,25 +1,25 @@
-"""What the same pass tells of each unit beside its strongest activations: how often, how strongly, for which classes."""
+"""Statistics of each unit, collected with its hits: how often it is active, how strongly, for which classes."""
 
 import torch
 from torch import Tensor
 
-#: Bounds of the histogram of maxima, four to a decade from 0.001 to 100,000. Fixed, so that histograms of different photos
-#: and networks can be compared and added.
+#: Edges of the histogram of maxima, four per decade from 0.001 to 100,000. Fixed, so that histograms of different images and
+#: networks can be compared and added.
 HISTOGRAM_EDGES = torch.tensor([10 ** (quarter / 4) for quarter in range(-12, 21)], dtype=torch.float64)
 
-#: No maximum may be as large as this: 2²⁴ photos of it would overflow the sums.
-LARGEST = 2.0**31
+#: Maxima must be below this: 2²⁴ images at this value would overflow the sums.
+MAX_ACTIVATION = 2.0**31
 
-#: Sums are whole numbers of 2⁻⁸ (the coarse part) and of 2⁻⁴⁸ (the fine part, below 2⁴⁰ of them), because whole numbers add
-#: up to the same in every order and grouping, which floating-point numbers do not. A float32 from 2⁻²⁴ on is such a number;
-#: a smaller one is rounded to it.
-_COARSE, _FINE = 8, 40
+#: Sums are kept as integers, because these add up to the same in every order and grouping, which floating-point numbers do
+#: not: a coarse part in units of 2⁻⁸ and a fine part in units of 2⁻⁴⁸, below 2⁴⁰ of them. This holds a float32 of 2⁻²⁴ or
+#: more exactly; a smaller one is rounded.
+_COARSE_BITS, _FINE_BITS = 8, 40
 
 
 class Statistics:
-    """Sums over images of each unit's maximum over positions; sums of disjoint sets of images add up.
+    """Sums over images of each unit's maximum over positions. The sums of disjoint sets of images can be added.
 
-    What it holds depends, to the last bit, only on what was added, not on the order or the grouping of the additions.
+    The content depends, to the last bit, only on what was added, not on the order or the grouping of the additions.
     """
 
     def __init__(self, units: int, classes: int) -> None:
@@ -33,7 +33,7 @@ class Statistics:
         """(2, classes + 1, units) coarse and fine part of the sums of maxima over the images of each class, and of none."""
 
     def add(self, maxima: Tensor, labels: Tensor) -> None:
-        """Take in n images: `maxima` (n, units) below `LARGEST`, and the numbers of their classes (n,), -1 for none."""
+        """Add n images: their `maxima` (n, units) below `MAX_ACTIVATION`, and their class indices (n,), -1 for none."""
         maxima = maxima.double()
         active = maxima > 0
         self.active += active.sum(dim=0)
@@ -41,62 +41,63 @@ class Statistics:
         self.histogram.scatter_add_(1, bins.T, active.T.long())
         rows = labels.where(labels >= 0, len(self.counts) - 1)
         self.counts += torch.bincount(rows, minlength=len(self.counts))
-        scaled = maxima * 2**_COARSE
+        scaled = maxima * 2**_COARSE_BITS
         coarse = scaled.floor()
-        for total, part in zip(self.totals, (coarse, ((scaled - coarse) * 2**_FINE).round()), strict=True):
-            total.index_add_(0, rows, part.long())
+        fine = ((scaled - coarse) * 2**_FINE_BITS).round()
+        for total, summand in zip(self.totals, (coarse, fine), strict=True):
+            total.index_add_(0, rows, summand.long())
         self._carry()
 
     def merge(self, other: "Statistics") -> None:
-        """Take in the sums over another, disjoint set of images with the same classes."""
-        for mine, theirs in zip(self.tensors().values(), other.tensors().values(), strict=True):
-            mine += theirs
+        """Add the sums over another, disjoint set of images with the same classes."""
+        for tensor, summand in zip(self.tensors().values(), other.tensors().values(), strict=True):
+            tensor += summand
         self._carry()
 
     def _carry(self) -> None:
         coarse, fine = self.totals
-        coarse += fine >> _FINE
-        fine &= 2**_FINE - 1
+        coarse += fine >> _FINE_BITS
+        fine &= 2**_FINE_BITS - 1
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that it holds, by its names in a state file; changing them changes it."""
+        """The tensors by their names in a state file; not copies."""
         return {"active": self.active, "histogram": self.histogram, "counts": self.counts, "totals": self.totals}
 
     @property
-    def images(self) -> int:
-        """How many images were added."""
+    def image_count(self) -> int:
+        """Number of images that were added."""
         return int(self.counts.sum())
 
     @property
     def class_images(self) -> Tensor:
-        """(classes,) images of each class."""
+        """(classes,) number of images of each class."""
         return self.counts[:-1]
 
     @property
     def sums(self) -> Tensor:
-        """(units,) float64 sums of maxima."""
-        return _as_float(self.totals.sum(dim=1))
+        """(units,) float64 sums of maxima over all images."""
+        return _to_float(self.totals.sum(dim=1))
 
     @property
     def class_sums(self) -> Tensor:
         """(classes, units) float64 sums of maxima over the images of a class."""
-        return _as_float(self.totals[:, :-1])
+        return _to_float(self.totals[:, :-1])
 
     @property
     def active_share(self) -> Tensor:
-        """(units,) the share of images in which the unit is active."""
-        return self.active.double() / max(self.images, 1)
+        """(units,) the fraction of images in which the unit is active, 0 to 1."""
+        return self.active.double() / max(self.image_count, 1)
 
     @property
     def mean_max(self) -> Tensor:
         """(units,) the mean over images of the unit's maximum."""
-        return self.sums / max(self.images, 1)
+        return self.sums / max(self.image_count, 1)
 
     @property
     def selectivity(self) -> Tensor:
-        """(units,) the class selectivity index of Morcos et al. 2018, of maxima: (μ − μ′) / (μ + μ′) with μ the mean of the
-        class that drives the unit most and μ′ the mean over all other classes' images; 0 for a dead unit, NaN where there
-        are fewer than two classes.
+        """(units,) class selectivity index of Morcos et al. 2018, of maxima: (μ − μ′) / (μ + μ′), where μ is the mean of the
+        class with the largest mean and μ′ the mean over the images of all other classes. From 0 to 1; 0 for a dead unit, NaN
+        if there are fewer than two classes.
         """
         present = self.class_images > 0
         if present.sum() < 2:
@@ -108,6 +109,6 @@ class Statistics:
         return torch.where(total > 0, (best.values - rest) / total.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
 
 
-def _as_float(parts: Tensor) -> Tensor:
-    coarse, fine = parts.double()
-    return (coarse + fine * 2.0**-_FINE) * 2.0**-_COARSE
+def _to_float(totals: Tensor) -> Tensor:
+    coarse, fine = totals.double()
+    return (coarse + fine * 2.0**-_FINE_BITS) * 2.0**-_COARSE_BITS

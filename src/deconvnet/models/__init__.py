@@ -1,9 +1,10 @@
-"""The convnets: AlexNet, ZFNet, where published weights come from, and what makes a module ready to be looked at."""
+"""AlexNet and ZFNet, weights from files and from others, and `Network`, a module with its preprocessing and layers."""
 
 from deconvnet.models.alexnet import AlexNet2012, AlexNetOptions
 from deconvnet.models.cpu_parallel import parallel_map
+from deconvnet.models.loading import check_runs_no_code, describe_network, load
 from deconvnet.models.network import Network
-from deconvnet.models.registry import ARCHITECTURES, describe_network, load
+from deconvnet.models.registry import ARCHITECTURES, build_untrained
 from deconvnet.models.weights import save_weights
 from deconvnet.models.zfnet import ZFNet, ZFNetOptions
 
@@ -14,6 +15,8 @@ __all__ = [
     "Network",
     "ZFNet",
     "ZFNetOptions",
+    "build_untrained",
+    "check_runs_no_code",
     "describe_network",
     "load",
     "parallel_map",

@@ -1,4 +1,4 @@
-"""What is known of one kind of network before any weights are."""
+"""`Architecture`: what is known about a network apart from its weights; and modules built without weights."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,49 +10,41 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from deconvnet.data.transforms import Preprocessing
-from deconvnet.models.weights import State
-
-
-def _unchanged(state: State) -> State:
-    return state
+from deconvnet.models.weights import StateDict
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """One kind of network."""
+    """A network without weights."""
 
     summary: str
     options: Any
-    """The options it has by default, a dataclass with at least `classes`."""
+    """The default options, a dataclass with at least `classes`."""
     build: Callable[[Any], nn.Module]
+    """Makes the module, of options."""
     preprocessing: Preprocessing
-    """What it takes while it is untrained."""
-    classifier: str
+    """Of an untrained network."""
+    classifier_prefix: str
     """Prefix of the names of the fully connected layers' tensors."""
-    last: str
-    """The tensor whose first dimension is the number of classes."""
-    paper_names: bool = False
-    """Its layers are conv1, conv2 … fc7 of the paper, but its module, which is none of ours, does not say so."""
-    adapt: Callable[[State], State] = _unchanged
-    """Makes the tensors of files by others those that the module has."""
-    stated: tuple[str, ...] = ()
-    """Options that a description has to state: files come with either, and nothing in them tells which."""
-
-    @property
-    def crop(self) -> int:
-        """Rows and columns of the input."""
-        return self.preprocessing.crop
+    last_weight: str
+    """Name of the tensor whose first dimension is the number of classes."""
+    paper_layer_names: bool = False
+    """Are the layers the paper's conv1 … fc7, although the module, which is not ours, does not name them so?"""
+    adapt_state: Callable[[StateDict], StateDict] = lambda state: state
+    """Turns the tensors of files by others into those of the module."""
+    required_options: tuple[str, ...] = ()
+    """Options that metadata must state: files with either value exist, and their tensors do not tell which."""
 
 
 @contextmanager
 def without_weights() -> Iterator[None]:
-    """Modules that are built here are on the meta device: their weights have shapes, but take neither memory nor time."""
-    with torch.device("meta"), _NoDraws():
+    """Modules built within are on the meta device: their weights have shapes, but take neither memory nor time."""
+    with torch.device("meta"), _NoInitialisation():
         yield
 
 
 def build_empty(build: Callable[[Any], nn.Module], options: Any) -> nn.Module:
-    """A module on the meta device, for weights that are replaced at once, or never needed."""
+    """A module on the meta device, for weights that are replaced at once or not needed."""
     try:
         with without_weights():
             return build(options)
@@ -61,8 +53,8 @@ def build_empty(build: Callable[[Any], nn.Module], options: Any) -> nn.Module:
             return build(options).to("meta")
 
 
-class _NoDraws(TorchFunctionMode):
-    """Weights are not drawn: on the meta device there is nothing to draw, but it would import torch's compiler (seconds)."""
+class _NoInitialisation(TorchFunctionMode):
+    """Skips the drawing of weights, which does nothing on the meta device but would import torch's compiler (seconds)."""
 
     _DRAWS: frozenset[Any] = frozenset([Tensor.normal_, Tensor.uniform_])
 

@@ -1,10 +1,10 @@
-"""A convnet ready to be looked at."""
+"""`Network`: a module with everything that is needed to look inside it."""
 
 import copy
 import hashlib
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Self
@@ -15,46 +15,49 @@ from torch import Tensor, nn
 
 from deconvnet.data.transforms import Preprocessing
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.models.alexnet import AlexNet2012
-from deconvnet.models.zfnet import ZFNet
+from deconvnet.models.alexnet_family import AlexNetFamily
 from deconvnet.tracing import (
     ActivationCache,
-    Cone,
     CroppedForward,
-    Filters,
+    CropPlan,
     IncrementalForward,
     Layer,
+    LayerWeights,
     Rules,
     Trace,
     TraceMismatch,
-    cone,
     evaluation_mode,
     exact_float32,
-    filters,
+    layer_weights,
     paste,
+    plan_crop,
     run_intercepted,
     trace,
 )
 
-#: An atlas has a folder for each layer, beside folders and files of its own.
-_UNFIT = re.compile(r"[/\\\0]|^\.*\Z|^(images|classes|pages)\Z|\.(csv|html|json|np[yz]|png)\Z", re.IGNORECASE)
+#: An atlas has a folder for each layer, next to files and folders with these names.
+_RESERVED_NAME = re.compile(r"[/\\\0]|^\.*\Z|^(images|classes|pages)\Z|\.(csv|html|json|np[yz]|png)\Z", re.IGNORECASE)
+
+#: Gets the name of a layer and its output, (N, units, rows, columns).
+LayerCallback = Callable[[str, Tensor], None]
 
 
-class CannotRun(DeconvnetError):
-    """A module that fails on inputs of the size that its preprocessing gives."""
+class ForwardError(DeconvnetError):
+    """The module fails on inputs of the size that its preprocessing gives."""
 
 
 class Network:
-    """A module with its preprocessing, its named layers, its class names and where its weights came from.
+    """A module with its preprocessing, its named layers, its class names and the source of its weights.
 
     The module itself is never changed. It must take (N, 3, crop, crop), RGB, normalised by `preprocessing`. Its layers are
-    what its ReLUs put out, before pooling (as in Fig. 2), found by watching one forward pass when they are first asked for.
+    the outputs of its ReLUs, before pooling (as in Fig. 2), found by tracing one forward pass when they are first needed.
 
-    Raises `UsageError` for a module or a preprocessing that is none. `layers`, and what needs them, raises `DeconvnetError`
-    for a module that cannot be run on inputs of its size or has no ReLU, and `UsageError` for layer names that do not fit.
+    Raises `UsageError` if `module` is no module or `preprocessing` no `Preprocessing`. `layers`, and what needs them, raises
+    `DeconvnetError` for a module that cannot be run on inputs of its size or has no ReLU, and `UsageError` for layer names
+    that do not fit.
     """
 
-    #: What `load` makes this network of, with an absolute path if it is a file; empty if `load` did not make it.
+    #: What `load` makes this network from, with an absolute path if it is a file; empty if `load` did not make it.
     address: str = ""
 
     def __init__(
@@ -81,102 +84,33 @@ class Network:
             )
         self.module = module
         self.preprocessing = preprocessing
-        """What a photo goes through before the module is shown it."""
+        """Turns an image into the module's input."""
         self.name = name
         self.weights = weights
         self.classes = None if classes is None else tuple(classes)
         self.classifies = classifies
-        own = module.layer_names if isinstance(module, AlexNet2012 | ZFNet) else None
-        self._layer_names = layer_names or own
-        self._cones: dict[str, Cone | None] = {}
+        self._layer_names = layer_names or (module.layer_names if isinstance(module, AlexNetFamily) else None)
+        self._crop_plans: dict[str, CropPlan | None] = {}
         self._warned = False
-
-    @property
-    def full_name(self) -> str:
-        """Name and weights, as they stand on every figure."""
-        return f"{self.name} ({self.weights})" if self.weights else self.name
 
     def __repr__(self) -> str:
         return f"<Network {self.full_name}: {', '.join(self.layers)}>"
 
-    @cached_property
-    def _trace(self) -> Trace:
-        size = self.preprocessing.crop
-        try:
-            return trace(self.module, torch.zeros(1, 3, size, size, device=self.device, dtype=self.dtype))
-        except DeconvnetError:
-            raise
-        except Exception as error:  # whatever a module raises
-            reason = next(iter(str(error).splitlines()), "").rstrip(".")
-            raise CannotRun(
-                f"{self.name} cannot be run on 3×{size}×{size} pixels, as its preprocessing gives them "
-                f"({type(error).__name__}: {reason})."
-            ) from error
-
-    @cached_property
-    def layers(self) -> dict[str, Layer]:
-        """The layers in the order in which they run, by name."""
-        found = self._trace.layers
-        names = self._layer_names or [layer.name for layer in found]
-        if len(names) != len(found) or len(set(names)) != len(names):
-            own = ", ".join(layer.name for layer in found)
-            raise UsageError(f"{self.name} needs {len(found)} different layer names, one for each of {own}.")
-        unfit = [name for name in names if _UNFIT.search(name)]
-        if unfit:
-            raise UsageError(
-                f"A layer cannot be called {unfit[0]!r}, which has a meaning of its own in an atlas: give other layer_names."
-            )
-        return {name: replace(layer, name=name) for name, layer in zip(names, found, strict=True)}
-
     @property
-    def convolutional_layers(self) -> list[str]:
-        """Names of the layers that have feature maps."""
-        return [name for name, layer in self.layers.items() if layer.convolutional]
+    def full_name(self) -> str:
+        """Name and weights, as printed on every figure."""
+        return f"{self.name} ({self.weights})" if self.weights else self.name
 
-    @property
-    def filters(self) -> Tensor | None:
-        """The first layer's filters (units, 3, rows, columns), RGB; None if that layer is not a plain convolution."""
-        first = next(iter(self.layers.values()))
-        found = self.layer_filters(first.name)
-        whole = (first.units, 3, *first.field.size)
-        return found.weights if found is not None and found.lowest and found.weights.shape == whole else None
-
-    def layer_filters(self, name: str) -> Filters | None:
-        """The filters of a layer; None if it is made by more than one convolution or product."""
-        return filters(self._trace, self.layer(name).index)
-
-    def layer(self, name: str) -> Layer:
-        """The layer called `name`. Raises `UsageError`, which lists the layers, if there is none."""
-        try:
-            return self.layers[name]
-        except KeyError:
-            raise UsageError(f"{self.name} has no layer {name!r}; its layers are {', '.join(self.layers)}.") from None
-
-    def cone(self, name: str) -> Cone | None:
-        """What one activation of the layer depends on, or None if that cannot be cut out of the network."""
-        if name not in self._cones:
-            self._cones[name] = cone(self._trace, self.layer(name).index)
-        return self._cones[name]
-
-    def warn_without_rule(self, name: str) -> None:
-        """Warn, once, if the way down from the layer passes functions that the paper has no rule for."""
-        functions = self._trace.functions_without_rule(self.layer(name).index)
-        if functions and not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"The way down from {name} of {self.full_name} passes gates or the like ({', '.join(functions)}), for which "
-                "the paper has no rule: their gradient is used.",
-                stacklevel=3,
-            )
+    # The module
 
     @property
     def device(self) -> torch.device:
-        """Where the module's weights are."""
+        """The device of the module's weights."""
         return next(self.module.parameters(), torch.empty(0)).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the module's weights, and so of activations and projections."""
+        """The type of the module's weights, and so of activations and projections."""
         return next(self.module.parameters(), torch.empty(0)).dtype
 
     def to(self, device: torch.device | str) -> Self:
@@ -193,125 +127,118 @@ class Network:
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def preprocess(self, photo: Image.Image) -> Tensor:
-        """A photo as this network's input, (3, crop, crop) float32 on the CPU; add `[None]` for a batch of one.
+    def with_module(self, module: nn.Module) -> Self:
+        """A copy of this network around another module that computes the same."""
+        network = copy.copy(self)
+        network.module = module
+        return network
 
-        Raises `UsageError` for what is no picture of PIL.
-        """
-        if not isinstance(photo, Image.Image):
-            raise UsageError(f"A photo is a picture of PIL, as deconvnet.data.read_image(file) makes one, not {photo!r}.")
-        return self.preprocessing(photo)
+    # Layers
 
-    def capture(
-        self,
-        x: Tensor,
-        layers: Iterable[str],
-        callback: Callable[[str, Tensor], None],
-        rules: Rules | None = None,
-        cut: CroppedForward | None = None,
-    ) -> None:
-        """One forward pass over `x` (N, 3, crop, crop), no further than the last of `layers`.
+    @cached_property
+    def layers(self) -> dict[str, Layer]:
+        """The layers in the order in which they run, by name."""
+        layers = self._trace.layers
+        names = self._layer_names or [layer.name for layer in layers]
+        if len(names) != len(layers) or len(set(names)) != len(names):
+            traced_names = ", ".join(layer.name for layer in layers)
+            raise UsageError(f"{self.name} needs {len(layers)} different layer names, one for each of {traced_names}.")
+        invalid = [name for name in names if _RESERVED_NAME.search(name)]
+        if invalid:
+            raise UsageError(
+                f"A layer cannot be called {invalid[0]!r}, which has a meaning of its own in an atlas: give other "
+                "layer_names."
+            )
+        return {name: replace(layer, name=name) for name, layer in zip(names, layers, strict=True)}
 
-        `callback(name, maps)` is called as each layer goes by, with its output as (N, units, rows, columns); rows = columns = 1
-        for a fully connected layer. Use the maps at once or copy them: the module may overwrite them. With `cut`, `x` are
-        its windows, and the maps of its layer have one place.
-        """
-        wanted = {self.layer(name).index: name for name in layers}
-        if not wanted:
-            return
-        last, seen = max(wanted), 0
-
-        def pass_by(index: int, output: Tensor) -> bool:
-            nonlocal seen
-            if index in wanted:
-                maps = output if output.dim() == 4 else output[:, :, None, None]
-                layer = self.layers[wanted[index]]
-                if cut is None and tuple(maps.shape) != (len(x), layer.units, *layer.map_size):
-                    raise DeconvnetError(
-                        f"{layer.name} of {self.name} gives a tensor of shape {tuple(output.shape)} for {len(x)} images, "
-                        "which is not what it was when the layers were found: a network has to do the same in every pass."
-                    )
-                callback(layer.name, maps)
-                seen += 1
-            return index == last
-
-        if cut is None:
-            self.check_input(x)
-        with exact_float32():
-            run_intercepted(self.module, self._own(x), pass_by, rules, cut)
-        if seen < len(wanted):
-            raise DeconvnetError(f"{self.name} did not come by all its layers: it has to do the same in every pass.")
-
-    def activation_cache(self, x: Tensor) -> ActivationCache | None:
-        """What one input (1, 3, crop, crop) makes of every signal, for `versions`; None if that cannot be kept, or would not
-        pay: on a GPU the many small copies cost more than the work that they save.
-        """
-        self.check_input(x)
-        if self._own(x[:0]).device.type != "cpu":
-            return None
+    @cached_property
+    def _trace(self) -> Trace:
+        size = self.preprocessing.crop
         try:
-            with exact_float32():
-                return ActivationCache(self._trace, self.module, self._own(x))
-        except TraceMismatch:
-            return None
+            return trace(self.module, torch.zeros(1, 3, size, size, device=self.device, dtype=self.dtype))
+        except DeconvnetError:
+            raise
+        except Exception as error:  # a module can raise anything
+            reason = next(iter(str(error).splitlines()), "").rstrip(".")
+            raise ForwardError(
+                f"{self.name} cannot be run on 3×{size}×{size} pixels, as its preprocessing gives them "
+                f"({type(error).__name__}: {reason})."
+            ) from error
 
-    def forward_patched(
-        self,
-        x: Tensor,
-        unchanged: ActivationCache | None,
-        windows: Tensor,
-        corners: Tensor,
-        layers: Iterable[str] = (),
-        callback: Callable[[str, Tensor], None] = lambda name, maps: None,
-    ) -> Tensor:
-        """The module's output for versions of the input x (1, 3, crop, crop): `windows` (N, 3, h, w) at `corners` (N, 2).
+    def layer(self, name: str) -> Layer:
+        """The layer called `name`. Raises `UsageError`, which lists the layers, if there is none."""
+        try:
+            return self.layers[name]
+        except KeyError:
+            raise UsageError(f"{self.name} has no layer {name!r}; its layers are {', '.join(self.layers)}.") from None
 
-        `unchanged` is what the method of this name made of `x`; with it only what can differ is computed, which is the same
-        up to rounding. `callback` is called as by `observe`, with whole maps.
+    @property
+    def convolutional_layers(self) -> list[str]:
+        """Names of the layers that have feature maps."""
+        return [name for name, layer in self.layers.items() if layer.convolutional]
+
+    @property
+    def filters(self) -> Tensor | None:
+        """The first layer's filters (units, 3, rows, columns), RGB; None if that layer is not a plain convolution."""
+        first = next(iter(self.layers.values()))
+        result = self.layer_filters(first.name)
+        shape = (first.units, 3, *first.field.size)
+        return result.weights if result is not None and result.is_first and result.weights.shape == shape else None
+
+    def layer_filters(self, name: str) -> LayerWeights | None:
+        """The filters of a layer; None if it is computed by more than one convolution or fully connected product."""
+        return layer_weights(self._trace, self.layer(name).index)
+
+    def crop_plan(self, name: str) -> CropPlan | None:
+        """What one activation of the layer depends on, or None if the forward pass cannot be cropped to it."""
+        if name not in self._crop_plans:
+            self._crop_plans[name] = plan_crop(self._trace, self.layer(name).index)
+        return self._crop_plans[name]
+
+    def warn_without_rule(self, name: str) -> None:
+        """Warn, once, if the way down from the layer passes functions for which the paper has no rule."""
+        functions = self._trace.functions_without_rule(self.layer(name).index)
+        if functions and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"The way down from {name} of {self.full_name} passes gates or the like ({', '.join(functions)}), for which "
+                "the paper has no rule: their gradient is used.",
+                stacklevel=3,
+            )
+
+    # Inputs
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """An image as this network's input, (3, crop, crop) float32 on the CPU; add `[None]` for a batch of one.
+
+        Raises `UsageError` for anything but a PIL image.
         """
-        names = {self.layer(name).index: name for name in layers}
-        if unchanged is not None and unchanged.usable:
-            seen: dict[str, Tensor] = {}
-            patched = IncrementalForward(unchanged, corners, (windows.shape[2], windows.shape[3]))
+        if not isinstance(image, Image.Image):
+            raise UsageError(f"A photo is a picture of PIL, as deconvnet.data.read_image(file) makes one, not {image!r}.")
+        return self.preprocessing(image)
 
-            def keep(index: int, output: Tensor) -> bool:
-                if index in names:
-                    seen[names[index]] = patched.whole(output).clone()
-                return False
+    def check_input(self, x: Tensor) -> None:
+        """Raise `UsageError` unless `x` has the shape (N, 3, crop, crop)."""
+        size = self.preprocessing.crop
+        if x.dim() != 4 or tuple(x.shape[1:]) != (3, size, size):
+            raise UsageError(
+                f"{self.name} takes a tensor of shape (N, 3, {size}, {size}), not {tuple(x.shape)}: "
+                "network.preprocess(photo)[None] makes one from a photo."
+            )
 
-            try:
-                with torch.inference_mode(), exact_float32():
-                    output = run_intercepted(self.module, self._own(windows), keep, cut=patched)
-                    assert output is not None  # it has not been stopped
-                    output = patched.whole(output)
-            except (TraceMismatch, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
-                unchanged.usable = False  # whatever a module makes of cut-outs, what it makes of whole images decides
-            else:
-                for name, maps in seen.items():
-                    callback(name, maps if maps.dim() == 4 else maps[:, :, None, None])
-                return output
-        whole = self._own(x).repeat(len(windows), 1, 1, 1)
-        paste(whole, self._own(windows), corners)
+    def _module_input(self, x: Tensor) -> Tensor:
+        # A copy, as a module may work on its input in place. On a CPU convolutions are fastest in channels_last.
+        layout = torch.channels_last if self.device.type == "cpu" else torch.preserve_format
+        return x.to(self.device, self.dtype, copy=True, memory_format=layout)
 
-        def see(index: int, output: Tensor) -> bool:
-            if index in names:
-                callback(names[index], output if output.dim() == 4 else output[:, :, None, None])
-            return False
+    # Forward passes
 
-        with torch.inference_mode(), exact_float32():
-            result = run_intercepted(self.module, whole, see)
-        assert result is not None  # it has not been stopped
-        return result
-
-    def activations(self, x: Tensor, layer: str) -> Tensor:
-        """The output of a layer for `x` (N, 3, crop, crop): (N, units, rows, columns), or (N, units) if fully connected.
-
-        After the ReLU, so never negative. Raises `UsageError` for an unknown layer or inputs of another shape.
-        """
-        kept: list[Tensor] = []
-        with torch.no_grad():
-            self.capture(x, [layer], lambda _, maps: kept.append(maps.clone()))
-        return kept[0] if self.layer(layer).convolutional else kept[0][:, :, 0, 0]
+    def output(self, x: Tensor) -> Tensor:
+        """The module's output for `x` (N, 3, crop, crop); of a classifier the scores (N, classes) before the softmax."""
+        self.check_input(x)
+        with torch.no_grad(), evaluation_mode(self.module), exact_float32():
+            output: Tensor = self.module(self._module_input(x))
+        return output
 
     def probabilities(self, x: Tensor) -> Tensor:
         """The softmax of the module's output for `x` (N, 3, crop, crop): (N, classes) float32, each row summing to 1.
@@ -322,29 +249,130 @@ class Network:
             raise DeconvnetError(f"{self.full_name} has no classifier, so it cannot say what is in a photo.")
         return self.output(x).float().softmax(dim=1)
 
-    def output(self, x: Tensor) -> Tensor:
-        """What the module returns for `x` (N, 3, crop, crop): of a classifier the scores (N, classes) before the softmax."""
+    def activations(self, x: Tensor, layer: str) -> Tensor:
+        """The output of a layer for `x` (N, 3, crop, crop): (N, units, rows, columns), or (N, units) if fully connected.
+
+        After the ReLU, so never negative. Raises `UsageError` for an unknown layer or inputs of another shape.
+        """
+        captured: list[Tensor] = []
+        with torch.no_grad():
+            self.capture(x, [layer], lambda _, maps: captured.append(maps.clone()))
+        return captured[0] if self.layer(layer).convolutional else captured[0][:, :, 0, 0]
+
+    def capture(
+        self,
+        x: Tensor,
+        layers: Iterable[str],
+        callback: LayerCallback,
+        rules: Rules | None = None,
+        cropped: CroppedForward | None = None,
+    ) -> None:
+        """Run one forward pass over `x` (N, 3, crop, crop), as far as the last of `layers`, and capture their outputs.
+
+        `callback(name, maps)` gets the output of each layer as soon as it is computed, (N, units, rows, columns); rows =
+        columns = 1 for a fully connected layer. It is a callback because the module may overwrite the maps once it resumes:
+        use them at once or copy them. With `cropped`, `x` are its crops, and the maps of its layer have one position.
+        """
+        names = {self.layer(name).index: name for name in layers}
+        if not names:
+            return
+        last, captured = max(names), 0
+
+        def on_relu(index: int, output: Tensor) -> bool:
+            nonlocal captured
+            if index in names:
+                maps = _as_maps(output)
+                layer = self.layers[names[index]]
+                if cropped is None and tuple(maps.shape) != (len(x), layer.units, *layer.map_size):
+                    raise DeconvnetError(
+                        f"{layer.name} of {self.name} gives a tensor of shape {tuple(output.shape)} for {len(x)} images, "
+                        "which is not what it was when the layers were found: a network has to do the same in every pass."
+                    )
+                callback(layer.name, maps)
+                captured += 1
+            return index == last
+
+        if cropped is None:
+            self.check_input(x)
+        with exact_float32():
+            run_intercepted(self.module, self._module_input(x), on_relu, rules, cropped)
+        if captured < len(names):
+            raise DeconvnetError(f"{self.name} did not come by all its layers: it has to do the same in every pass.")
+
+    def activation_cache(self, x: Tensor) -> ActivationCache | None:
+        """All signals of one input (1, 3, crop, crop), for `forward_patched`.
+
+        None if they cannot be kept, or on a GPU, where many small copies cost more than the work that they save.
+        """
         self.check_input(x)
-        with torch.no_grad(), evaluation_mode(self.module), exact_float32():
-            output: Tensor = self.module(self._own(x))
-        return output
+        if self.device.type != "cpu":
+            return None
+        try:
+            with exact_float32():
+                return ActivationCache(self._trace, self.module, self._module_input(x))
+        except TraceMismatch:
+            return None
 
-    def around(self, module: nn.Module) -> Self:
-        """The same network around another module that does the same."""
-        other = copy.copy(self)
-        other.module = module
-        return other
+    def forward_patched(
+        self,
+        x: Tensor,
+        cache: ActivationCache | None,
+        patches: Tensor,
+        corners: Tensor,
+        layers: Iterable[str] = (),
+        callback: LayerCallback = lambda name, maps: None,
+    ) -> Tensor:
+        """The module's output for N copies of the input x (1, 3, crop, crop), each with another patch pasted in.
 
-    def _own(self, x: Tensor) -> Tensor:
-        # A copy, as a module may work on its input in place. On a CPU convolutions are fastest in this layout.
-        layout = torch.channels_last if self.device.type == "cpu" else torch.preserve_format
-        return x.to(self.device, self.dtype, copy=True, memory_format=layout)
+        `patches` is (N, 3, h, w), `corners` (N, 2) are the rows and columns of their upper left corners. With `cache`, from
+        `activation_cache(x)`, only what the patches can change is computed, which is the same up to rounding. `callback` is
+        called as by `capture`, with full maps.
+        """
+        names = {self.layer(name).index: name for name in layers}
+        if cache is not None and cache.usable:
+            result = self._forward_incremental(cache, patches, corners, names)
+            if result is not None:
+                output, captured = result
+                for name, maps in captured.items():
+                    callback(name, _as_maps(maps))
+                return output
+        inputs = self._module_input(x).repeat(len(patches), 1, 1, 1)
+        paste(inputs, self._module_input(patches), corners)
 
-    def check_input(self, x: Tensor) -> None:
-        """Raise `UsageError` if `x` is not of the shape (N, 3, crop, crop)."""
-        size = self.preprocessing.crop
-        if x.dim() != 4 or tuple(x.shape[1:]) != (3, size, size):
-            raise UsageError(
-                f"{self.name} takes a tensor of shape (N, 3, {size}, {size}), not {tuple(x.shape)}: "
-                "network.preprocess(photo)[None] makes one from a photo."
-            )
+        def on_relu(index: int, output: Tensor) -> bool:
+            if index in names:
+                callback(names[index], _as_maps(output))
+            return False
+
+        with torch.inference_mode(), exact_float32():
+            full_output = run_intercepted(self.module, inputs, on_relu)
+        assert full_output is not None  # on_relu never stops the pass
+        return full_output
+
+    def _forward_incremental(
+        self, cache: ActivationCache, patches: Tensor, corners: Tensor, names: Mapping[int, str]
+    ) -> tuple[Tensor, dict[str, Tensor]] | None:
+        """The output and the full maps of the layers in `names`; None, for this cache for good, if the module does not run
+        on crops.
+        """
+        captured: dict[str, Tensor] = {}
+        incremental = IncrementalForward(cache, corners, (patches.shape[2], patches.shape[3]))
+
+        def on_relu(index: int, output: Tensor) -> bool:
+            if index in names:
+                captured[names[index]] = incremental.full_maps(output).clone()
+            return False
+
+        try:
+            with torch.inference_mode(), exact_float32():
+                output = run_intercepted(self.module, self._module_input(patches), on_relu, partial=incremental)
+                assert output is not None  # on_relu never stops the pass
+                return incremental.full_maps(output), captured
+        except (TraceMismatch, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
+            cache.usable = False  # whatever a module does with crops, its behaviour on full images decides
+            return None
+
+
+def _as_maps(output: Tensor) -> Tensor:
+    """(N, units, rows, columns) as it is, (N, units) with one row and one column."""
+    return output if output.dim() == 4 else output[:, :, None, None]

@@ -1,4 +1,4 @@
-"""Weights that others published, recognised by name and digest, with what their files do not say of themselves."""
+"""Published weights: identified by their digest, downloaded if asked for, with the metadata that their files lack."""
 
 import shutil
 import zipfile
@@ -18,8 +18,8 @@ from deconvnet.errors import DeconvnetError
 from deconvnet.models.weights import file_digest
 from deconvnet.storage import atomic_path
 
-_LARGEST = 2**30
-"""Bytes that an archive may unpack to; the largest of these files has 0.43 GB."""
+#: Bytes that an archive may unpack to; the largest of these files has 0.43 GB.
+_MAX_UNPACKED = 2**30
 
 
 @dataclass(frozen=True)
@@ -29,25 +29,24 @@ class PretrainedFile:
     network: str
     file: str
     sha256: str
-    """The digest, or the first digits of it that the publisher states; empty if another one is stated."""
-    description: Mapping[str, Any]
-    """As `description.describe` reads it."""
+    """The digest, or as many of its first digits as the publisher states; empty if the publisher states `sha1`."""
+    metadata: Mapping[str, Any]
+    """Entries for `weights_metadata.parse_metadata`."""
     keyword: str = ""
-    """What it is called in NETWORK:KEYWORD, if it can be downloaded."""
+    """Its name in NETWORK:KEYWORD, if it can be downloaded."""
     url: str = ""
-    """Of the file, or of a `.zip` that holds it."""
+    """Address of the file, or of a `.zip` that holds it."""
     sha1: str = ""
-    """In place of `sha256`, where that is what the publisher states."""
+    """The digest, where the publisher states SHA-1."""
 
-    def difference(self, digests: Callable[[str], str]) -> str:
-        """How a file's digest, as `digests` gives it for an algorithm, differs from the one stated; empty if it does not."""
+    def digest_mismatch(self, digest_by: Callable[[str], str]) -> str:
+        """How a file's digest differs from the one stated; empty if it does not. `digest_by` computes it by an algorithm."""
         algorithm, stated = ("SHA-256", self.sha256) if self.sha256 else ("SHA-1", self.sha1)
-        found = digests(algorithm.replace("-", "").lower())
-        return "" if found.startswith(stated) else f"{algorithm} {found[:8]}…, not {stated[:8]}…"
+        digest = digest_by(algorithm.replace("-", "").lower())
+        return "" if digest.startswith(stated) else f"{algorithm} {digest[:8]}…, not {stated[:8]}…"
 
 
-_PYTORCHCV = {
-    "weights": "pytorchcv, ImageNet-1k",
+_TORCHVISION_224 = {
     "resize": 256,
     "crop": 224,
     "channels": "RGB",
@@ -55,24 +54,26 @@ _PYTORCHCV = {
     "mean": [0.485, 0.456, 0.406],
     "std": [0.229, 0.224, 0.225],
     "classes": "imagenet1k",
-    "options": {"order": "norm-pool"},
 }
 
-# The zoo's files declare 224×224, where their poolings leave out the last row and column and the maps are 54, 26 and 12.
-# The weights were trained on 227×227, and there all windows are the network's own.
-_BVLC_ALEXNET = {
-    "weights": "BVLC AlexNet of the Caffe model zoo, ImageNet",
+_PYTORCHCV = {**_TORCHVISION_224, "weights": "pytorchcv, ImageNet-1k", "options": {"order": "norm-pool"}}
+
+_BVLC_TRUNK = {
+    "weights": "BVLC AlexNet of the Caffe model zoo, ImageNet, trunk only",
     "resize": 256,
     "crop": 227,
     "channels": "BGR",
     "scale": 255.0,
     "mean": [104, 117, 123],
-    "classes": "imagenet1k",
     "options": {"contrast": {"n": 5, "alpha": 1e-4, "beta": 0.75, "k": 1.0}},
 }
 
-# Facebook's network for Caffe2. Its authors do not say how photos were prepared; the zoo's page measured 55.97 % of
-# ImageNet's validation photos right with these channels, scale and mean, on photos squeezed to 224×224.
+# The zoo's files declare 224×224, where their poolings leave out the last row and column and the maps are 54, 26 and 12.
+# The weights were trained on 227×227, where all windows are those of the network.
+_BVLC_ALEXNET = {**_BVLC_TRUNK, "weights": "BVLC AlexNet of the Caffe model zoo, ImageNet", "classes": "imagenet1k"}
+
+# Facebook's network for Caffe2. Its authors do not state the preprocessing; with these channels, scale and mean, on images
+# squeezed to 224×224, the zoo's page reports a top-1 accuracy of 55.97 % on ImageNet's validation set.
 _ZFNET512 = {
     "weights": "ZFNet-512 of the ONNX model zoo, ImageNet-1k",
     "resize": 256,
@@ -97,30 +98,13 @@ PRETRAINED = (
         file="alexnet-owt-7be5be79.pth",
         sha256="7be5be79",
         url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
-        description={
-            "weights": "torchvision, ImageNet-1k",
-            "resize": 256,
-            "crop": 224,
-            "channels": "RGB",
-            "scale": 1.0,
-            "mean": [0.485, 0.456, 0.406],
-            "std": [0.229, 0.224, 0.225],
-            "classes": "imagenet1k",
-        },
+        metadata={**_TORCHVISION_224, "weights": "torchvision, ImageNet-1k"},
     ),
     PretrainedFile(
         network="alexnet2012",
         file="bvlc_alexnet_trunk.safetensors",
         sha256="de348d36b12345222c26cfa4fcf9c41ca408dc945fcb7fb8e43d013b2b58b1cb",
-        description={
-            "weights": "BVLC AlexNet of the Caffe model zoo, ImageNet, trunk only",
-            "resize": 256,
-            "crop": 227,
-            "channels": "BGR",
-            "scale": 255.0,
-            "mean": [104, 117, 123],
-            "options": {"contrast": {"n": 5, "alpha": 1e-4, "beta": 0.75, "k": 1.0}},
-        },
+        metadata=_BVLC_TRUNK,
     ),
     PretrainedFile(
         network="zfnet",
@@ -129,7 +113,7 @@ PRETRAINED = (
         sha256="",
         sha1="d010ddca1eb32a50a8cceb475c792f53e769b631",
         url="https://github.com/osmr/imgclsmob/releases/download/v0.0.395/zfnet-1727-d010ddca.pth.zip",
-        description=_PYTORCHCV,
+        metadata=_PYTORCHCV,
     ),
     PretrainedFile(
         network="zfnet-wide",
@@ -138,9 +122,9 @@ PRETRAINED = (
         sha256="",
         sha1="f6bec24eba037c8e4956704ed5bafaed29966601",
         url="https://github.com/osmr/imgclsmob/releases/download/v0.0.400/zfnetb-1490-f6bec24e.pth.zip",
-        description=_PYTORCHCV,
+        metadata=_PYTORCHCV,
     ),
-    # The digests of the zoo's files stand in its repository, in place of the files (Git LFS).
+    # The zoo's repository states the digests in place of the files (Git LFS).
     *(
         PretrainedFile("alexnet2012", f"bvlcalexnet-{opset}.onnx", digest, _BVLC_ALEXNET)
         for opset, digest in {
@@ -161,63 +145,64 @@ PRETRAINED = (
 )
 
 
-def recognise(file: Path, rows: Sequence[PretrainedFile]) -> PretrainedFile | None:
-    """The row for a file among `rows`: by its digest, whatever it is called. Raises `DeconvnetError` if it has a published
-    file's name and another's contents.
+def identify(file: Path, candidates: Sequence[PretrainedFile]) -> PretrainedFile | None:
+    """The published file among `candidates` that `file` is, by its digest; its name does not matter.
+
+    Raises `DeconvnetError` if it has a published file's name and other contents.
     """
-    digests = cache(lambda algorithm: file_digest(file, algorithm))
-    for published in rows:
-        difference = published.difference(digests)
-        if not difference:
-            return published
-        if file.name == published.file:
+    digest_by = cache(lambda algorithm: file_digest(file, algorithm))
+    for pretrained in candidates:
+        mismatch = pretrained.digest_mismatch(digest_by)
+        if not mismatch:
+            return pretrained
+        if file.name == pretrained.file:
             raise DeconvnetError(
-                f"{file} does not have the checksum that its publisher states ({difference}): it is damaged or another "
+                f"{file} does not have the checksum that its publisher states ({mismatch}): it is damaged or another "
                 "file, so delete it and fetch it again, or rename it and describe it with --preprocessing FILE.toml."
             )
     return None
 
 
-def in_cache(published: PretrainedFile) -> Path:
-    """Where the file is in torch.hub's cache, if it has been fetched."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / published.file
+def cache_path(pretrained: PretrainedFile) -> Path:
+    """Where the file is in torch.hub's cache, if it has been downloaded."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / pretrained.file
 
 
-def download(published: PretrainedFile) -> Path:
-    """The file in torch.hub's cache, fetched there first if need be; its digest is checked by `recognise` at every use."""
-    target = in_cache(published)
+def download(pretrained: PretrainedFile) -> Path:
+    """The file in torch.hub's cache, downloaded first if need be; `identify` checks its digest again at every use."""
+    target = cache_path(pretrained)
     if target.exists():
         return target
-    with atomic_path(target) as beside:
+    with atomic_path(target) as unfinished:
         try:
-            torch.hub.download_url_to_file(published.url, str(beside))
-        except (URLError, HTTPException, ConnectionError, TimeoutError, SSLError) as error:  # others are of the disk
+            torch.hub.download_url_to_file(pretrained.url, str(unfinished))
+        except (URLError, HTTPException, ConnectionError, TimeoutError, SSLError) as error:  # other OSErrors are the disk's
             reason = getattr(error, "reason", error)
             raise DeconvnetError(
-                f"{published.url} could not be downloaded ({reason}): fetch it on a machine with a network connection and "
-                f"pass {published.network}:PATH."
+                f"{pretrained.url} could not be downloaded ({reason}): fetch it on a machine with a network connection and "
+                f"pass {pretrained.network}:PATH."
             ) from None
-        if published.url.endswith(".zip"):
-            _unpack(beside, published)
-        difference = published.difference(lambda algorithm: file_digest(beside, algorithm))
-        if difference:
-            raise DeconvnetError(f"{published.url} did not arrive as its publisher made it ({difference}): try again later.")
+        if pretrained.url.endswith(".zip"):
+            _unpack(unfinished, pretrained)
+        mismatch = pretrained.digest_mismatch(lambda algorithm: file_digest(unfinished, algorithm))
+        if mismatch:
+            raise DeconvnetError(f"{pretrained.url} did not arrive as its publisher made it ({mismatch}): try again later.")
     return target
 
 
-def _unpack(archive: Path, published: PretrainedFile) -> None:
-    """Put the one file that is wanted in its archive's place."""
+def _unpack(archive: Path, pretrained: PretrainedFile) -> None:
+    """Replace the archive by the one file in it that is wanted."""
     unpacked = archive.with_name(f"{archive.name}.unpacked")
     try:
-        with zipfile.ZipFile(archive) as opened:
-            if opened.getinfo(published.file).file_size > _LARGEST:
+        with zipfile.ZipFile(archive) as members:
+            if members.getinfo(pretrained.file).file_size > _MAX_UNPACKED:
                 raise zipfile.BadZipFile("it unpacks to more than any of these weights take")
-            with opened.open(published.file) as source, unpacked.open("wb") as sink:
+            with members.open(pretrained.file) as source, unpacked.open("wb") as sink:
                 shutil.copyfileobj(source, sink)
         unpacked.replace(archive)
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
         raise DeconvnetError(
-            f"{published.url} did not arrive as its publisher made it ({error}): try again later."
+            f"{pretrained.url} did not arrive as its publisher made it ({error}): try again later."
         ) from None
     finally:
         unpacked.unlink(missing_ok=True)

@@ -1,7 +1,4 @@
-"""The ZFNets of the package pytorchcv: what its module tree calls the tensors that we call conv1.weight … fc8.bias.
-
-The tree computes what `ZFNet` with `order = "norm-pool"` computes.
-"""
+"""Tensor names of the package pytorchcv's ZFNets, which compute the same as our `ZFNet` with `order = "norm-pool"`."""
 
 from collections.abc import Mapping
 
@@ -19,10 +16,10 @@ _LAYERS = {
 }
 
 
-def our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under our names; those that pytorchcv does not know keep theirs."""
+def rename_pytorchcv_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` with pytorchcv's tensor names replaced by ours, conv1.weight … fc8.bias; other tensors keep their names."""
     renamed = {}
     for name, tensor in state.items():
-        layer, _, kind = name.rpartition(".")
-        renamed[f"{_LAYERS[layer]}.{kind}" if layer in _LAYERS else name] = tensor
+        layer, _, parameter = name.rpartition(".")
+        renamed[f"{_LAYERS[layer]}.{parameter}" if layer in _LAYERS else name] = tensor
     return renamed

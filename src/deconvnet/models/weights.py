@@ -1,8 +1,8 @@
-"""Weights from files: what may be read, how it is checked, and what belongs to it.
+"""Reading, checking and saving files of weights.
 
 A weights file of this project is a safetensors file whose metadata has one entry, `deconvnet`: JSON with the network, its
-options and the preprocessing (docs/file-formats.md). Files of others are described by a row of `published.py` or by a
-TOML file. Nothing is unpickled but tensors and plain values.
+options and the preprocessing (docs/file-formats.md). Metadata of other files is in a row of `pretrained.py` or in a TOML
+file. Nothing is unpickled but tensors and plain values.
 """
 
 import hashlib
@@ -20,40 +20,45 @@ from torch import Tensor
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models.alexnet import AlexNet2012
 from deconvnet.models.network import Network
-from deconvnet.models.pytorchcv import our_names
-from deconvnet.models.weights_metadata import Description, describe, preprocessing_metadata
+from deconvnet.models.pytorchcv import rename_pytorchcv_tensors
+from deconvnet.models.weights_metadata import WeightsMetadata, parse_metadata, preprocessing_metadata
 from deconvnet.models.zfnet import ZFNet
 from deconvnet.storage import atomic_path
 
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
-_CHECKPOINTS = {".pt", ".pth", ".ckpt", ".tar", ".bin"}
+_CHECKPOINT_SUFFIXES = {".pt", ".pth", ".ckpt", ".tar", ".bin"}
 
-#: How files of weights end.
-SUFFIXES = {".safetensors", ".onnx", *_CHECKPOINTS}
+#: Suffixes of all files of weights that can be read.
+WEIGHTS_SUFFIXES = {".safetensors", ".onnx", *_CHECKPOINT_SUFFIXES}
 
 _FORMAT = 1
+#: Name of the tensor that holds a mean image.
 _MEAN_IMAGE = "preprocessing.mean"
 
 
-def read_weights(file: Path) -> tuple[State, Description | None]:
-    """Read a `.safetensors` file or a PyTorch checkpoint: its tensors, and its description if it carries one."""
-    kind = file.suffix.lower()
-    if kind == ".safetensors":
+def read_weights(file: Path) -> tuple[StateDict, WeightsMetadata | None]:
+    """Read a `.safetensors` file or a PyTorch checkpoint: its tensors, and its metadata if it was written by `save_weights`.
+
+    Raises `DeconvnetError` for a file of another type, a damaged one, and a pickle that holds anything but tensors.
+    """
+    suffix = file.suffix.lower()
+    if suffix == ".safetensors":
         return _read_safetensors(file)
-    if kind in _CHECKPOINTS:
+    if suffix in _CHECKPOINT_SUFFIXES:
         return _read_checkpoint(file), None
-    kinds = ", ".join([".safetensors", *sorted(_CHECKPOINTS)])
+    suffixes = ", ".join([".safetensors", *sorted(_CHECKPOINT_SUFFIXES)])
     raise DeconvnetError(
-        f"{file} is not a kind of weights file that can be read: it takes {kinds}, or .onnx for alexnet2012 and the ZFNets."
+        f"{file} is not a kind of weights file that can be read: it takes {suffixes}, or .onnx for alexnet2012 and the "
+        "ZFNets."
     )
 
 
-def _read_safetensors(file: Path) -> tuple[State, Description | None]:
+def _read_safetensors(file: Path) -> tuple[StateDict, WeightsMetadata | None]:
     try:
-        with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is no dictionary)
+        with safe_open(file, framework="pt") as tensors:
+            metadata = tensors.metadata() or {}
+            state = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118 (it is no dictionary)
     except (SafetensorError, OSError) as error:
         raise DeconvnetError(f"{file} is not a whole safetensors file: {error}.") from None
     if "deconvnet" not in metadata:
@@ -64,19 +69,19 @@ def _read_safetensors(file: Path) -> tuple[State, Description | None]:
         raise DeconvnetError(f"The description inside {file} is not JSON.") from None
     if entries.pop("format", None) != _FORMAT:
         raise DeconvnetError(f"{file} was written by another version of deconvnet, in a format that this one does not know.")
-    return state, describe(entries, f"The description inside {file}", state.pop(_MEAN_IMAGE, None))
+    return state, parse_metadata(entries, f"The description inside {file}", state.pop(_MEAN_IMAGE, None))
 
 
-def _read_checkpoint(file: Path) -> State:
-    with file.open("rb") as opened:
-        if not opened.read(2).startswith((b"PK", b"\x80")):
+def _read_checkpoint(file: Path) -> StateDict:
+    with file.open("rb") as stream:
+        if not stream.read(2).startswith((b"PK", b"\x80")):
             raise DeconvnetError(
                 f"{file} is not a PyTorch checkpoint, by its first bytes: it is neither a zip archive nor a pickle, as "
                 "torch.save writes them."
             )
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and torch each raise their own kinds
+    except Exception as error:  # pickle, zip and torch each raise their own types
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise DeconvnetError(
             f"{file} is not a PyTorch checkpoint that holds tensors and plain values only, and nothing else is loaded, "
@@ -87,7 +92,7 @@ def _read_checkpoint(file: Path) -> State:
             loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise DeconvnetError(f"{file} holds no state dictionary: save one with torch.save(module.state_dict(), path).")
-    state = our_names({str(name).removeprefix("module."): value for name, value in loaded.items()})
+    state = rename_pytorchcv_tensors({str(name).removeprefix("module."): value for name, value in loaded.items()})
     if len(state) < len(loaded):
         raise DeconvnetError(
             f"{file} has two tensors for one place of the network, such as conv1.weight and module.conv1.weight: keep "
@@ -96,8 +101,8 @@ def _read_checkpoint(file: Path) -> State:
     return state
 
 
-def check_state(state: State, expected: Mapping[str, Tensor], source: str, network: str) -> None:
-    """Compare names, shapes and kinds of tensors with a module's; raises `DeconvnetError` for the first difference."""
+def check_state_dict(state: StateDict, expected: Mapping[str, Tensor], source: str, network: str) -> None:
+    """Raise `DeconvnetError` for the first tensor whose name, shape or kind of number differs from a module's state."""
     missing = [name for name in expected if name not in state]
     if missing:
         layers = sorted({name.rpartition(".")[0] for name in missing})
@@ -109,8 +114,9 @@ def check_state(state: State, expected: Mapping[str, Tensor], source: str, netwo
         )
     for name, tensor in expected.items():
         if state[name].shape != tensor.shape:
-            found, wanted = tuple(state[name].shape), tuple(tensor.shape)
-            raise DeconvnetError(f"{source} has {name} of shape {found}, but {network} has {wanted}.")
+            raise DeconvnetError(
+                f"{source} has {name} of shape {tuple(state[name].shape)}, but {network} has {tuple(tensor.shape)}."
+            )
         value = state[name]
         dense = value.layout is torch.strided and not value.is_meta
         if not dense or value.is_floating_point() != tensor.is_floating_point():
@@ -121,10 +127,10 @@ def check_state(state: State, expected: Mapping[str, Tensor], source: str, netwo
 
 
 def file_digest(file: Path, algorithm: str = "sha256") -> str:
-    """SHA-256 (or another digest that `hashlib` has) of a file's bytes."""
+    """Hexadecimal SHA-256, or another digest that `hashlib` has, of a file's bytes."""
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, algorithm).hexdigest()
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, algorithm).hexdigest()
     except FileNotFoundError:
         raise DeconvnetError(f"There is no file {file}.") from None
     except OSError as error:
@@ -134,13 +140,13 @@ def file_digest(file: Path, algorithm: str = "sha256") -> str:
 def save_weights(network: Network, file: Path, dtype: torch.dtype = torch.float32) -> None:
     """Write an `AlexNet2012` or a `ZFNet`, with its options, preprocessing and classes, to one safetensors file.
 
-    The weights become `dtype`; the file is there whole or not at all. Raises `UsageError` for any other module, or if `file`
-    does not end in .safetensors, `DeconvnetError` if it cannot be written.
+    The weights are saved as `dtype`; the file is written completely or not at all. Raises `UsageError` for any other module,
+    or if `file` does not end in .safetensors, `DeconvnetError` if it cannot be written.
     """
     module = network.module
     if not isinstance(module, AlexNet2012 | ZFNet):
         raise UsageError(f"{network.name} is not a network of this project: save it with torch.save or safetensors.")
-    description = {
+    metadata = {
         "format": _FORMAT,
         "network": "zfnet" if isinstance(module, ZFNet) else "alexnet2012",
         "weights": network.weights,
@@ -148,12 +154,12 @@ def save_weights(network: Network, file: Path, dtype: torch.dtype = torch.float3
         **preprocessing_metadata(network.preprocessing, "in this file"),
     }
     if network.classes is not None:
-        description["classes"] = network.classes
+        metadata["classes"] = network.classes
     state = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in module.state_dict().items()}
     if network.preprocessing.mean.shape[-1] > 1:
         state[_MEAN_IMAGE] = network.preprocessing.mean.contiguous()
-    content = save(state, {"deconvnet": json.dumps(description)})  # `save_file` makes a file that only its owner can read
-    with atomic_path(file, ".safetensors") as beside, beside.open("wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
+    content = save(state, {"deconvnet": json.dumps(metadata)})  # `save_file` would make a file that only its owner can read
+    with atomic_path(file, ".safetensors") as unfinished, unfinished.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -1,7 +1,7 @@
-"""What has to be said of weights beside the weights themselves, and the places where it may be said.
+"""What has to be known about weights besides their tensors: preprocessing, channel order, options, classes.
 
-It stands in the metadata of a weights file of this project, in a row of `published.py`, or in a TOML file; all three have
-the same entries (docs/file-formats.md).
+The same entries (docs/file-formats.md) are read from the metadata of a weights file of this project, from a row of
+`pretrained.py` and from a TOML file.
 """
 
 import math
@@ -24,38 +24,40 @@ _OPTIONAL = ("std", "interpolation", "network", "weights", "options", "classes")
 
 
 @dataclass(frozen=True)
-class Description:
+class WeightsMetadata:
     """What belongs to weights and is not in their tensors."""
 
     preprocessing: Preprocessing
+    """For RGB, whatever the channel order of the weights."""
     bgr: bool
-    """The first layer's weights expect blue, green, red."""
+    """Does the first layer expect blue, green, red?"""
     network: str = ""
-    """The network that the weights are for, if it is said."""
+    """Name of the network that the weights are for; empty if not stated."""
     weights: str = ""
     """What the weights are called in figures."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Of the network's options dataclass."""
+    """Entries for the network's options dataclass."""
     classes: tuple[tuple[str, str], ...] | None = None
     """(WordNet id, name) of each output."""
     source: str = ""
-    """Where it was said, for errors."""
+    """Where this was read, for errors."""
 
-    def agrees(self, other: "Description") -> bool:
-        """Whether both make the same input of the same pixels, but for 2 %: a mean may be rounded, or an image."""
+    def same_inputs(self, other: "WeightsMetadata") -> bool:
+        """Whether both turn the same pixels into the same input, within 2 %: a mean may be rounded, or an image."""
         ours, theirs = self.preprocessing, other.preprocessing
-        apart = ours.mean.mean((1, 2)) / ours.scale - theirs.mean.mean((1, 2)) / theirs.scale
-        ratio = (ours.std / ours.scale) / (theirs.std / theirs.scale)
-        return bool(self.bgr == other.bgr and (apart.abs() < 0.02).all() and ((ratio - 1).abs() < 0.02).all())
+        mean_difference = ours.mean.mean((1, 2)) / ours.scale - theirs.mean.mean((1, 2)) / theirs.scale
+        std_ratio = (ours.std / ours.scale) / (theirs.std / theirs.scale)
+        same_mean, same_std = (mean_difference.abs() < 0.02).all(), ((std_ratio - 1).abs() < 0.02).all()
+        return bool(self.bgr == other.bgr and same_mean and same_std)
 
 
-def describe(
+def parse_metadata(
     entries: Mapping[str, Any], source: str, mean_image: Tensor | None = None, folder: Path | None = None
-) -> Description:
-    """Read a description; `source` names it in errors. Raises `DeconvnetError` for missing, unknown or unfit entries.
+) -> WeightsMetadata:
+    """Parse entries; `source` names them in errors. Raises `DeconvnetError` for missing, unknown or invalid entries.
 
     `mean` is a number, three numbers in the file's own channel order, or the name of a `.npy` image (3, crop, crop) in
-    `folder`; without a folder no other file is opened. `mean_image` is that image where the weights' file itself holds it.
+    `folder`; without a folder no other file is opened. `mean_image` is that image where the weights file itself holds it.
     """
     unknown = sorted(set(entries) - set(_REQUIRED) - set(_OPTIONAL))
     missing = [name for name in _REQUIRED if name not in entries]
@@ -71,8 +73,8 @@ def describe(
     mean = entries["mean"]
     if mean_image is None and isinstance(mean, str) and folder is not None:
         mean_image = _read_mean_image(folder / mean)
-    mean = _numbers(mean, f"{source}: mean") if mean_image is None else mean_image
-    std = _numbers(entries.get("std", 1.0), f"{source}: std")
+    mean = _parse_channels(mean, f"{source}: mean") if mean_image is None else mean_image
+    std = _parse_channels(entries.get("std", 1.0), f"{source}: std")
     if mean.shape not in ((3, 1, 1), (3, crop, crop)):
         raise DeconvnetError(f"{source} needs a mean of 1 or 3 numbers or an image (3, {crop}, {crop}).")
     if channels == "BGR":
@@ -82,30 +84,30 @@ def describe(
         preprocessing = Preprocessing(resize, crop, white, mean, std, entries.get("interpolation", "bilinear"))
     except UsageError as error:
         raise DeconvnetError(f"{source}: {error}") from None
-    return Description(
+    return WeightsMetadata(
         preprocessing,
         bgr=channels == "BGR",
         network=str(entries.get("network", "")),
         weights=str(entries.get("weights", "")),
         options=options,
-        classes=_classes(entries.get("classes"), source),
+        classes=_parse_classes(entries.get("classes"), source),
         source=source,
     )
 
 
-def read_metadata(file: Path) -> Description:
-    """Read a TOML description (`--preprocessing FILE.toml`)."""
+def read_metadata(file: Path) -> WeightsMetadata:
+    """Read a TOML file (`--preprocessing FILE.toml`). Raises `DeconvnetError` if it is none, and as `parse_metadata`."""
     try:
         entries = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DeconvnetError(f"There is no file {file}.") from None
     except (ValueError, OSError) as error:
         raise DeconvnetError(f"{file} is not a TOML file: {error}.") from None
-    return describe(entries, str(file), folder=file.parent)
+    return parse_metadata(entries, str(file), folder=file.parent)
 
 
 def preprocessing_metadata(preprocessing: Preprocessing, mean_image: str) -> dict[str, Any]:
-    """The entries of a preprocessing, for `describe` to read; `mean_image` says where a mean image is to be found."""
+    """The entries of a preprocessing, for `parse_metadata`; `mean_image` is the entry that stands for a mean image."""
     return {
         "resize": preprocessing.resize,
         "crop": preprocessing.crop,
@@ -118,29 +120,31 @@ def preprocessing_metadata(preprocessing: Preprocessing, mean_image: str) -> dic
 
 
 def check_options(options: Any, entries: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Entries for the options dataclass `options`, lists as tuples.
+    """`entries`, checked to fit the options dataclass `options`, with lists as tuples.
 
-    Raises `DeconvnetError` for a name that it does not have, and for a value that is negative or not of the kind of its own.
+    Raises `DeconvnetError` for a name that the dataclass does not have, and for a value that is negative or not of the same
+    type as the dataclass's.
     """
-    known = {option.name: getattr(options, option.name) for option in fields(options)}
-    unknown = sorted(set(entries) - set(known))
+    defaults = {option.name: getattr(options, option.name) for option in fields(options)}
+    unknown = sorted(set(entries) - set(defaults))
     if unknown:
-        raise DeconvnetError(f"{source} has an unknown option {unknown[0]!r}: there are {', '.join(sorted(known))}.")
+        raise DeconvnetError(f"{source} has an unknown option {unknown[0]!r}: there are {', '.join(sorted(defaults))}.")
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in entries.items()}
     for name, value in values.items():
-        if not _alike(value, known[name]):
-            wanted = "a list of whole numbers" if known[name] == () else f"one like {known[name]!r}"
-            raise DeconvnetError(f"{source} has the option {name} = {value!r}: give {wanted}.")
+        if not _has_type_of(defaults[name], value):
+            expected = "a list of whole numbers" if defaults[name] == () else f"one like {defaults[name]!r}"
+            raise DeconvnetError(f"{source} has the option {name} = {value!r}: give {expected}.")
     return values
 
 
-def _alike(value: Any, default: Any) -> bool:
+def _has_type_of(default: Any, value: Any) -> bool:
+    """Whether `value` can replace `default`: of the same type, and not negative."""
     if is_dataclass(default):
         return isinstance(value, Mapping)
     if default == ():
-        return isinstance(value, tuple) and all(_alike(number, 0) for number in value)
+        return isinstance(value, tuple) and all(_has_type_of(0, number) for number in value)
     if isinstance(default, tuple):
-        return isinstance(value, tuple) and len(value) == len(default) and all(map(_alike, value, default))
+        return isinstance(value, tuple) and len(value) == len(default) and all(map(_has_type_of, default, value))
     if isinstance(default, float):
         return _is_number(value) and 0 <= value < math.inf
     return type(value) is type(default) and (isinstance(value, str) or value >= 0)
@@ -150,20 +154,21 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _numbers(value: Any, what: str) -> Tensor:
+def _parse_channels(value: Any, entry: str) -> Tensor:
+    """One number or three as (3, 1, 1)."""
     numbers = [value] * 3 if _is_number(value) else value
     if not (isinstance(numbers, list | tuple) and len(numbers) == 3 and all(map(_is_number, numbers))):
-        raise DeconvnetError(f"{what} is {value!r}: it is one number or three.")
+        raise DeconvnetError(f"{entry} is {value!r}: it is one number or three.")
     return per_channel(numbers)
 
 
-def _classes(value: Any, source: str) -> tuple[tuple[str, str], ...] | None:
+def _parse_classes(value: Any, source: str) -> tuple[tuple[str, str], ...] | None:
     if value is None:
         return None
     if value == "imagenet1k":
         return imagenet_classes()
     if isinstance(value, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value):
-        return tuple((str(wordnet), str(name)) for wordnet, name in value)
+        return tuple((str(wordnet_id), str(name)) for wordnet_id, name in value)
     raise DeconvnetError(f'{source} has classes that are neither "imagenet1k" nor pairs of a WordNet id and a name.')
 
 

@@ -1,4 +1,4 @@
-"""Section 2.1: from one activation down to pixel space."""
+"""Projections of single activations to pixel space (section 2.1), and pictures of them."""
 
 from deconvnet.projection.picture import display_scale, picture, to_pixels
 from deconvnet.projection.project import (
@@ -6,6 +6,7 @@ from deconvnet.projection.project import (
     ProjectionBatch,
     project,
     project_batch,
+    strongest_position,
     strongest_unit,
 )
 from deconvnet.projection.rules import RULES, rule_set
@@ -19,6 +20,7 @@ __all__ = [
     "project",
     "project_batch",
     "rule_set",
+    "strongest_position",
     "strongest_unit",
     "to_pixels",
 ]

@@ -12,9 +12,9 @@ MID_GREY = 128
 
 
 def display_scale(projections: Tensor) -> float:
-    """The absolute value that becomes black or white: the 99.5th percentile, so that a few spikes do not grey the rest.
+    """The absolute value drawn as black or white: the 99.5th percentile, so that a few spikes do not turn the rest grey.
 
-    Where so few values differ from zero that the percentile is zero, it is the largest; 1 if all are zero or none is there.
+    The largest absolute value if the percentile is zero, as so few values are not; 1 if all are zero or there are none.
     """
     values = projections.detach().abs().flatten().cpu().double().numpy()
     if not values.size:
@@ -30,8 +30,8 @@ def to_pixels(projections: Tensor, scale: float) -> np.ndarray:
 
 
 def picture(projection: Tensor, columns: int | None = None) -> Image.Image:
-    """A projection (3, H, W) or (N, 3, H, W) as a RGB picture of PIL on mid-grey; several stand in rows of `columns` (as
-    many as make it nearly square), on one scale.
+    """A projection (3, H, W) or (N, 3, H, W) as an RGB PIL image; several are tiled `columns` to a row (default: nearly
+    square), all on one scale.
 
     Zero becomes 128. The scale is symmetric about it: the 99.5th percentile of the absolute values that are not zero becomes
     255 if positive, 0 if negative. So brightness cannot be compared between pictures of different calls.
@@ -40,19 +40,19 @@ def picture(projection: Tensor, columns: int | None = None) -> Image.Image:
     """
     if columns is not None and columns < 1:
         raise UsageError(f"There are no rows of {columns} pictures: columns is 1 or more.")
-    several = projection if projection.dim() == 4 else projection[None]
-    # Most of an input lies outside the receptive field and is exactly zero: it says nothing of what is bright.
-    tiles = to_pixels(several, display_scale(several[several != 0]))
+    projections = projection if projection.dim() == 4 else projection[None]
+    # Most of an input lies outside the receptive field and is exactly zero, which must not influence the scale.
+    tiles = to_pixels(projections, display_scale(projections[projections != 0]))
     return Image.fromarray(tile_grid(tiles, columns or math.ceil(math.sqrt(len(tiles)))))
 
 
 def tile_grid(tiles: np.ndarray, columns: int, gap: int = 1, background: int = 190) -> np.ndarray:
-    """Tiles (N, H, W, 3) side by side, `columns` to a row, `gap` pixels between them, as one (H', W', 3) picture."""
+    """Tiles (N, H, W, 3) as one sheet (H', W', 3) uint8, `columns` to a row, `gap` pixels between them."""
     count, height, width, _ = tiles.shape
     rows = math.ceil(count / columns)
     columns = min(columns, count)
     sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), background, dtype=np.uint8)
-    for number, tile in enumerate(tiles):
-        top, left = number // columns * (height + gap), number % columns * (width + gap)
+    for index, tile in enumerate(tiles):
+        top, left = index // columns * (height + gap), index % columns * (width + gap)
         sheet[top : top + height, left : left + width] = tile
     return sheet

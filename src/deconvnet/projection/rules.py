@@ -1,12 +1,12 @@
-"""What replaces the derivative of each operation on the way down (section 2.1, and its ECCV text on normalisation).
+"""Rule sets: what replaces the derivative of each operation in the backward pass (section 2.1; normalisation: ECCV version).
 
-A deconvnet is the backward pass of the very network that made the activation, with two rules changed:
+A deconvnet is the backward pass of the network itself, with two rules changed:
 
-- ReLU: the signal coming down is itself rectified; where the forward ReLU was active does not matter.
-- Contrast normalisation: the signal passes unchanged.
+- ReLU: the signal is itself rectified, no matter where the forward ReLU was active.
+- Local response normalisation: the signal passes unchanged.
 
-All else is already what the paper says. Autograd's transposed convolution drops the bias and keeps groups, strides and
-sizes. Its max pooling sends the signal to the switch, and adds where windows share one.
+Everything else autograd does as the paper says: its transposed convolution drops the bias and keeps groups, strides and
+sizes; its max pooling sends the signal to the switch and sums signals that share one.
 
 Other methods, and other readings of the paper, are other rule sets of the same backward pass: `RULES`.
 """
@@ -28,7 +28,7 @@ class _Rectify(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, ceiling: float | None, inplace: bool) -> Tensor:
         if inplace:
-            ctx.mark_dirty(x)  # so that `x.relu_()` as a statement is seen by whatever uses x next
+            ctx.mark_dirty(x)  # so that autograd passes later uses of x through this function: `x.relu_()` as a statement
             return x.clamp_(0, ceiling)
         return x.clamp(0, ceiling)
 
@@ -49,7 +49,7 @@ class _Guide(torch.autograd.Function):
         return torch.where(active, signal.clamp(min=0), 0), None, None
 
 
-class _PassDown(torch.autograd.Function):
+class _PassThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
         return local_response_norm(x, size, alpha, beta, k)
@@ -70,14 +70,14 @@ class _Overwrite(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, signal: Tensor, _: Tensor) -> tuple[Tensor, None]:
-        # Scattering the signal itself would leave the order of writing, and so the winner, to the device.
+        # Scattering the signal itself would leave the order of writing, and so which window wins, to the device.
         (switches,) = ctx.saved_tensors
         switches, signal = switches.flatten(-2), signal.flatten(-2)
         windows = torch.arange(switches.shape[-1], device=switches.device).expand_as(switches)
-        nobody = switches.new_full((*ctx.size[:-2], ctx.size[-2] * ctx.size[-1]), -1)
-        last = nobody.scatter_reduce(-1, switches, windows, "amax")
-        down = torch.where(last < 0, 0, signal.gather(-1, last.clamp(min=0)))
-        return down.view(ctx.size), None
+        no_window = switches.new_full((*ctx.size[:-2], ctx.size[-2] * ctx.size[-1]), -1)
+        last_window = no_window.scatter_reduce(-1, switches, windows, "amax")
+        unpooled = torch.where(last_window < 0, 0, signal.gather(-1, last_window.clamp(min=0)))
+        return unpooled.view(ctx.size), None
 
 
 def _rectify(x: Tensor, ceiling: float | None, inplace: bool) -> Tensor:
@@ -90,31 +90,31 @@ def _guide(x: Tensor, ceiling: float | None, inplace: bool) -> Tensor:
     return output
 
 
-def _pass_down(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
-    output: Tensor = _PassDown.apply(input, size, alpha, beta, k)
+def _pass_through(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+    output: Tensor = _PassThrough.apply(input, size, alpha, beta, k)
     return output
 
 
 def _overwrite(
     pooling: Callable[..., tuple[Tensor, Tensor]], input: Tensor, *args: Any, **kwargs: Any
 ) -> tuple[Tensor, Tensor]:
-    found: tuple[Tensor, Tensor] = _Overwrite.apply(input, lambda x: pooling(x, *args, **kwargs))
-    return found
+    output_and_switches: tuple[Tensor, Tensor] = _Overwrite.apply(input, lambda x: pooling(x, *args, **kwargs))
+    return output_and_switches
 
 
 #: The paper's rules.
-DECONVNET = Rules(rectify=_rectify, normalise=_pass_down, refuse_other_activations=True)
+DECONVNET = Rules(rectify=_rectify, normalise=_pass_through, refuse_other_activations=True)
 
 #: Rule sets by name.
 #:
 #: - `deconvnet`: the paper's.
-#: - `overwrite`: the paper's, but where windows share a switch the last of them in row-major order wins: what comes of
-#:   unpooling with `MaxUnpool2d`, as many re-implementations do (it promises no order; on a CPU it is this one).
-#: - `differentiated-norm`: the paper's, but contrast normalisation is differentiated, as captum's deconvolution does.
+#: - `overwrite`: the paper's, but where windows share a switch the last of them in row-major order wins, as when unpooling
+#:   with `MaxUnpool2d` on a CPU (PyTorch documents no order), which many re-implementations do.
+#: - `differentiated-norm`: the paper's, but local response normalisation is differentiated, as captum's deconvolution does.
 #: - `guided`: guided backpropagation (Springenberg et al. 2015, "Striving for Simplicity"). The signal passes a ReLU where
 #:   it is positive and the forward ReLU was active; normalisation is differentiated.
-#: - `gradient`: the derivative of the activation by the pixels (Simonyan et al. 2014); nothing is replaced. Every
-#:   activation function has one. The other rules refuse SiLU and the like, being defined by what a ReLU does.
+#: - `gradient`: the derivative of the activation with respect to the pixels (Simonyan et al. 2014); nothing is replaced.
+#:   Only this set supports SiLU and the like; the others refuse them, as they are defined by what a ReLU does.
 RULES = {
     "deconvnet": DECONVNET,
     "overwrite": replace(DECONVNET, pool=_overwrite),
@@ -125,7 +125,7 @@ RULES = {
 
 
 def rule_set(rules: str | Rules) -> Rules:
-    """The rules of that name; rules of your own as they are. Raises `UsageError` for a name that is not in `RULES`."""
+    """The rule set of that name; custom rules are returned as they are. Raises `UsageError` for a name not in `RULES`."""
     if isinstance(rules, Rules):
         return rules
     if not isinstance(rules, str) or rules not in RULES:

@@ -1,1 +1,1 @@
-"""The whole paper on one page: every figure and table that the data allows, beside what the paper says of its own."""
+"""The whole paper on one page: every figure and table that the data allows, next to what the paper says about it."""

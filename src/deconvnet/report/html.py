@@ -1,11 +1,11 @@
-"""The report's page: one HTML file, with the pictures that the commands have left beside it."""
+"""The report's page: one HTML file, which shows the pictures that the commands have written next to it."""
 
 import json
 import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,167 +14,180 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from deconvnet.progress import duration
-from deconvnet.report.commands import Planned, Step
-from deconvnet.report.comparison import (
-    Table,
-    findings,
-    full_names,
-    tables,
-)
-from deconvnet.report.paper_claims import LEFT_OUT, PARTS, Part
+from deconvnet.report.commands import PlannedSection, ReportCommand
+from deconvnet.report.comparison import Table, comparison_tables, network_names, result_findings
+from deconvnet.report.paper_claims import NOT_REPRODUCED, ReportSection
 from deconvnet.storage import atomic_write
 
-#: Pictures of a command, in the order of the figure that they belong to; others follow by name.
-_ORDER = ("filters", "blocks", "measures")
+#: Stems of pictures that come first, in the order of the paper's figure; others follow by name.
+_PICTURE_ORDER = ("filters", "blocks", "measures")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture on the page."""
+    """A picture on the page; sizes in pixels."""
 
-    file: str
-    """Its address from the page."""
+    path: str
+    """Relative to the page."""
     width: int
     height: int
     alt: str
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What the page shows of one command."""
+class CommandEntry:
+    """What the page shows of one command that was run."""
 
-    command: str
-    failed: str = ""
+    command_line: str
+    failure: str = ""
+    """Why it failed; empty if it did not."""
     networks: Sequence[str] = ()
     pictures: Sequence[Picture] = ()
     findings: Sequence[str] = ()
     links: Sequence[tuple[str, str]] = ()
-    """Words and addresses of pages to browse."""
+    """Texts and URLs of pages to browse."""
     seconds: float | None = None
-    estimated: float | None = None
-    made_with: str = ""
-    """If another machine or other versions than those of most commands."""
+    estimated_seconds: float | None = None
+    environment: str = ""
+    """Hardware and versions, if they are not those of most commands."""
 
 
 @dataclass(frozen=True)
-class Section:
-    """A part of the page."""
+class SectionContent:
+    """What the page shows of one section."""
 
-    part: Part
+    section: ReportSection
     state: str
-    """done, in part, failed or not run."""
-    shown: list[Shown]
+    """One of "done", "in part", "failed" or "not run"."""
+    entries: list[CommandEntry]
     tables: list[Table]
     missing: list[str]
-    waiting: list[str]
-    """Commands that were not run."""
-    why: str
-    """And why not, if they are not to be."""
+    """What cannot be shown, and why."""
+    not_run: list[str]
+    """Command lines that were not run."""
+    excluded: bool
+    """Whether `--only` leaves this section out."""
     seconds: float
 
 
-def write_page(out: Path, record: dict[str, Any], parts: Sequence[Planned], only: Sequence[str] = ()) -> None:
-    """Write `index.html` for the report in `out`, of which `record` says what has been run."""
-    usual = _most([_made_with(entry) for entry in record["steps"].values()])
-    sections = [_section(out, record, planned, only, usual) for planned in parts]
-    folder = files("deconvnet.report") / "web"
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(duration=duration, with_code=_with_code)
-    page = environment.from_string((folder / "report.html").read_text(encoding="utf-8")).render(
-        sections=sections,
+def write_page(out: Path, record: dict[str, Any], sections: Sequence[PlannedSection], only: Sequence[str] = ()) -> None:
+    """Write `index.html` for the report in `out`; `record`, the contents of `report.json`, says what has been run."""
+    environments = [_environment(entry) for entry in record["steps"].values()]
+    usual_environment = max(environments, key=environments.count) if environments else platform.machine()
+    contents = [_section_content(out, record, planned, only, usual_environment) for planned in sections]
+    folder = resources.files("deconvnet.report") / "web"
+    jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    jinja.filters.update(duration=duration, with_code=_with_code)
+    page = jinja.from_string((folder / "report.html").read_text(encoding="utf-8")).render(
+        contents=contents,
         record=record,
         about=record["about"],
-        usual=usual,
-        seconds=sum(section.seconds for section in sections),
-        left_out=LEFT_OUT,
+        usual_environment=usual_environment,
+        seconds=sum(content.seconds for content in contents),
+        not_reproduced=NOT_REPRODUCED,
         style=(folder / "report.css").read_text(encoding="utf-8"),
     )
     atomic_write(out / "index.html", page.encode(errors="replace"))
 
 
 def _with_code(text: str) -> Markup:
-    """Text in which commands stand between backticks."""
+    """`text` as HTML, with what stands between backticks as <code>."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
-def _section(out: Path, record: dict[str, Any], planned: Planned, only: Sequence[str], usual: str) -> Section:
-    part, networks = planned.part, record["about"]["networks"]
-    shown, waiting, results = [], [], {}
-    for step in planned.steps:
-        entry = record["steps"].get(step.key, {})
+def _section_content(
+    out: Path, record: dict[str, Any], planned: PlannedSection, only: Sequence[str], usual_environment: str
+) -> SectionContent:
+    section, networks = planned.section, record["about"]["networks"]
+    entries, not_run, results = [], [], {}
+    for command in planned.commands:
+        entry = record["steps"].get(command.key, {})
         if "failed" in entry:
-            shown.append(Shown(entry["command"], entry["failed"]))
+            entries.append(CommandEntry(entry["command"], entry["failed"]))
             continue
-        if not entry or not (out / step.result).exists():
-            waiting.append(step.typed)
+        if not entry or not (out / command.result).exists():
+            not_run.append(command.command_line)
             continue
         try:
-            result = _result(out, step)
-            shown.append(_shown(out, step, entry, result, usual, networks))
+            result = _read_result(out, command)
+            entries.append(_command_entry(out, section, command, entry, result, usual_environment, networks))
         except (OSError, ValueError, KeyError) as error:
-            shown.append(
-                Shown(entry["command"], f"{step.result} is damaged ({error}): remove it, and run the same command again.")
-            )
+            failure = f"{command.result} is damaged ({error}): remove it, and run the same command again."
+            entries.append(CommandEntry(entry["command"], failure))
             continue
         if result is not None:
-            results[step.name] = result
-    incomplete = bool(waiting or planned.missing)
-    state = "failed" if any(one.failed for one in shown) else "not run" if not shown else "in part" if incomplete else "done"
-    seconds = sum(one.seconds or 0 for one in shown)
-    layers = {network["full_name"].partition(" (")[0]: network["layers"] for network in networks.values()}
-    why = "" if not only or part.id in only else " by --only"
-    found = tables(part.id, results, layers if shown else None)
-    return Section(part, state, shown, found, list(planned.missing), waiting, why, seconds)
-
-
-def _shown(
-    out: Path, step: Step, entry: dict[str, Any], result: Any, usual: str, networks: dict[str, dict[str, Any]]
-) -> Shown:
-    folder = out / step.result.parent
-    pictures, links = [], []
-    if step.result.suffix == ".png":
-        pictures = [out / step.result]
-    elif not step.to and step.part != "training" and result is not None:
-        pictures = sorted(folder.glob("*.png"), key=_place)
-        if (folder / "index.html").exists():
-            links.append((f"Browse the units of {step.name}", f"{step.result.parent.as_posix()}/index.html"))
-            pictures = [picture for picture in pictures if picture.stem.startswith("figure-")]
-    made = _made_with(entry)
-    names = full_names(result) or ([networks[step.name]["full_name"]] if pictures and step.name in networks else [])
-    place = next(part.place for part in PARTS if part.id == step.part)
-    return Shown(
-        command=entry["command"],
-        networks=names,
-        pictures=[
-            _picture(out, file, f"{place}: {file.stem.replace('figure-', '')}, {' · '.join(names)}") for file in pictures
-        ],
-        findings=findings(result),
-        links=links,
-        seconds=entry.get("seconds"),
-        estimated=entry.get("estimated"),
-        made_with="" if made == usual else made,
+            results[command.name] = result
+    if any(entry.failure for entry in entries):
+        state = "failed"
+    elif not entries:
+        state = "not run"
+    else:
+        state = "in part" if not_run or planned.missing else "done"
+    layer_sizes = {network["full_name"].partition(" (")[0]: network["layers"] for network in networks.values()}
+    return SectionContent(
+        section=section,
+        state=state,
+        entries=entries,
+        tables=comparison_tables(section.id, results, layer_sizes if entries else None),
+        missing=list(planned.missing),
+        not_run=not_run,
+        excluded=bool(only) and section.id not in only,
+        seconds=sum(entry.seconds or 0 for entry in entries),
     )
 
 
-def _place(file: Path) -> tuple[int, str]:
-    return (_ORDER.index(file.stem) if file.stem in _ORDER else len(_ORDER), file.name)
+def _command_entry(
+    out: Path,
+    section: ReportSection,
+    command: ReportCommand,
+    entry: dict[str, Any],
+    result: Any,
+    usual_environment: str,
+    networks: dict[str, dict[str, Any]],
+) -> CommandEntry:
+    folder = out / command.result.parent
+    files, links = [], []
+    if command.result.suffix == ".png":
+        files = [out / command.result]
+    elif not command.output_file and section.id != "training" and result is not None:
+        files = sorted(folder.glob("*.png"), key=_picture_rank)
+        if (folder / "index.html").exists():
+            links.append((f"Browse the units of {command.name}", f"{command.result.parent.as_posix()}/index.html"))
+            files = [file for file in files if file.stem.startswith("figure-")]
+    names = network_names(result) or ([networks[command.name]["full_name"]] if files and command.name in networks else [])
+    environment = _environment(entry)
+    return CommandEntry(
+        command_line=entry["command"],
+        networks=names,
+        pictures=[
+            _picture(out, file, f"{section.source}: {file.stem.replace('figure-', '')}, {' · '.join(names)}")
+            for file in files
+        ],
+        findings=result_findings(result),
+        links=links,
+        seconds=entry.get("seconds"),
+        estimated_seconds=entry.get("estimated"),
+        environment="" if environment == usual_environment else environment,
+    )
+
+
+def _picture_rank(file: Path) -> tuple[int, str]:
+    return (_PICTURE_ORDER.index(file.stem) if file.stem in _PICTURE_ORDER else len(_PICTURE_ORDER), file.name)
 
 
 def _picture(out: Path, file: Path, alt: str) -> Picture:
-    with Image.open(file) as opened:
-        return Picture(file.relative_to(out).as_posix(), *opened.size, alt)
+    with Image.open(file) as image:
+        return Picture(file.relative_to(out).as_posix(), *image.size, alt)
 
 
-def _result(out: Path, step: Step) -> Any:
-    """What a command wrote as JSON; None if that is a picture."""
-    file = out / "runs" / "ablation.json" if step.part == "training" else out / step.result
+def _read_result(out: Path, command: ReportCommand) -> Any:
+    """The JSON that a command wrote; None if it wrote something else."""
+    # What a training makes are weights; its numbers are in the ablation's file.
+    file = out / "runs" / "ablation.json" if command.section == "training" else out / command.result
     return json.loads(file.read_text(encoding="utf-8")) if file.suffix == ".json" else None
 
 
-def _made_with(entry: dict[str, Any]) -> str:
-    packages = ", ".join(f"{name} {number}" for name, number in entry["versions"].items())
+def _environment(entry: dict[str, Any]) -> str:
+    """Hardware and versions with which a command was run, as one line."""
+    packages = ", ".join(f"{name} {version}" for name, version in entry["versions"].items())
     return f"{entry['hardware']}; {packages}"
-
-
-def _most(found: list[str]) -> str:
-    return max(found, key=found.count) if found else platform.machine()

@@ -1,8 +1,7 @@
-"""Convolutions whose way down to a few channels, such as a photo's three, is quick.
+"""Replacements for two torch functions that are slow on CPUs, with the same arguments and results up to rounding.
 
-PyTorch's transposed convolution takes four times as long there as another way to compute the same. With a stride s, the
-pixels of one phase (every s-th row and column) get what an ordinary convolution of the signal by every s-th weight gives;
-so one convolution with s·s times as many maps makes all phases, and these are then shuffled together.
+`convolve` replaces `torch.conv2d`, whose backward pass is slow for inputs of few channels, such as pixels. `linear` replaces
+`F.linear`, which is slow on AMD's processors. What a kernel is not made for, it passes on to torch.
 """
 
 from typing import Any
@@ -11,8 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Channels up to which it is quicker.
-_FEW = 4
+#: `convolve` is faster for inputs of up to so many channels.
+_MAX_CHANNELS = 4
+
+#: oneDNN's matrix product, which `torch.compile` uses too; None for a build of PyTorch without it.
+_ONEDNN_LINEAR: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 def convolve(
@@ -24,13 +26,16 @@ def convolve(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    """`torch.conv2d`. Where its input has few channels and needs a gradient on a CPU, its weights get none."""
+    """`torch.conv2d`, with a backward pass about four times as fast if the input has few channels on a CPU.
+
+    In that case weights get no gradient.
+    """
     strides, paddings = _pair(stride), _pair(padding)
-    quick = (
+    is_supported = (
         input.requires_grad
         and input.dim() == 4
         and input.device.type == "cpu"
-        and weight.shape[1] <= _FEW
+        and weight.shape[1] <= _MAX_CHANNELS
         and weight.is_leaf
         and (bias is None or bias.is_leaf)
         and not weight.is_complex()
@@ -40,7 +45,7 @@ def convolve(
         and strides[0] == strides[1]
         and paddings is not None
     )
-    if quick:
+    if is_supported:
         output: Tensor = _Convolve.apply(input, weight.detach(), None if bias is None else bias.detach(), strides, paddings)
         return output
     return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
@@ -58,16 +63,18 @@ class _Convolve(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None, None, None, None]:
         (weight,) = ctx.saved_tensors
-        return transposed(signal, weight, ctx.stride, ctx.padding, ctx.size), None, None, None, None
+        return conv_transpose(signal, weight, ctx.stride, ctx.padding, ctx.size), None, None, None, None
 
 
-def transposed(signal: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """What a convolution's transpose makes of `signal` (N, maps, rows, columns), cut or filled up with zeros to `size`.
+def conv_transpose(signal: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """The transpose of a convolution, applied to `signal` (N, maps, rows, columns): (N, channels, *size).
 
-    `weight` (maps, channels, k, l) is the convolution's.
+    `weight` (maps, channels, k, l) is the convolution's; pixels of `size` that no window read are zero. With a stride s,
+    the pixels of one phase (every s-th row and column) are an ordinary convolution of the signal with every s-th weight. So
+    one convolution with s·s times as many output channels computes all phases, which are then interleaved.
     """
     maps, channels, *kernel = weight.shape
-    rows, columns = (-(-side // stride) for side in kernel)  # weights of each phase
+    rows, columns = (-(-length // stride) for length in kernel)  # the kernel size of each phase
     weight = F.pad(weight, (0, columns * stride - kernel[1], 0, rows * stride - kernel[0]))
     phases = weight.view(maps, channels, rows, stride, columns, stride).permute(1, 3, 5, 0, 2, 4)
     phases = phases.reshape(channels * stride * stride, maps, rows, columns).flip(2, 3)
@@ -78,37 +85,33 @@ def transposed(signal: Tensor, weight: Tensor, stride: int, padding: tuple[int, 
 
 
 def _pair(value: Any) -> tuple[int, int] | None:
-    """Rows and columns; None for what a string says."""
+    """(rows, columns); None for a padding that is given as a string."""
     if isinstance(value, str):
         return None
     pair = (value, value) if isinstance(value, int) else tuple(value)
     return (pair[0], pair[-1])
 
 
-#: oneDNN's product, which `torch.compile` uses too; None where a build of PyTorch has none.
-_ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-
-
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear`. Without a gradient on a CPU by oneDNN: MKL, which PyTorch takes, is half as fast on AMD's processors."""
-    quick = (
-        _ONEDNN is not None
+    """`F.linear`, by oneDNN if no gradient is needed on a CPU: MKL, PyTorch's choice, is half as fast on AMD CPUs."""
+    is_supported = (
+        _ONEDNN_LINEAR is not None
         and torch.backends.mkldnn.enabled
         and not torch.is_grad_enabled()
         and input.dim() == 2
         and len(input) > 1
         and input.device.type == "cpu"
-        and all(_is_plain(tensor) for tensor in (input, weight))
-        and (bias is None or (_is_plain(bias) and bias.dim() == 1 and bias.is_contiguous()))  # whose strides it ignores
+        and all(_is_plain_float32(tensor) for tensor in (input, weight))
+        and (bias is None or (_is_plain_float32(bias) and bias.dim() == 1 and bias.is_contiguous()))  # strides are ignored
         and not torch.is_autocast_enabled("cpu")
     )
-    if quick:
-        output: Tensor = _ONEDNN(input, weight, bias, "none", [], "")
+    if is_supported:
+        output: Tensor = _ONEDNN_LINEAR(input, weight, bias, "none", [], "")
         return output
     return F.linear(input, weight, bias)
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether it is of PyTorch's own type, in float32, and holds something."""
-    own = type(tensor) in (Tensor, nn.Parameter)
-    return own and tensor.dtype == torch.float32 and tensor.layout is torch.strided and tensor.numel() > 0
+def _is_plain_float32(tensor: Tensor) -> bool:
+    """Whether a tensor is dense float32, not empty and of no custom subclass."""
+    is_plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided
+    return is_plain and tensor.dtype == torch.float32 and tensor.numel() > 0

@@ -1,12 +1,12 @@
 """Run a network for one activation per image, computing only what that activation depends on.
 
-An activation of AlexNet's conv5 depends on 3×3 places of conv4, 5×5 of conv3 … and 163×163 pixels: a cone through the
-network. The trace tells each map's part in it, in the places of that map. All activations of a layer have cones of one
-shape, those at borders too, so activations at different positions go through in one batch: places beyond a map's border are
-filled with what the operation that reads them takes for padding, and then no operation pads any more.
+An activation of AlexNet's conv5 depends on 3×3 positions of conv4, 5×5 of conv3 … and 163×163 pixels. The trace says which
+region of each feature map that is. All activations of a layer depend on regions of the same size, those at borders too, so
+activations at different positions run in one batch: positions beyond a map's border are filled with the padding value of the
+operation that reads them, and no operation pads any more.
 
-This is exact up to rounding, branches, residual sums and dense blocks included. It is possible below the first operation
-that mixes places in another way than by a sliding window (a fully connected layer, global pooling, an attention).
+The result is exact up to rounding, including branches, residual sums and dense blocks. Cropping is possible up to the first
+operation that mixes positions in any other way than by a sliding window (fully connected, global pooling, attention).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,34 +18,32 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from deconvnet.tracing.graph import Step, Trace
+from deconvnet.tracing.graph import Trace, TraceStep
+from deconvnet.tracing.intercept import RunCall
 from deconvnet.tracing.ops.arguments import Args, Kwargs, iter_tensors, map_tensors
-from deconvnet.tracing.ops.spatial import Window, is_reshaping, match_sliding_window
+from deconvnet.tracing.ops.pointwise import is_reshaping
+from deconvnet.tracing.ops.sliding_window import SlidingWindow, match_sliding_window
 from deconvnet.tracing.receptive_field import Axis
-
-Call = Callable[[Callable[..., Any], Args, Kwargs], Any]
 
 
 class DependencyRegion(NamedTuple):
-    """The places of a map that an activation depends on, as fields of the activation's own row and column."""
+    """The region of a map that an activation depends on, along each axis as a function of the activation's position."""
 
     rows: Axis
     columns: Axis
 
-    def under(self, window: Window) -> "DependencyRegion":
-        """The reach in the map below, from which a window makes this one."""
+    def required_inputs(self, window: SlidingWindow) -> "DependencyRegion":
+        """The region that a sliding window reads in its input map to compute this region of its output."""
         rows, columns = zip(*window, strict=True)
-        return DependencyRegion(self.rows.under_window(*rows), self.columns.under_window(*columns))
+        return DependencyRegion(self.rows.required_inputs(*rows), self.columns.required_inputs(*columns))
 
-    def joined(self, other: "DependencyRegion | None") -> "DependencyRegion":
-        """What holds both; a jump of 0 if they are on unlike grids."""
-        if other is None:
-            return self
-        return DependencyRegion(self.rows.joined(other.rows, 0), self.columns.joined(other.columns, 0))
+    def union(self, other: "DependencyRegion") -> "DependencyRegion":
+        """Bounding union; jump 0 if the jumps differ."""
+        return DependencyRegion(self.rows.union(other.rows, 0), self.columns.union(other.columns, 0))
 
     @property
     def size(self) -> tuple[int, int]:
-        """Rows and columns of places."""
+        """Rows and columns of positions."""
         return self.rows.size, self.columns.size
 
 
@@ -54,120 +52,136 @@ class TraceMismatch(Exception):
 
 
 @dataclass(frozen=True)
-class Cone:
-    """What an activation of one layer depends on."""
+class CropPlan:
+    """What one activation of a layer depends on: the crops with which a `CroppedForward` runs."""
 
     trace: Trace
-    reaches: Mapping[int, DependencyRegion]
-    """By number of the signal, of those that the activation depends on."""
-    share: float
-    """Of the multiplications that the same pass over whole images takes."""
+    regions: Mapping[int, DependencyRegion]
+    """By signal, for the signals that the activation depends on."""
+    cost: float
+    """Multiplications as a fraction of those of the same pass over full images."""
 
 
-def cone(trace: Trace, layer: int) -> Cone | None:
-    """The cone of layer number `layer`, or None if what it depends on cannot be cut out."""
-    end = next(number for number, step in enumerate(trace.steps) if step.layer == layer)
-    steps, shapes = trace.steps[: end + 1], trace.shapes
+def plan_crop(trace: Trace, layer_index: int) -> CropPlan | None:
+    """The plan for the layer with this `Layer.index`, or None if what it depends on cannot be cropped."""
+    steps, shapes = trace.steps[: trace.layer_step(layer_index) + 1], trace.shapes
     target = steps[-1].outputs[0]
     if len(shapes[target]) != 4 or any(step.opaque for step in steps):
         return None
-    reaches = _reaches(steps, {target: DependencyRegion(Axis(), Axis())})
-    # What changes in place is one signal before and after. If it needs to be larger before, another round finds it so.
-    if reaches is None or _reaches(steps, reaches) != reaches:
+    regions = _dependencies(steps, {target: DependencyRegion(Axis(), Axis())})
+    # A signal that changes in place has one region before and after. If more is needed before, a second round enlarges it.
+    if regions is None or _dependencies(steps, regions) != regions:
         return None
-    if any(axis.jump == 0 for reach in reaches.values() for axis in reach):
+    if any(axis.jump == 0 for region in regions.values() for axis in region):
         return None
-    whole = sum(step.work * prod(shapes[step.outputs[0]][-2:]) for step in steps if step.work)
-    cut = sum(step.work * prod(reaches[step.outputs[0]].size) for step in steps if step.work and step.outputs[0] in reaches)
-    return Cone(trace, reaches, cut / whole if whole else 1.0)
+    convolutions = [step for step in steps if step.multiplications_per_position]
+    full = sum(step.multiplications_per_position * prod(shapes[step.outputs[0]][-2:]) for step in convolutions)
+    cropped = sum(
+        step.multiplications_per_position * prod(regions[step.outputs[0]].size)
+        for step in convolutions
+        if step.outputs[0] in regions
+    )
+    return CropPlan(trace, regions, cropped / full if full else 1.0)
 
 
-def _reaches(steps: Sequence[Step], known: Mapping[int, DependencyRegion]) -> dict[int, DependencyRegion] | None:
-    """What the signals in `known` depend on, of all signals; None if a step on the way cannot be cut."""
-    reaches = dict(known)
+def _dependencies(steps: Sequence[TraceStep], targets: Mapping[int, DependencyRegion]) -> dict[int, DependencyRegion] | None:
+    """What `targets` depend on, by signal; None if a step on the way cannot be cropped."""
+    regions = dict(targets)
     for step in reversed(steps):
-        wanted = [reaches[number] for number in step.outputs if number in reaches]
-        if not wanted:
+        required = [regions[signal] for signal in step.outputs if signal in regions]
+        if not required:
             continue
         if not step.croppable:
             return None
-        reach = reduce(DependencyRegion.joined, wanted)  # several are the parts of a split
-        reaches |= dict.fromkeys(step.outputs, reach)
-        below = reach.under(step.window) if step.window else reach
-        for number in step.inputs:
-            if number is not None:
-                reaches[number] = below.joined(reaches.get(number))
-    return reaches
+        output = reduce(DependencyRegion.union, required)  # of several only if the step splits a signal
+        regions |= dict.fromkeys(step.outputs, output)
+        region = output.required_inputs(step.window) if step.window else output
+        for signal in step.inputs:
+            if signal is not None:
+                regions[signal] = region.union(regions[signal]) if signal in regions else region
+    return regions
 
 
 class CroppedForward:
-    """One run through a cone, for activations at given positions."""
+    """One run according to a crop plan, for activations at given positions; the `partial` of `run_intercepted`."""
 
-    def __init__(self, cone: Cone, positions: Tensor) -> None:
-        """`positions` (N, 2) are rows and columns in the layer's maps."""
-        self.cone, self.positions = cone, positions.cpu()
-        self.steps = iter(cone.trace.steps)
+    def __init__(self, plan: CropPlan, positions: Tensor) -> None:
+        """`positions` (N, 2) are rows and columns in the layer's maps, one per image."""
+        self.plan, self.positions = plan, positions.cpu()
+        self.steps = iter(plan.trace.steps)
 
-    def window(self, x: Tensor) -> Tensor:
+    @property
+    def corners(self) -> Tensor:
+        """(N, 2) row and column of the first pixel of each crop of the input."""
+        region = self.plan.regions[0]
+        return self.positions * torch.tensor([axis.jump for axis in region]) + torch.tensor([axis.start for axis in region])
+
+    def crop_input(self, x: Tensor) -> Tensor:
         """The pixels of x (N, 3, H, W) that each activation depends on, (N, 3, h, w); 0 beyond the border."""
-        windows = x.new_zeros(len(x), x.shape[1], *self.cone.reaches[0].size).contiguous(
+        crops = x.new_zeros(len(x), x.shape[1], *self.plan.regions[0].size).contiguous(
             memory_format=torch.channels_last if x.device.type == "cpu" else torch.contiguous_format
         )
-        paste(windows, x, -self.starts)
-        return windows
+        paste(crops, x, -self.corners)
+        return crops
 
-    def __call__(self, func: Callable[..., Any], args: Args, kwargs: Kwargs, run: Call) -> Any:
-        """Run one call of the module on cut-outs by `run`; what the activations do not depend on is not computed."""
+    def __call__(self, func: Callable[..., Any], args: Args, kwargs: Kwargs, run: RunCall) -> Any:
+        """Run the module's next call on crops by `run`; return placeholders for what the activations do not depend on.
+
+        Raises `TraceMismatch` if it is not the call that was traced.
+        """
         step = next(self.steps, None)
         if step is None or step.func != func or len(step.inputs) != sum(1 for _ in iter_tensors((args, kwargs))):
             raise TraceMismatch
         if not step.outputs:
-            return run(func, *self._whole(step, args, kwargs))
-        wanted = self.cone.reaches.get(step.outputs[0])
-        if wanted is None:
-            return self._unneeded(step, args, kwargs)
+            return run(func, *self._with_full_shapes(step, args, kwargs))
+        region = self.plan.regions.get(step.outputs[0])
+        if region is None:
+            return self._placeholder_result(step, args, kwargs)
         if step.window is not None:
-            return self._slide(step, wanted, func, args, kwargs)
-        numbers = iter(step.inputs)
+            return self._run_sliding(step, region, func, args, kwargs)
+        signals = iter(step.inputs)
 
-        def cut(tensor: Tensor) -> Tensor:
-            number = next(numbers)
-            return tensor if number is None else self._cut(tensor, number, wanted)
+        def crop(tensor: Tensor) -> Tensor:
+            signal = next(signals)
+            return tensor if signal is None else self._crop(tensor, signal, region)
 
-        args, kwargs = map_tensors((args, kwargs), cut)
-        if is_reshaping(func):  # its arguments may name the size of the whole map
-            x, shape = next(iter_tensors(args)), self.cone.trace.shapes[step.outputs[0]]
+        args, kwargs = map_tensors((args, kwargs), crop)
+        if is_reshaping(func):  # its arguments may name the size of the full map
+            x, shape = next(iter_tensors(args)), self.plan.trace.shapes[step.outputs[0]]
             return x.reshape(len(x), *shape[1:-2], *x.shape[-2:])
         return run(func, args, kwargs)
 
-    def _slide(self, step: Step, wanted: DependencyRegion, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Tensor:
-        moved, input, output = match_sliding_window(func, args, kwargs), step.inputs[0], step.outputs[0]
-        if moved is None or moved.unpadded is None or moved.window != step.window or input is None:
+    def _run_sliding(
+        self, step: TraceStep, region: DependencyRegion, func: Callable[..., Any], args: Args, kwargs: Kwargs
+    ) -> Tensor:
+        call, input_signal, output_signal = match_sliding_window(func, args, kwargs), step.inputs[0], step.outputs[0]
+        if call is None or call.run_unpadded is None or call.window != step.window or input_signal is None:
             raise TraceMismatch
-        needed = wanted.under(moved.window)
-        x = self._cut(next(iter_tensors((args, kwargs))), input, needed)
-        y = moved.unpadded(self._filled(x, input, needed, moved.fill))
-        # A window that lies beyond the border altogether would give -inf, which later sums could turn into NaN.
-        return self._filled(y, output, wanted, 0.0) if moved.fill == -torch.inf else y
+        required = region.required_inputs(call.window)
+        x = self._crop(next(iter_tensors((args, kwargs))), input_signal, required)
+        y = call.run_unpadded(self._fill_beyond_border(x, input_signal, required, call.fill))
+        # A max pooling window entirely beyond the border gives -inf, which later sums could turn into NaN.
+        return self._fill_beyond_border(y, output_signal, region, 0.0) if call.fill == -torch.inf else y
 
-    def _cut(self, tensor: Tensor, number: int, wanted: DependencyRegion) -> Tensor:
-        """The part of a signal's cut-out that a call needs."""
-        have = self.cone.reaches[number]
-        if tensor.shape[-2:] != have.size:
+    def _crop(self, tensor: Tensor, signal: int, required: DependencyRegion) -> Tensor:
+        """The region of a signal that a call needs; `tensor` is the signal's crop in this run."""
+        available = self.plan.regions[signal]
+        if tensor.shape[-2:] != available.size:
             raise TraceMismatch
-        if have == wanted:
+        if available == required:
             return tensor
-        rows, columns = (slice(w.start - h.start, w.start - h.start + w.size) for h, w in zip(have, wanted, strict=True))
-        if min(rows.start, columns.start) < 0:
+        offsets = [need.start - have.start for need, have in zip(required, available, strict=True)]
+        if min(offsets) < 0:
             raise TraceMismatch
+        rows, columns = (slice(offset, offset + axis.size) for offset, axis in zip(offsets, required, strict=True))
         return tensor[..., rows, columns]
 
-    def _filled(self, tensor: Tensor, number: int, reach: DependencyRegion, value: float) -> Tensor:
-        """The cut-out with `value` at the places that lie beyond the border of the whole map."""
+    def _fill_beyond_border(self, tensor: Tensor, signal: int, region: DependencyRegion, value: float) -> Tensor:
+        """The crop with `value` at the positions beyond the border of the full map."""
         beyond = []
-        for axis, at, length in zip(reach, self.positions.T, self.cone.trace.shapes[number][-2:], strict=True):
-            places = at[:, None] * axis.jump + axis.start + torch.arange(axis.size)
-            beyond.append((places < 0) | (places >= length))
+        for axis, position, length in zip(region, self.positions.T, self.plan.trace.shapes[signal][-2:], strict=True):
+            indices = position[:, None] * axis.jump + axis.start + torch.arange(axis.size)
+            beyond.append((indices < 0) | (indices >= length))
         rows, columns = beyond
         if not (rows.any() or columns.any()):
             return tensor
@@ -175,38 +189,32 @@ class CroppedForward:
         filled: Tensor = _Fill.apply(tensor, mask, value)
         return filled
 
-    def _unneeded(self, step: Step, args: Args, kwargs: Kwargs) -> Any:
-        """What stands in for the output of a call that the activations do not depend on."""
+    def _placeholder_result(self, step: TraceStep, args: Args, kwargs: Kwargs) -> Any:
+        """The result of a call that the activations do not depend on, as placeholders."""
         like = next(iter_tensors((args, kwargs)))
-        made = [self._stand_in(like, number) for number in step.outputs[: step.made]]
-        return made[0] if step.returns is Tensor else step.returns(made)
+        returned = [self._placeholder(like, signal) for signal in step.outputs[: step.returned]]
+        return returned[0] if step.return_type is Tensor else step.return_type(returned)
 
-    def _whole(self, step: Step, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
-        """The arguments of a call about shapes, which has to hear of whole maps."""
-        numbers = iter(step.inputs)
+    def _with_full_shapes(self, step: TraceStep, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+        """The arguments of a shape query, which must see full maps, as placeholders."""
+        signals = iter(step.inputs)
 
-        def stand_in(tensor: Tensor) -> Tensor:
-            number = next(numbers)
-            return tensor if number is None else self._stand_in(tensor, number)
+        def replace(tensor: Tensor) -> Tensor:
+            signal = next(signals)
+            return tensor if signal is None else self._placeholder(tensor, signal)
 
-        args, kwargs = map_tensors((args, kwargs), stand_in)
+        args, kwargs = map_tensors((args, kwargs), replace)
         return args, kwargs
 
-    def _stand_in(self, like: Tensor, number: int) -> Tensor:
-        """A tensor of the shape of a signal's whole maps that takes no memory and no time."""
-        shape = self.cone.trace.shapes[number]  # of a trace of one image
-        images = len(self.positions) if shape and shape[0] == 1 else shape[:1]
-        return like.new_zeros(()).expand(*([images] if isinstance(images, int) else images), *shape[1:])
-
-    @property
-    def starts(self) -> Tensor:
-        """(N, 2) the row and column of the first pixel of each window."""
-        reach = self.cone.reaches[0]
-        return self.positions * torch.tensor([axis.jump for axis in reach]) + torch.tensor([axis.start for axis in reach])
+    def _placeholder(self, like: Tensor, signal: int) -> Tensor:
+        """Zeros of the shape of a signal's full maps, which take neither memory nor time."""
+        shape = self.plan.trace.shapes[signal]  # for one image, as traced
+        batch = [len(self.positions)] if shape and shape[0] == 1 else shape[:1]
+        return like.new_zeros(()).expand(*batch, *shape[1:])
 
 
 class _Fill(torch.autograd.Function):
-    """`masked_fill`, which keeps the layout in memory: poolings take ten times as long in another."""
+    """`masked_fill` that keeps the memory format: pooling is ten times slower in another."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, mask: Tensor, value: float) -> Tensor:
@@ -219,10 +227,10 @@ class _Fill(torch.autograd.Function):
         return signal.clone().masked_fill_(mask, 0), None, None
 
 
-def paste(into: Tensor, tensor: Tensor, starts: Tensor) -> None:
-    """Put tensor[n] (…, h, w) into into[n] (…, H, W) at the row and column starts[n], as far as it fits."""
-    (height, width), (rows, columns) = tensor.shape[-2:], into.shape[-2:]
-    for whole, part, (row, column) in zip(into, tensor, starts.tolist(), strict=True):
+def paste(target: Tensor, patches: Tensor, corners: Tensor) -> None:
+    """Copy patches[n] (…, h, w) into target[n] (…, H, W), its first row and column at corners[n], clipped."""
+    (height, width), (rows, columns) = patches.shape[-2:], target.shape[-2:]
+    for canvas, patch, (row, column) in zip(target, patches, corners.tolist(), strict=True):
         top, left, bottom, right = max(row, 0), max(column, 0), min(row + height, rows), min(column + width, columns)
         if top < bottom and left < right:
-            whole[..., top:bottom, left:right] = part[..., top - row : bottom - row, left - column : right - column]
+            canvas[..., top:bottom, left:right] = patch[..., top - row : bottom - row, left - column : right - column]

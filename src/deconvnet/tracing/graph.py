@@ -1,6 +1,6 @@
-"""The layers of any module, with their receptive fields, from one forward pass that records what is called.
+"""Trace one forward pass of any module: its layers with their receptive fields, and every torch call on the way.
 
-A layer is a place in the network whose output is observed after its ReLU and before pooling, as in the paper.
+A layer is the output of a ReLU, observed before pooling as in the paper.
 """
 
 from collections import Counter
@@ -20,29 +20,21 @@ from deconvnet.errors import DeconvnetError
 from deconvnet.tracing.intercept import evaluation_mode
 from deconvnet.tracing.ops.activations import is_other_activation, match_relu
 from deconvnet.tracing.ops.arguments import Args, Kwargs, iter_tensors
+from deconvnet.tracing.ops.linearity import is_linear
+from deconvnet.tracing.ops.metadata import is_assignment, is_constant_creation, is_metadata_access, is_shape_query
 from deconvnet.tracing.ops.normalisation import is_local_response_norm, uses_batch_statistics
-from deconvnet.tracing.ops.spatial import (
-    SlidingWindowCall,
-    Window,
-    is_about_shape,
-    is_assignment,
-    is_constant,
-    is_linear,
-    is_metadata_access,
-    is_pointwise,
-    match_sliding_window,
-    supports_cropping,
-)
+from deconvnet.tracing.ops.pointwise import is_pointwise, supports_cropping
+from deconvnet.tracing.ops.sliding_window import SlidingWindow, SlidingWindowCall, match_sliding_window
 from deconvnet.tracing.receptive_field import Axis, ReceptiveField
 
 
 @dataclass(frozen=True, repr=False)
 class Layer:
-    """One place in a network whose output can be observed."""
+    """One layer of a network, the output of a ReLU."""
 
     name: str
     index: int
-    """Which ReLU of the forward pass it is, from 0; those that see nothing of the input are counted and are no layers."""
+    """Which ReLU of the forward pass it is, from 0. ReLUs that do not depend on the input are counted but are no layers."""
     units: int
     """Feature maps of a convolutional layer, neurons of a fully connected one."""
     map_size: tuple[int, int]
@@ -56,53 +48,57 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Step:
-    """One torch call of the forward pass, as far as it carries signals: tensors that depend on the network's input."""
+class TraceStep:
+    """One torch call of the forward pass. Signals are the tensors that depend on the network's input, numbered from 0."""
 
     func: Callable[..., Any]
     inputs: tuple[int | None, ...]
-    """For each tensor among its arguments the number of the signal that it is, or None."""
+    """For each tensor argument the signal that it is, or None if it is no signal."""
     outputs: tuple[int, ...]
-    """Numbers of the signals that it makes; that of an input if it works in place."""
-    window: Window | None
+    """The signals that the call returns or changes; an input's own number if it works in place."""
+    window: SlidingWindow | None
     """The window that it slides over its first input."""
     croppable: bool
-    """Can it be run on a cut-out of its inputs alone?"""
-    work: int
-    """Multiplications for each place of its output; counted for convolutions only."""
+    """Does it return for a crop of its inputs the same crop of its output?"""
+    multiplications_per_position: int
+    """Per position of its output; counted for convolutions only."""
     weight: Tensor | None
-    """What its input is multiplied by, if it is a convolution or a fully connected layer's product."""
-    layer: int | None
-    """Which layer it is, if it is a ReLU."""
-    ruled: bool
-    """Does the paper say how to pass it on the way down? If not, its gradient is what is used."""
-    made: int
-    """How many of the outputs it returns; the others change by sharing memory with these."""
-    returns: type
+    """The weight of a convolution or a fully connected layer whose only signal is its input."""
+    relu_index: int | None
+    """Which ReLU of the forward pass it is, if it is one."""
+    has_rule: bool
+    """Does the paper say how a projection passes it? If not, its gradient is used."""
+    returned: int
+    """How many of `outputs` it returns; the others change because they share memory with these."""
+    return_type: type
     """`Tensor`, `tuple` or `list`."""
     opaque: bool
-    """Does it turn signals into Python values, or into something other than tensors? Nothing can stand in for that."""
+    """Does it turn signals into Python values, or into anything but tensors? No placeholder can replace its result."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What one forward pass showed of a module."""
+    """One forward pass of a module on one image."""
 
     layers: tuple[Layer, ...]
     """In the order in which they run."""
-    steps: tuple[Step, ...]
+    steps: tuple[TraceStep, ...]
     """Every torch call, in order."""
     shapes: tuple[torch.Size, ...]
-    """Of the signals; number 0 is the input."""
+    """Of each signal; signal 0 is the input."""
 
-    def functions_without_rule(self, layer: int) -> list[str]:
-        """Names of the functions up to a layer's ReLU for which the paper has no rule, such as the product in a gate."""
-        end = next(number for number, step in enumerate(self.steps) if step.layer == layer)
-        needed, names = set(self.steps[end].outputs), set()
-        for step in reversed(self.steps[: end + 1]):
-            if needed.intersection(step.outputs):
-                needed.update(number for number in step.inputs if number is not None)
-                if not step.ruled:
+    def layer_step(self, layer_index: int) -> int:
+        """The index in `steps` of the ReLU of the layer with this `Layer.index`."""
+        return next(index for index, step in enumerate(self.steps) if step.relu_index == layer_index)
+
+    def functions_without_rule(self, layer_index: int) -> list[str]:
+        """Names of the functions that a layer depends on and for which the paper has no rule, such as a gate's product."""
+        last = self.layer_step(layer_index)
+        required, names = set(self.steps[last].outputs), set()
+        for step in reversed(self.steps[: last + 1]):
+            if required.intersection(step.outputs):
+                required.update(signal for signal in step.inputs if signal is not None)
+                if not step.has_rule:
                     names.add(getattr(step.func, "__name__", "?").strip("_"))
         return sorted(names)
 
@@ -110,20 +106,22 @@ class Trace:
 def trace(module: nn.Module, x: Tensor) -> Trace:
     """Run `module` on `x` (1, 3, H, W) and describe its layers.
 
-    A layer is named by the path of the module that called its ReLU; a path that makes several is numbered `#1`, `#2` ….
-    Raises `DeconvnetError` for a module whose calls cannot be seen or that never rectifies.
+    A layer is named by the path of the module that called its ReLU; if a path has several, they are numbered `#1`, `#2` ….
+    Raises `DeconvnetError` for a module whose calls cannot be seen, that has no ReLU, or that normalises by the statistics
+    of the batch.
     """
-    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+    if any(isinstance(submodule, torch.jit.ScriptModule) for submodule in module.modules()):
         raise DeconvnetError(
             "A ScriptModule hides what it computes, so no deconvnet can be attached to it: pass the original nn.Module."
         )
-    if any(hasattr(part, "_orig_mod") for part in module.modules()):
+    if any(hasattr(submodule, "_orig_mod") for submodule in module.modules()):
         raise DeconvnetError("A module compiled by torch.compile hides what it computes: pass the one that was compiled.")
-    x = x.clone()  # a module may work on its input in place
-    with torch.inference_mode(False), torch.no_grad(), evaluation_mode(module), _Tracer(module, x) as tracer, tracer.paths():
+    x = x.clone()  # the module may change its input in place
+    tracer = _Tracer(module, x)
+    with torch.inference_mode(False), torch.no_grad(), evaluation_mode(module), tracer, tracer.track_submodules():
         result = module(x)
-    made = list(iter_tensors(result))
-    if made and all(tracer.number(tensor) is None for tensor in made):
+    outputs = list(iter_tensors(result))
+    if outputs and all(tracer.signal_of(tensor) is None for tensor in outputs):
         raise DeconvnetError(
             "A part of this network hides what it computes (a scripted function, say, or a way through NumPy), so no "
             "deconvnet can be attached to it."
@@ -134,53 +132,59 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
         raise DeconvnetError(
             f"No ReLU was met in this network{instead}, so it has no layer that a deconvnet could start from."
         )
-    times = Counter(layer.name for layer in tracer.layers)
-    seen: Counter[str] = Counter()
-    named = []
-    for layer in tracer.layers:
-        seen[layer.name] += 1
-        named.append(replace(layer, name=f"{layer.name}#{seen[layer.name]}") if times[layer.name] > 1 else layer)
-    return Trace(tuple(named), tuple(tracer.steps), tuple(tracer.shapes))
+    return Trace(tuple(_number_duplicate_names(tracer.layers)), tuple(tracer.steps), tuple(tracer.shapes))
+
+
+def _number_duplicate_names(layers: list[Layer]) -> Iterator[Layer]:
+    totals, counts = Counter(layer.name for layer in layers), Counter[str]()
+    for layer in layers:
+        counts[layer.name] += 1
+        yield replace(layer, name=f"{layer.name}#{counts[layer.name]}") if totals[layer.name] > 1 else layer
 
 
 class _Tracer(TorchFunctionMode):
     def __init__(self, module: nn.Module, x: Tensor) -> None:
         super().__init__()
-        self.names = {part: name for name, part in module.named_modules()}
-        self.stack: list[nn.Module] = []
+        self.module_names = {submodule: name for name, submodule in module.named_modules()}
+        self.running: list[nn.Module] = []
+        """The submodules whose forward is running, innermost last."""
+        self.relu_count = 0
         self.layers: list[Layer] = []
-        self.relus = 0
-        self.height, self.width = x.shape[-2:]
-        self.whole = ReceptiveField.whole(self.height, self.width)
-        self.steps: list[Step] = []
+        self.steps: list[TraceStep] = []
+        height, width = x.shape[-2:]
+        self.whole_input = ReceptiveField.whole_input(height, width)
         self.shapes = [x.shape]
-        self.fields = [ReceptiveField(Axis(), Axis(), self.height, self.width)]
-        # Keyed by id, so the tensors are held to keep their ids from being used again.
+        """Of each signal."""
+        self.fields = [ReceptiveField(Axis(), Axis(), height, width)]
+        """Of each signal."""
         self.signals = {id(x): (x, 0)}
-        #: Memory that held no signal until a call in place wrote one there.
-        self.written: dict[int, int] = {}
+        """Each signal's tensor and number by the tensor's id; holding the tensor keeps its id from being reused."""
+        self.signals_by_memory: dict[int, int] = {}
+        """Signals in memory that held no signal until an in-place call wrote one there."""
 
     @contextmanager
-    def paths(self) -> Iterator[None]:
-        """Know which submodule is running, by hooks on the process that no module sees."""
-        enter = register_module_forward_pre_hook(lambda part, _: self.stack.append(part))
-        leave = register_module_forward_hook(lambda part, *_: self._leave(), always_call=True)
+    def track_submodules(self) -> Iterator[None]:
+        """Keep `running` up to date, by global hooks that no module sees."""
+
+        def leave(*_: Any) -> None:  # what a hook returns would replace the module's output
+            self.running.pop()
+
+        handles = (
+            register_module_forward_pre_hook(lambda submodule, _: self.running.append(submodule)),
+            register_module_forward_hook(leave, always_call=True),
+        )
         try:
             yield
         finally:
-            enter.remove()
-            leave.remove()
+            for handle in handles:
+                handle.remove()
 
-    def _leave(self) -> None:  # what a hook returns would become the module's output
-        self.stack.pop()
+    def _running_path(self) -> str:
+        return self.module_names.get(self.running[-1], "") if self.running else ""
 
-    def _part(self) -> str:
-        """The path of the submodule that is running."""
-        return self.names.get(self.stack[-1], "") if self.stack else ""
-
-    def _path(self) -> str:
-        functional = not (self.stack and isinstance(self.stack[-1], nn.ReLU | nn.ReLU6 | nn.Hardtanh | nn.Threshold))
-        return f"{self._part()}.relu".lstrip(".") if functional else self._part()
+    def _layer_name(self) -> str:
+        is_module = self.running and isinstance(self.running[-1], nn.ReLU | nn.ReLU6 | nn.Hardtanh | nn.Threshold)
+        return self._running_path() if is_module else f"{self._running_path()}.relu".lstrip(".")
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
         kwargs = kwargs or {}
@@ -188,118 +192,127 @@ class _Tracer(TorchFunctionMode):
             return func(*args, **kwargs)
         if uses_batch_statistics(func, args, kwargs):
             raise DeconvnetError(
-                f"The batch normalisation {self._part()!r} goes by the photos that happen to be in a batch (it tracks no "
-                "running statistics), so what the network makes of one photo depends on the others: it cannot be looked at."
+                f"The batch normalisation {self._running_path()!r} goes by the photos that happen to be in a batch (it "
+                "tracks no running statistics), so what the network makes of one photo depends on the others: it cannot be "
+                "looked at."
             )
-        # Everything is read before the call: an in-place function changes its input and returns it.
+        # Arguments are read before the call, as an in-place function changes its input and returns it.
         tensors = list(iter_tensors((args, kwargs)))
-        known = [(tensor.shape, self.number(tensor)) for tensor in tensors]
-        relu = match_relu(func, args, kwargs)
-        self.relus += relu is not None
+        shapes, signals = [tensor.shape for tensor in tensors], [self.signal_of(tensor) for tensor in tensors]
+        is_relu = match_relu(func, args, kwargs) is not None
+        self.relu_count += is_relu
         output = func(*args, **kwargs)
         result = args[0] if is_assignment(func) else output
-        self._follow(func, args, kwargs, tensors, known, result, relu is not None)
-        if relu is not None and self.number(output) is not None:
-            self._record(output)
+        self._record_step(func, args, kwargs, tensors, shapes, signals, result, is_relu)
+        if is_relu and self.signal_of(output) is not None:
+            self._record_layer(output)
         return output
 
-    def number(self, tensor: Tensor) -> int | None:
-        """The number of the signal that a tensor is, or None."""
-        if id(tensor) not in self.signals and self.written and (memory := _memory(tensor)) in self.written:
-            self.signals[id(tensor)] = (tensor, self.written[memory])
-        return self.signals[id(tensor)][1] if id(tensor) in self.signals else None
+    def signal_of(self, tensor: Tensor) -> int | None:
+        """The signal that a tensor is, or None."""
+        if id(tensor) not in self.signals:
+            signal = self.signals_by_memory.get(_memory(tensor)) if self.signals_by_memory else None
+            if signal is None:
+                return None
+            self.signals[id(tensor)] = (tensor, signal)
+        return self.signals[id(tensor)][1]
 
-    def _follow(
+    def _record_step(
         self,
         func: Callable[..., Any],
         args: Args,
         kwargs: Kwargs,
         tensors: list[Tensor],
-        known: list[tuple[torch.Size, int | None]],
+        shapes: list[torch.Size],
+        inputs: list[int | None],
         result: Any,
-        rectifies: bool,
+        is_relu: bool,
     ) -> None:
-        """Note the call as a step, and its outputs as signals with their receptive fields."""
-        signals = [(shape, number) for shape, number in known if number is not None]
-        outputs = list(iter_tensors(result)) if signals and not is_constant(func) else []
-        plain = isinstance(result, Tensor) or type(result) in (tuple, list)
-        opaque = bool(signals) and not plain and not is_about_shape(func)
-        moved = match_sliding_window(func, args, kwargs) if outputs else None
-        staying = moved is None and all(
-            is_pointwise(func, args, kwargs, shape, output) for shape, _ in signals for output in outputs
+        """Append the call to `steps`, and its outputs to the signals with their receptive fields.
+
+        `tensors` are its tensor arguments, `shapes` and `inputs` their shapes and signals before the call.
+        """
+        input_signals = [signal for signal in inputs if signal is not None]
+        outputs = list(iter_tensors(result)) if input_signals and not is_constant_creation(func) else []
+        only_tensors = isinstance(result, Tensor) or type(result) in (tuple, list)
+        sliding = match_sliding_window(func, args, kwargs) if outputs else None
+        pointwise = sliding is None and all(
+            is_pointwise(func, args, kwargs, shape, output)
+            for shape, signal in zip(shapes, inputs, strict=True)
+            if signal is not None
+            for output in outputs
         )
-        if moved is not None and moved.unpadded is not None:
-            croppable = len(outputs) == 1 and known[0][1] is not None and len(signals) == 1
+        if sliding is not None and sliding.run_unpadded is not None:
+            croppable = len(outputs) == 1 and inputs[0] is not None and len(input_signals) == 1
         else:
-            constants = [tensor for tensor, (_, number) in zip(tensors, known, strict=True) if number is None]
-            croppable = staying and all(supports_cropping(func, output, constants) for output in outputs)
-        changed = [output for output in outputs if any(output is tensor for tensor in tensors)]
-        fresh = [output for output in changed if self.number(output) is None]
-        field = self._field_after(moved, staying and not fresh, [number for _, number in signals])
-        numbers = [self._note(output, field) for output in outputs]
-        for output in fresh:
-            self.written[_memory(output)] = self.signals[id(output)][1]
-        shared = self._sharing(changed)
-        for number in shared:
-            self.fields[number] = self.fields[number].joined(field)
-        product = bool(outputs) and func in (torch.conv2d, F.linear) and known[0][1] is not None and known[1][1] is None
-        weight = tensors[1] if product else None
-        known_to_rules = rectifies or is_other_activation(func) or is_local_response_norm(func)
-        ruled = not outputs or known_to_rules or is_linear(func, len(signals))
+            constants = [tensor for tensor, signal in zip(tensors, inputs, strict=True) if signal is None]
+            croppable = pointwise and all(supports_cropping(func, output, constants) for output in outputs)
+        changed_in_place = [output for output in outputs if any(output is tensor for tensor in tensors)]
+        new_in_place = [output for output in changed_in_place if self.signal_of(output) is None]
+        field = self._output_field(sliding, pointwise and not new_in_place, input_signals)
+        returned = [self._record_signal(output, field) for output in outputs]
+        for output in new_in_place:
+            self.signals_by_memory[_memory(output)] = self.signals[id(output)][1]
+        aliases = self._aliases(changed_in_place)
+        for signal in aliases:
+            self.fields[signal] = self.fields[signal].union(field)
+        has_weight = bool(outputs) and func in (torch.conv2d, F.linear) and inputs[0] is not None and inputs[1] is None
+        is_nonlinear_with_rule = is_relu or is_other_activation(func) or is_local_response_norm(func)
         self.steps.append(
-            Step(
+            TraceStep(
                 func,
-                inputs=tuple(number for _, number in known),
-                outputs=(*numbers, *shared),
-                window=moved.window if moved is not None else None,
-                croppable=croppable and not shared and not fresh,
-                work=tensors[1].numel() if func is torch.conv2d and outputs else 0,
-                weight=weight,
-                layer=self.relus - 1 if rectifies else None,
-                ruled=ruled,
-                made=len(numbers),
-                returns=Tensor if isinstance(result, Tensor) else type(result),
-                opaque=opaque,
+                inputs=tuple(inputs),
+                outputs=(*returned, *aliases),
+                window=sliding.window if sliding is not None else None,
+                croppable=croppable and not aliases and not new_in_place,
+                multiplications_per_position=tensors[1].numel() if func is torch.conv2d and outputs else 0,
+                weight=tensors[1] if has_weight else None,
+                relu_index=self.relu_count - 1 if is_relu else None,
+                has_rule=not outputs or is_nonlinear_with_rule or is_linear(func, len(input_signals)),
+                returned=len(returned),
+                return_type=Tensor if isinstance(result, Tensor) else type(result),
+                opaque=bool(input_signals) and not only_tensors and not is_shape_query(func),
             )
         )
 
-    def _note(self, output: Tensor, field: ReceptiveField) -> int:
-        """Note a tensor as a signal with this field; returns its number, the one that it had if it was one."""
-        number = self.number(output)
-        if number is None:
-            number = len(self.fields)
+    def _record_signal(self, output: Tensor, field: ReceptiveField) -> int:
+        """The signal that a tensor is, a new one if it was none, with its field updated."""
+        signal = self.signal_of(output)
+        if signal is None:
+            signal = len(self.fields)
             self.fields.append(field)
             self.shapes.append(output.shape)
-            self.signals[id(output)] = (output, number)
-        self.fields[number] = field
-        return number
+            self.signals[id(output)] = (output, signal)
+        self.fields[signal] = field
+        return signal
 
-    def _sharing(self, changed: list[Tensor]) -> list[int]:
-        """Other signals that change too when a call works in place, because they are views of the same memory."""
+    def _aliases(self, changed: list[Tensor]) -> list[int]:
+        """Other signals that share memory with tensors changed in place, and so change too."""
         if not changed:
             return []
-        memory, own = _memory(changed[0]), {self.number(tensor) for tensor in changed}
-        sharing = {number for tensor, number in self.signals.values() if _memory(tensor) == memory}
-        return sorted(sharing - own)
+        memory = _memory(changed[0])
+        sharing = {signal for tensor, signal in self.signals.values() if _memory(tensor) == memory}
+        return sorted(sharing - {self.signal_of(tensor) for tensor in changed})
 
-    def _field_after(self, moved: SlidingWindowCall | None, staying: bool, signals: list[int]) -> ReceptiveField:
-        if moved is not None and len(signals) == 1:
-            return self.fields[signals[0]].through_window(*moved.window)
-        if not staying or not signals:
-            return self.whole
-        return reduce(ReceptiveField.joined, (self.fields[number] for number in signals))
+    def _output_field(self, sliding: SlidingWindowCall | None, pointwise: bool, signals: list[int]) -> ReceptiveField:
+        if sliding is not None and len(signals) == 1:
+            return self.fields[signals[0]].after_window(*sliding.window)
+        if not pointwise or not signals:
+            return self.whole_input
+        return reduce(ReceptiveField.union, (self.fields[signal] for signal in signals))
 
-    def _record(self, output: Tensor) -> None:
-        field = self.fields[self.signals[id(output)][1]]
+    def _record_layer(self, output: Tensor) -> None:
+        name, field = self._layer_name(), self.fields[self.signals[id(output)][1]]
         if output.dim() not in (2, 4) or len(output) != 1:
             raise DeconvnetError(
-                f"The ReLU {self._path()} gives a tensor of shape {tuple(output.shape)}: only feature maps (N, C, H, W) and "
+                f"The ReLU {name} gives a tensor of shape {tuple(output.shape)}: only feature maps (N, C, H, W) and "
                 "vectors (N, C) can be looked at, N being the images."
             )
         convolutional = output.dim() == 4
-        size = (output.shape[2], output.shape[3]) if convolutional else (1, 1)
-        self.layers.append(Layer(self._path(), self.relus - 1, output.shape[1], size, convolutional, field))
+        map_size = (output.shape[2], output.shape[3]) if convolutional else (1, 1)
+        self.layers.append(Layer(name, self.relu_count - 1, output.shape[1], map_size, convolutional, field))
 
 
 def _memory(tensor: Tensor) -> int:
+    """An identifier of the memory that a tensor is stored in, which its views share."""
     return tensor.untyped_storage()._cdata

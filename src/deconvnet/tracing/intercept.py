@@ -1,15 +1,14 @@
-"""Run a module and watch its layers go by, with other functions in place of some if rules say so.
+"""Run a module, capture the outputs of its ReLUs, and substitute functions where rules say so.
 
-A `TorchFunctionMode` sees every torch function that the module calls, however the call is spelt, and may answer with
-another one. Nothing of the module is changed for that: no hook, no swapped submodule. Only its training flags are set to
-evaluation while it runs, and put back.
+A `TorchFunctionMode` sees every torch function that the module calls, however the call is spelt, and may run another in its
+place. The module itself is not changed: no hook, no swapped submodule. Only its training flags are set to evaluation during
+the run and restored afterwards.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
-from threading import Lock
 from typing import Any
 
 import torch
@@ -17,58 +16,66 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from deconvnet.environment import shared_context
 from deconvnet.errors import DeconvnetError
 from deconvnet.local_response_norm import local_response_norm
 from deconvnet.tracing.cpu_kernels import convolve, linear
 from deconvnet.tracing.ops.activations import is_other_activation, match_relu
 from deconvnet.tracing.ops.arguments import Args, Kwargs, iter_tensors
+from deconvnet.tracing.ops.metadata import is_metadata_access
 from deconvnet.tracing.ops.normalisation import is_local_response_norm
-from deconvnet.tracing.ops.spatial import is_metadata_access, match_max_pooling, split_dim
+from deconvnet.tracing.ops.pointwise import split_dim
+from deconvnet.tracing.ops.sliding_window import match_max_pooling
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Functions to run in place of others; None keeps the original."""
+    """Functions to run in place of a module's; None keeps the module's own."""
 
     rectify: Callable[[Tensor, float | None, bool], Tensor] | None = None
     """In place of a ReLU: (input, ceiling or None, in place) → output."""
     normalise: Callable[..., Tensor] | None = None
-    """In place of `local_response_norm`, with its arguments."""
+    """In place of `local_response_norm`, with the same arguments."""
     pool: Callable[..., tuple[Tensor, Tensor]] | None = None
-    """In place of 2-d max pooling: (the pooling that gives its switches too, its arguments) → output, switches."""
+    """In place of 2-d max pooling: (pooling function that also returns switches, its arguments) → (output, switches)."""
     refuse_other_activations: bool = False
     """Refuse SiLU, GELU, leaky ReLU and the like, for which there is no rule."""
 
 
-#: Runs one torch call on a part of its input, `CroppedForward` or `IncrementalForward`: (function, args, kwargs, what runs it).
-PartialForward = Callable[[Callable[..., Any], Args, Kwargs, Callable[..., Any]], Any]
+#: Runs one call of torch: (function, its args, its kwargs) → result.
+RunCall = Callable[[Callable[..., Any], Args, Kwargs], Any]
 
-#: What computes the same as some of torch's functions.
-_QUICK: dict[Callable[..., Any], Callable[..., Tensor]] = {torch.conv2d: convolve, F.linear: linear}
+#: Runs one call on part of its input by means of a `RunCall`; a `CroppedForward` or an `IncrementalForward`.
+PartialForward = Callable[[Callable[..., Any], Args, Kwargs, RunCall], Any]
+
+#: Faster functions that compute the same as torch's.
+_FAST_KERNELS: dict[Callable[..., Any], Callable[..., Tensor]] = {torch.conv2d: convolve, F.linear: linear}
 
 
-class _Enough(BaseException):  # so that no module takes it for an error
-    """Raised inside the module's forward to end it once the last wanted layer has been seen."""
+class _StopForward(BaseException):  # not an Exception, which a module might catch
+    """Raised inside a module's forward to end it once the last requested layer has been passed to the callback."""
 
 
 class _InterceptMode(TorchFunctionMode):
-    def __init__(self, callback: Callable[[int, Tensor], bool], rules: Rules, cut: PartialForward | None) -> None:
+    def __init__(self, callback: Callable[[int, Tensor], bool], rules: Rules, partial: PartialForward | None) -> None:
         super().__init__()
-        self.callback, self.rules, self.cut, self.count = callback, rules, cut, 0
+        self.callback, self.rules, self.partial = callback, rules, partial
+        self.relu_count = 0
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
         kwargs = kwargs or {}
         if is_metadata_access(func):
             return func(*args, **kwargs)
-        rectifies = match_relu(func, args, kwargs) is not None
-        output = self.cut(func, args, kwargs, self._by_rules) if self.cut else self._by_rules(func, args, kwargs)
-        if rectifies:
-            self.count += 1
-            if self.callback(self.count - 1, output):
-                raise _Enough
+        is_relu = match_relu(func, args, kwargs) is not None
+        run = self._run_with_rules
+        output = self.partial(func, args, kwargs, run) if self.partial else run(func, args, kwargs)
+        if is_relu:
+            self.relu_count += 1
+            if self.callback(self.relu_count - 1, output):
+                raise _StopForward
         return output
 
-    def _by_rules(self, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    def _run_with_rules(self, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
         relu = match_relu(func, args, kwargs)
         if relu is not None and self.rules.rectify:
             return self.rules.rectify(relu.input, relu.ceiling, relu.inplace)
@@ -84,19 +91,19 @@ class _InterceptMode(TorchFunctionMode):
         if self.rules.pool and pooling:
             output, switches = self.rules.pool(pooling, *args, **kwargs)
             return (output, switches) if func is pooling else output
-        if func in _QUICK:
-            return _QUICK[func](*args, **kwargs)
-        return _one_view_each(func(*args, **kwargs), func, args, kwargs)
+        if func in _FAST_KERNELS:
+            return _FAST_KERNELS[func](*args, **kwargs)
+        return _as_separate_views(func(*args, **kwargs), func, args, kwargs)
 
 
-def _one_view_each(output: Any, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    """The parts of a split as views of which each stands alone: autograd lets only those be changed in place."""
+def _as_separate_views(output: Any, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """The chunks of a split, each as an independent view: autograd lets only those be changed in place."""
     dim = split_dim(func, args, kwargs)
     if dim is None or not output[0].requires_grad:
         return output
-    whole = next(iter_tensors((args, kwargs)))
-    ends = accumulate(part.shape[dim] for part in output)
-    return tuple(whole.narrow(dim, end - part.shape[dim], part.shape[dim]) for part, end in zip(output, ends, strict=True))
+    x = next(iter_tensors((args, kwargs)))
+    sizes = [chunk.shape[dim] for chunk in output]
+    return tuple(x.narrow(dim, end - size, size) for size, end in zip(sizes, accumulate(sizes), strict=True))
 
 
 def run_intercepted(
@@ -104,63 +111,49 @@ def run_intercepted(
     x: Tensor,
     callback: Callable[[int, Tensor], bool],
     rules: Rules | None = None,
-    cut: PartialForward | None = None,
+    partial: PartialForward | None = None,
 ) -> Tensor | None:
-    """Run `module` on `x`, in evaluation mode, calling `callback(n, output)` for the n-th ReLU (from 0).
+    """Run `module` on `x` in evaluation mode, calling `callback(n, output)` for its n-th ReLU (from 0).
 
-    `callback` returns True to end the pass there. What it is given may be overwritten by the module once it has returned:
-    use it at once or copy it. With `cut`, `x` are its windows, and only what it asks for is computed. Returns
-    the module's output, or None if the pass was ended.
+    The run ends as soon as `callback` returns True. The module may overwrite the output once `callback` has returned: use it
+    at once or copy it. With `partial`, `x` are the crops that it runs on, and the outputs are cropped too. Returns the
+    module's output, or None if the callback ended the run.
     """
     with evaluation_mode(module):
         try:
-            with _InterceptMode(callback, rules or Rules(), cut):
+            with _InterceptMode(callback, rules or Rules(), partial):
                 output: Tensor = module(x)
                 return output
-        except _Enough:
+        except _StopForward:
             return None
 
 
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode (no dropout, fixed batch statistics) within; every submodule's own mode again afterwards."""
-    training = [part for part in module.modules() if part.training]
-    for part in training:
-        part.training = False
+    """Evaluation mode (no dropout, fixed batch statistics) within; afterwards each submodule has its previous mode again."""
+    training = [submodule for submodule in module.modules() if submodule.training]
+    for submodule in training:
+        submodule.training = False
     try:
         yield
     finally:
-        for part in training:
-            part.training = True
+        for submodule in training:
+            submodule.training = True
 
 
-_lock = Lock()
-_inside = 0
-_before: list[str] = []
-
-
-@contextmanager
+@shared_context
 def exact_float32() -> Iterator[None]:
-    """Full float32 on a GPU within: without this cuDNN may round convolutions' inputs to TF32, about 1e-3.
+    """Full float32 on a GPU within: without this cuDNN may round the inputs of convolutions to TF32 (errors of about 1e-3).
 
-    The settings are the process's: the first thread that comes in changes them, the last that goes puts them back.
+    The settings are those of the process: the first thread to enter changes them, the last to leave restores them.
     """
-    global _inside, _before
     settings: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
-    with _lock:
-        if not _inside:
-            _before = [setting.fp32_precision for setting in settings]
-            for setting in settings:
-                setting.fp32_precision = "ieee"
-        _inside += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _inside -= 1
-            if not _inside:
-                for setting, precision in zip(settings, _before, strict=True):
-                    setting.fp32_precision = precision
+    previous = [setting.fp32_precision for setting in settings]
+    for setting in settings:
+        setting.fp32_precision = "ieee"
+    yield
+    for setting, precision in zip(settings, previous, strict=True):
+        setting.fp32_precision = precision
 
 
 def bfloat16_is_slow(device: torch.device) -> bool:

@@ -1,4 +1,4 @@
-"""Photos as the batches that training and validation take, made ahead by threads; a packed set or a folder alike."""
+"""Image sets as batches for training and validation, prepared ahead by threads; packed sets and folders alike."""
 
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,57 +13,66 @@ from torch import Tensor
 from deconvnet.data import (
     ImageSet,
     PackedImageSet,
+    Preprocessing,
     UnreadableImage,
     find_images,
 )
 from deconvnet.data.image_set import require_same_classes
 from deconvnet.data.loader import prefetch
 from deconvnet.data.transforms import (
-    SQUARE,
+    SQUARE_SIZE,
     central_crop,
+    central_square,
     random_crops,
-    square,
 )
 from deconvnet.distributed import Processes
 from deconvnet.errors import DeconvnetError
-from deconvnet.progress import bar
+from deconvnet.progress import progress_bar
+from deconvnet.training.recipe import Recipe
 from deconvnet.training.rng import crop_numbers, epoch_order
 
-#: Batches made ahead, by one thread, while the photos of each are decoded by many.
-_AHEAD = 3
+#: Batches prepared ahead by one thread; the images of each are decoded by many.
+_BATCHES_AHEAD = 3
 
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """A batch, not yet normalised."""
+    """A batch on the CPU, not yet normalised."""
 
     pixels: Tensor
-    """(n, crop, crop, 3) uint8."""
+    """(N, crop, crop, 3) uint8."""
     targets: Tensor
-    """(n,) int64, class numbers."""
+    """(N,) int64, class indices."""
 
-    def pinned(self) -> Self:
-        """The same in memory from which a GPU copies while the program goes on."""
+    def pin_memory(self) -> Self:
+        """A copy in pinned memory, from which it can be copied to a GPU asynchronously."""
         return type(self)(self.pixels.pin_memory(), self.targets.pin_memory())
+
+    def to_inputs(self, preprocessing: Preprocessing, recipe: Recipe, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Normalised inputs (N, 3, crop, crop) float32, in the recipe's memory format, and targets (N,) on `device`."""
+        inputs = preprocessing.normalise(self.pixels.to(device, non_blocking=True))
+        targets = self.targets.to(device, non_blocking=True)
+        return inputs.contiguous(memory_format=recipe.memory_format), targets
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Photos to learn from and photos to judge by, of the same classes."""
+    """A training and a validation set with the same classes."""
 
     train: ImageSet
     val: ImageSet
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class folders, ascending: a class's place is its number."""
+        """Class folders, ascending: a class's position is its index."""
         return self.train.classes
 
 
 def open_data(folder: Path | str) -> TrainingData:
-    """The sets `train` and `val` of a folder, packed or not.
+    """The image sets `train` and `val` in a folder, packed or not.
 
-    Raises `DeconvnetError` if one is missing, has photos outside of class folders, or if their classes differ.
+    Raises `DeconvnetError` if one is missing, if images lie outside of class folders, if the classes of the two differ, or
+    if there is only one class.
     """
     folder = Path(folder)
     for name in ("train", "val"):
@@ -79,23 +88,23 @@ def open_data(folder: Path | str) -> TrainingData:
     return data
 
 
-def targets(image_set: ImageSet, classes: tuple[str, ...]) -> np.ndarray:
-    """Each photo's class number, (n,) int64."""
-    numbers = {name: number for number, name in enumerate(classes)}
-    return np.array([numbers[label] for label in image_set.labels], dtype=np.int64)
+def class_indices(image_set: ImageSet, classes: tuple[str, ...]) -> np.ndarray:
+    """The index in `classes` of each image's class, (N,) int64."""
+    index_by_class = {name: index for index, name in enumerate(classes)}
+    return np.array([index_by_class[label] for label in image_set.labels], dtype=np.int64)
 
 
-def squares(image_set: ImageSet, indices: np.ndarray, pool: ThreadPoolExecutor) -> list[np.ndarray]:
-    """N squares (256, 256, 3) uint8; those of a packed set as they lie in its file.
+def read_squares(image_set: ImageSet, indices: np.ndarray, pool: ThreadPoolExecutor) -> list[np.ndarray]:
+    """The central squares (256, 256, 3) uint8 of the images `indices`; of a packed set views into its file.
 
-    Raises `DeconvnetError`, which names the photo, if one of a folder cannot be read.
+    Raises `DeconvnetError`, naming the image, if one in a folder cannot be read.
     """
     if isinstance(image_set, PackedImageSet):
         return [image_set.square(index) for index in indices.tolist()]
 
     def read(index: int) -> np.ndarray:
         try:
-            return square(image_set.read(index))
+            return central_square(image_set.read(index))
         except UnreadableImage as error:
             raise DeconvnetError(
                 f"{image_set.file(index)} {error}: remove it, or train on what deconvnet pack makes of the photos, which "
@@ -105,24 +114,26 @@ def squares(image_set: ImageSet, indices: np.ndarray, pool: ThreadPoolExecutor) 
     return list(pool.map(read, indices.tolist()))
 
 
-def compute_mean(data: TrainingData, pool: ThreadPoolExecutor, progress: bool) -> np.ndarray:
-    """The mean image of the photos to learn from. Those to judge by are read too, so that one that cannot be read is met now
-    and not after an epoch; raises as `squares` does.
+def compute_mean(data: TrainingData, pool: ThreadPoolExecutor, show: bool) -> np.ndarray:
+    """The mean image of the training set, see `mean_image`.
+
+    Reads the images of the validation set too, so that an unreadable one is reported now and not after an epoch; raises as
+    `read_squares` does.
     """
     if not isinstance(data.val, PackedImageSet):
-        mean_image(data.val, pool, progress)
-    return mean_image(data.train, pool, progress)
+        mean_image(data.val, pool, show)
+    return mean_image(data.train, pool, show)
 
 
-def mean_image(image_set: ImageSet, pool: ThreadPoolExecutor, progress: bool) -> np.ndarray:
-    """The per-pixel mean of all photos' squares, (256, 256, 3) float32, 0 to 255."""
+def mean_image(image_set: ImageSet, pool: ThreadPoolExecutor, show: bool) -> np.ndarray:
+    """The per-pixel mean of all central squares, (256, 256, 3) float32, 0 to 255."""
     if isinstance(image_set, PackedImageSet):
         return image_set.mean
-    sums = np.zeros((SQUARE, SQUARE, 3), np.uint64)
-    with bar(f"reading {image_set.root.name}", len(image_set), progress) as advance:
+    sums = np.zeros((SQUARE_SIZE, SQUARE_SIZE, 3), np.uint64)
+    with progress_bar(f"reading {image_set.root.name}", len(image_set), show) as advance:
         for start in range(0, len(image_set), 256):
             indices = np.arange(start, min(start + 256, len(image_set)))
-            sums += np.sum(squares(image_set, indices, pool), axis=0, dtype=np.uint64)
+            sums += np.sum(read_squares(image_set, indices, pool), axis=0, dtype=np.uint64)
             advance(len(indices))
     return (sums / len(image_set)).astype(np.float32)
 
@@ -138,34 +149,35 @@ def training_batches(
     pool: ThreadPoolExecutor,
     device: torch.device,
 ) -> Generator[TrainingBatch]:
-    """An epoch's batches from number `start` (from 0), this process's share of each; a last one that is not full is left
-    out. They are on the CPU, from where they are copied to `device` soon.
+    """An epoch's batches of random crops, from batch number `start` (from 0) on: this process's slice of each.
+
+    A last batch that is not full is dropped. Batches are on the CPU, in pinned memory if `device` is a GPU.
     """
     order = epoch_order(seed, epoch, len(data.train))
-    labels = targets(data.train, data.classes)
-    share = batch_size // processes.count
+    targets = class_indices(data.train, data.classes)
+    slice_size = batch_size // processes.world_size
 
-    def make(number: int) -> TrainingBatch:
-        first = number * batch_size + processes.rank * share
-        chosen = order[first : first + share]
-        pixels = random_crops(squares(data.train, chosen, pool), crop, crop_numbers(seed, epoch, chosen))
-        examples = TrainingBatch(torch.from_numpy(pixels), torch.from_numpy(labels[chosen]))
-        return examples.pinned() if device.type == "cuda" else examples
+    def make(batch_number: int) -> TrainingBatch:
+        first = batch_number * batch_size + processes.rank * slice_size
+        indices = order[first : first + slice_size]
+        pixels = random_crops(read_squares(data.train, indices, pool), crop, crop_numbers(seed, epoch, indices))
+        batch = TrainingBatch(torch.from_numpy(pixels), torch.from_numpy(targets[indices]))
+        return batch.pin_memory() if device.type == "cuda" else batch
 
-    return prefetch(make, range(start, len(order) // batch_size), 1, _AHEAD)
+    return prefetch(make, range(start, len(order) // batch_size), 1, _BATCHES_AHEAD)
 
 
 def validation_batches(
     data: TrainingData, crop: int, batch_size: int, processes: Processes, pool: ThreadPoolExecutor
 ) -> Generator[TrainingBatch]:
-    """The central views of all validation photos, this process's share; no photo is in two shares."""
-    labels = targets(data.val, data.classes)
-    mine = np.arange(processes.rank, len(labels), processes.count)
-    size = max(1, batch_size // processes.count)
+    """The central views of this process's validation images; each image goes to exactly one process."""
+    targets = class_indices(data.val, data.classes)
+    process_indices = np.arange(processes.rank, len(targets), processes.world_size)
+    slice_size = max(1, batch_size // processes.world_size)
 
-    def make(number: int) -> TrainingBatch:
-        chosen = mine[number * size : (number + 1) * size]
-        pixels = np.ascontiguousarray(central_crop(np.stack(squares(data.val, chosen, pool)), crop))
-        return TrainingBatch(torch.from_numpy(pixels), torch.from_numpy(labels[chosen]))
+    def make(batch_number: int) -> TrainingBatch:
+        indices = process_indices[batch_number * slice_size : (batch_number + 1) * slice_size]
+        pixels = np.ascontiguousarray(central_crop(np.stack(read_squares(data.val, indices, pool)), crop))
+        return TrainingBatch(torch.from_numpy(pixels), torch.from_numpy(targets[indices]))
 
-    return prefetch(make, range(-(-len(mine) // size)), 1, _AHEAD)
+    return prefetch(make, range(-(-len(process_indices) // slice_size)), 1, _BATCHES_AHEAD)

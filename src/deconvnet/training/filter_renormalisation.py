@@ -1,28 +1,28 @@
-"""Filter renormalisation (section 3): what keeps a few first-layer filters from dominating (Fig. 6a)."""
+"""Filter renormalisation (section 3), which keeps a few first-layer filters from dominating (Fig. 6a)."""
 
 import torch
 from torch import Tensor, nn
 
 
 @torch.no_grad()
-def renormalise(module: nn.Module, largest_rms: float) -> None:
-    """Scale each filter of each convolutional layer whose root mean square exceeds `largest_rms` back to it, in place.
+def renormalise_filters(module: nn.Module, max_rms: float) -> None:
+    """Scale each convolutional filter whose root mean square exceeds `max_rms` back to that, in place (section 3).
 
-    A filter is all weights of one output map, its bias excluded. Fully connected layers are left alone.
+    A filter is all weights of one output map, without its bias. Fully connected layers are not changed.
     """
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d):
-            rms = _rms(part)
-            part.weight.mul_(torch.where(rms > largest_rms, largest_rms / rms, 1.0))
+    for submodule in module.modules():
+        if isinstance(submodule, nn.Conv2d):
+            rms = _filter_rms(submodule)
+            submodule.weight.mul_(torch.where(rms > max_rms, max_rms / rms, 1.0))
 
 
 @torch.no_grad()
-def first_layer_rms(module: nn.Module) -> float:
-    """The largest root mean square of the first convolutional layer's filters."""
-    first = next(part for part in module.modules() if isinstance(part, nn.Conv2d))
-    return float(_rms(first).max())
+def max_first_layer_rms(module: nn.Module) -> float:
+    """The largest root mean square of a filter of the first convolutional layer."""
+    first = next(submodule for submodule in module.modules() if isinstance(submodule, nn.Conv2d))
+    return float(_filter_rms(first).max())
 
 
-def _rms(layer: nn.Conv2d) -> Tensor:
-    """(units, 1, 1, 1)."""
+def _filter_rms(layer: nn.Conv2d) -> Tensor:
+    """Root mean square of each filter, (units, 1, 1, 1)."""
     return layer.weight.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()

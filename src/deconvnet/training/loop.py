@@ -13,121 +13,132 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from deconvnet.distributed import Processes
-from deconvnet.models import Network
-from deconvnet.models.weights import save_weights
-from deconvnet.progress import bar, duration, say
+from deconvnet.models import Network, save_weights
+from deconvnet.progress import duration, print_status, progress_bar
 from deconvnet.tracing import bfloat16_is_slow, exact_float32
 from deconvnet.training.checkpoint import Checkpoints
 from deconvnet.training.data import TrainingData, training_batches
 from deconvnet.training.divergence import check_loss
-from deconvnet.training.filter_renormalisation import first_layer_rms, renormalise
+from deconvnet.training.filter_renormalisation import max_first_layer_rms, renormalise_filters
 from deconvnet.training.logs import open_logs
-from deconvnet.training.normalise import Normalise
 from deconvnet.training.recipe import Recipe
 from deconvnet.training.rng import dropout_seed
-from deconvnet.training.run_folder import SNAPSHOTS, Run
+from deconvnet.training.run_folder import SNAPSHOT_EPOCHS, RunFolder
 from deconvnet.training.schedule import learning_rate
-from deconvnet.training.signals import stop_asked
+from deconvnet.training.signals import defer_signals
 from deconvnet.training.throughput import Throughput
 from deconvnet.training.validation import validate
 
 
 def fit(
-    net: Network,
+    network: Network,
     data: TrainingData,
     recipe: Recipe,
     seed: int,
-    run: Run,
+    run: RunFolder,
     processes: Processes,
     pool: ThreadPoolExecutor,
     show: bool,
 ) -> None:
-    """Train `net`, from where `run` is to the end of the recipe, and leave its weights in the run's folder."""
-    module, device, crop, batch = net.module, net.device, net.preprocessing.crop, recipe.batch_size
-    steps = len(data.train) // batch
-    total = recipe.epochs * steps
+    """Train `network` from the newest checkpoint of `run` to the end of the recipe, and save its weights in the run."""
+    module, device, crop, batch_size = network.module, network.device, network.preprocessing.crop, recipe.batch_size
+    epoch_steps = len(data.train) // batch_size
+    total_steps = recipe.epochs * epoch_steps
     if recipe.channels_last:
         module.to(memory_format=torch.channels_last)
-    model: Callable[[Tensor], Tensor] = DistributedDataParallel(module) if processes.count > 1 else module
+    model: Callable[[Tensor], Tensor] = DistributedDataParallel(module) if processes.world_size > 1 else module
     model = torch.compile(model) if recipe.compile else model
-    optimiser = _momentum(module, recipe)
-    normalise = Normalise(net.preprocessing, recipe, device)
+    optimiser = _sgd(module, recipe)
     if recipe.precision == "bfloat16" and bfloat16_is_slow(device):
-        say('This processor computes bfloat16 much slower than float32: a recipe may say precision = "float32".', show)
+        print_status(
+            'This processor computes bfloat16 much slower than float32: a recipe may say precision = "float32".', show
+        )
 
     checkpoints = Checkpoints(run.folder, module, optimiser, processes)
-    at = checkpoints.load()
-    started = time.monotonic() - at.seconds
-    done = (at.epoch - 1) * steps + at.step
+    progress = checkpoints.load()
+    start = time.monotonic() - progress.seconds
+    steps_done = (progress.epoch - 1) * epoch_steps + progress.step
 
     with (
-        open_logs(run.folder, at.sizes, done, processes, show) as logs,
-        bar(f"training {net.name}", total * batch, show, done * batch) as advance,
+        open_logs(run.folder, progress.log_sizes, steps_done, processes, show) as logs,
+        progress_bar(f"training {network.name}", total_steps * batch_size, show, steps_done * batch_size) as advance,
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         exact_float32(),
     ):
 
         def save() -> None:
-            at.sizes, at.seconds = logs.sizes(), time.monotonic() - started
-            checkpoints.save(at)
+            progress.log_sizes, progress.seconds = logs.flush(), time.monotonic() - start
+            checkpoints.save(progress)
 
-        while at.epoch <= recipe.epochs:
+        while progress.epoch <= recipe.epochs:
             module.train()
-            pace = Throughput()
-            batches = training_batches(data, crop, batch, seed, at.epoch, at.step, processes, pool, device)
-            with stop_asked(processes) as stop, closing(batches):
-                for examples in pace.timed(batches):
-                    step = (at.epoch - 1) * steps + at.step
-                    rate = learning_rate(recipe, at.plateau, step, total)
+            throughput = Throughput()
+            batches = training_batches(data, crop, batch_size, seed, progress.epoch, progress.step, processes, pool, device)
+            with defer_signals(processes) as stop, closing(batches):
+                for batch in throughput.timed(batches):
+                    step = (progress.epoch - 1) * epoch_steps + progress.step
+                    rate = learning_rate(recipe, progress.plateau, step, total_steps)
                     for group in optimiser.param_groups:
                         group["lr"] = rate
                     torch.manual_seed(dropout_seed(seed, step, processes.rank))
 
-                    inputs, targets = normalise(examples)
-                    with normalise.autocast():
+                    inputs, targets = batch.to_inputs(network.preprocessing, recipe, device)
+                    with recipe.autocast(device):
                         logits = model(inputs).float()
                     loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
                     optimiser.zero_grad()
                     torch.autograd.backward(loss)
                     optimiser.step()
-                    if recipe.largest_rms:
-                        renormalise(module, recipe.largest_rms)
+                    if recipe.max_filter_rms:
+                        renormalise_filters(module, recipe.max_filter_rms)
 
-                    own_wrong = (logits.argmax(dim=1) != targets).sum()
-                    mean_loss, wrong = processes.all_reduce_sum(float(loss.detach()) / processes.count, int(own_wrong))
-                    check_loss(mean_loss, step, len(data.classes), recipe, at)
-                    at.step += 1
-                    at.seen += batch
-                    at.wrong += int(wrong)
-                    at.loss += mean_loss * batch
-                    error = at.wrong / at.seen
-                    logs.step(step, rate, mean_loss, error, pace.photos_per_second * processes.count, pace.waiting)
-                    advance(batch, f"epoch {at.epoch}, loss {at.smooth:.3f}, error {error:.1%}, {pace.waiting:.0%} waiting")
-                    if stop.asked():
+                    local_errors = (logits.argmax(dim=1) != targets).sum()
+                    mean_loss, errors = processes.all_reduce_sum(
+                        float(loss.detach()) / processes.world_size, int(local_errors)
+                    )
+                    check_loss(mean_loss, step, len(data.classes), recipe, progress)
+                    progress.step += 1
+                    progress.images_seen += batch_size
+                    progress.errors += int(errors)
+                    progress.loss_sum += mean_loss * batch_size
+                    error, wait_fraction = progress.errors / progress.images_seen, throughput.wait_fraction
+                    images_per_second = throughput.images_per_second * processes.world_size
+                    logs.log_step(step, rate, mean_loss, error, images_per_second, wait_fraction)
+                    note = f"epoch {progress.epoch}, loss {progress.smoothed_loss:.3f}, error {error:.1%}"
+                    advance(batch_size, f"{note}, {wait_fraction:.0%} waiting")
+                    if stop.is_pending():
                         save()
-                        processes.all_reduce_sum(0)  # none leaves before it is saved
+                        processes.all_reduce_sum(0)  # no process leaves before the checkpoint is written
                         break
-                    if checkpoints.due:
+                    if checkpoints.is_due:
                         save()
             save()
 
-            top1, top5 = validate(module, data, crop, batch, normalise, processes, pool)
-            rate = learning_rate(recipe, at.plateau, at.epoch * steps - 1, total)
-            logs.epoch(at.epoch, steps, rate, at.loss / at.seen, at.wrong / at.seen, top1, top5, first_layer_rms(module))
-            if processes.first and at.epoch in SNAPSHOTS:
-                net.weights = _trained(data, f"{at.epoch} of {recipe.epochs} epochs", seed)
-                save_weights(net, run.snapshot(at.epoch), torch.float16)
-            plateau = at.plateau.after(top1, recipe.patience)
-            at = replace(at, epoch=at.epoch + 1, step=0, seen=0, wrong=0, loss=0.0, plateau=plateau)
+            top1, top5 = validate(network, data, recipe, processes, pool)
+            rate = learning_rate(recipe, progress.plateau, progress.epoch * epoch_steps - 1, total_steps)
+            loss_mean, error = progress.loss_sum / progress.images_seen, progress.errors / progress.images_seen
+            logs.log_epoch(progress.epoch, epoch_steps, rate, loss_mean, error, top1, top5, max_first_layer_rms(module))
+            if processes.is_first and progress.epoch in SNAPSHOT_EPOCHS:
+                network.weights = _weights_label(data, f"{progress.epoch} of {recipe.epochs} epochs", seed)
+                save_weights(network, run.snapshot(progress.epoch), torch.float16)
+            progress = replace(
+                progress,
+                epoch=progress.epoch + 1,
+                step=0,
+                images_seen=0,
+                errors=0,
+                loss_sum=0.0,
+                plateau=progress.plateau.after_epoch(top1, recipe.patience),
+            )
             save()
 
-        if processes.first:
-            net.weights = _trained(data, f"{recipe.epochs} epochs", seed)
-            save_weights(net, run.weights)
-    say(f"Trained {net.name} for {duration(at.seconds)} in all.", show)
+        if processes.is_first:
+            network.weights = _weights_label(data, f"{recipe.epochs} epochs", seed)
+            save_weights(network, run.weights)
+    print_status(f"Trained {network.name} for {duration(progress.seconds)} in all.", show)
 
 
-def _momentum(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+def _sgd(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     """Stochastic gradient descent with momentum; biases do not decay."""
     weights = [parameter for parameter in module.parameters() if parameter.dim() > 1]
     biases = [parameter for parameter in module.parameters() if parameter.dim() == 1]
@@ -135,6 +146,6 @@ def _momentum(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
 
 
-def _trained(data: TrainingData, epochs: str, seed: int) -> str:
-    """Where weights are from, in a few words."""
+def _weights_label(data: TrainingData, epochs: str, seed: int) -> str:
+    """How the weights were made, for `Network.full_name`."""
     return f"{len(data.classes)} classes, {epochs}, seed {seed}"

@@ -1,4 +1,4 @@
-"""A recipe: all that decides how a network is trained but the network, the data and the seed. A small TOML file."""
+"""A recipe, a small TOML file: everything that decides how a network is trained except network, data and seed."""
 
 import tomllib
 from collections.abc import Mapping
@@ -7,108 +7,126 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+import torch
+
 from deconvnet.errors import UsageError
 
 Schedule = Literal["plateau", "one-cycle"]
-Initial = Literal["normal", "he"]
+Init = Literal["normal", "he"]
 Precision = Literal["float32", "bfloat16"]
-
-_CHOICES: Mapping[str, tuple[str, ...]] = {
-    "schedule": get_args(Schedule),
-    "initial": get_args(Initial),
-    "precision": get_args(Precision),
-}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The fields of a recipe file. `recipes/paper.toml` gives the paper's values, `recipes/fast.toml` later ones."""
+    """The entries of a recipe file. `recipes/paper.toml` has the paper's values, `recipes/fast.toml` more recent ones.
+
+    In files four fields have other names: `initial` (`init`), `deviation` (`input_std`), `largest_rms` (`max_filter_rms`)
+    and `steps_at_chance` (`chance_patience`). Raises `UsageError` for values of the wrong type or out of range.
+    """
 
     epochs: int
     batch_size: int
-    """Over all processes together."""
+    """Total over all processes."""
     learning_rate: float
     schedule: Schedule = "plateau"
-    """plateau: ÷10 when the validation error has not fallen for `patience` epochs, at most three times. one-cycle: up in a
-    straight line over `warm_up` of all steps, then down to 0 along a cosine."""
+    """plateau: ÷10 when the validation error has not fallen for `patience` epochs, at most three times. one-cycle: linear
+    warm-up over the fraction `warm_up` of all steps, then down to 0 along a cosine."""
     patience: int = 5
     warm_up: float = 0.15
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    """Of weights; biases have none."""
+    """Of weights; biases do not decay."""
     dropout: float = 0.5
     label_smoothing: float = 0.0
-    initial: Initial = "normal"
-    """normal: N(0, 0.01²); he: N(0, 2 / fan in), but for the first and the last layer. Biases are 0."""
-    deviation: float = 1.0
-    """What pixels from 0 to 255, minus the mean image, are divided by."""
-    largest_rms: float = 0.1
-    """Filters of convolutional layers whose root mean square exceeds it are scaled back to it; 0 leaves them."""
+    init: Init = "normal"
+    """normal: N(0, 0.01²); he: N(0, 2 / fan in), except for the first and the last layer. Biases are 0."""
+    input_std: float = 1.0
+    """Inputs are pixels from 0 to 255, minus the mean image, divided by this."""
+    max_filter_rms: float = 0.1
+    """Convolutional filters whose root mean square exceeds it are scaled back to it; 0: they are not."""
     precision: Precision = "float32"
-    """Of convolutions and matrix products; weights, normalisation and loss are float32 always."""
+    """Of convolutions and matrix products; weights, normalisation and loss are always float32."""
     channels_last: bool = False
     compile: bool = False
     """Use `torch.compile`."""
-    steps_at_chance: int = 5000
-    """Training stops with advice if the loss is no better than chance for so many steps."""
+    chance_patience: int = 5000
+    """Training stops with advice after so many steps with a loss no better than chance."""
     network: Mapping[str, Any] = field(default_factory=dict)
     """Options of the network that differ from its defaults, such as `hidden`."""
 
     def __post_init__(self) -> None:
-        """Raises `UsageError` for an entry that cannot be meant."""
-        for name, entry in _entries().items():
-            value = getattr(self, entry.name)
-            if name in _CHOICES:
-                if value not in _CHOICES[name]:
-                    there = " or ".join(f'"{choice}"' for choice in _CHOICES[name])
-                    raise UsageError(f"A recipe has {name} = {value!r}: it is {there}.")
-            elif entry.type is int or entry.type is float:
-                low, high = _LIMITS[name]
-                number = isinstance(value, int) or (entry.type is float and isinstance(value, float))
-                if not number or isinstance(value, bool) or not low <= value <= high:
-                    kind = "a whole number" if entry.type is int else "a number"
-                    raise UsageError(f"A recipe has {name} = {value!r}: it is {kind} from {low:g} to {high:g}.")
-            elif entry.type is bool and not isinstance(value, bool):
-                raise UsageError(f"A recipe has {name} = {value!r}: it is true or false.")
+        """Raise `UsageError` for a value of the wrong type or out of range."""
+        for entry, recipe_field in _fields_by_entry().items():
+            value, number_type = getattr(self, recipe_field.name), recipe_field.type
+            if entry in _CHOICES:
+                if value not in _CHOICES[entry]:
+                    choices = " or ".join(f'"{choice}"' for choice in _CHOICES[entry])
+                    raise UsageError(f"A recipe has {entry} = {value!r}: it is {choices}.")
+            elif number_type is int or number_type is float:
+                low, high = _LIMITS[entry]
+                is_number = isinstance(value, int) or (number_type is float and isinstance(value, float))
+                if not is_number or isinstance(value, bool) or not low <= value <= high:
+                    noun = "a whole number" if number_type is int else "a number"
+                    raise UsageError(f"A recipe has {entry} = {value!r}: it is {noun} from {low:g} to {high:g}.")
+            elif recipe_field.type is bool and not isinstance(value, bool):
+                raise UsageError(f"A recipe has {entry} = {value!r}: it is true or false.")
         if not isinstance(self.network, Mapping):
             raise UsageError(f"A recipe has network = {self.network!r}: it is a table of options, under [network].")
 
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The memory layout of weights and inputs."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """A context in which convolutions and matrix products have the recipe's precision."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
     @classmethod
-    def of(cls, entries: Mapping[str, Any], source: str = "The recipe") -> Self:
-        """A recipe of a file's entries. Raises `UsageError` for one that is unknown, missing or cannot be meant."""
-        known = _entries()
-        unknown = [name for name in entries if name not in known]
+    def from_entries(cls, entries: Mapping[str, Any], source: str = "The recipe") -> Self:
+        """The recipe with a file's entries; `source` names the file in errors.
+
+        Raises `UsageError` for an entry that is unknown, missing, of the wrong type or out of range.
+        """
+        known = _fields_by_entry()
+        unknown = [entry for entry in entries if entry not in known]
         if unknown:
             raise UsageError(f"{source} has an unknown entry {unknown[0]!r}: there are {', '.join(known)}.")
-        needed = [name for name, entry in known.items() if entry.default is MISSING and entry.default_factory is MISSING]
-        missing = [name for name in needed if name not in entries]
+        required = [
+            entry
+            for entry, recipe_field in known.items()
+            if recipe_field.default is MISSING and recipe_field.default_factory is MISSING
+        ]
+        missing = [entry for entry in required if entry not in entries]
         if missing:
-            raise UsageError(f"{source} lacks the entry {missing[0]!r}: it needs {', '.join(needed)}.")
+            raise UsageError(f"{source} lacks the entry {missing[0]!r}: it needs {', '.join(required)}.")
         try:
-            return cls(**{known[name].name: value for name, value in entries.items()})
+            return cls(**{known[entry].name: value for entry, value in entries.items()})
         except UsageError as error:
             raise UsageError(f"{source} cannot be used. {error}") from None
 
     def entries(self) -> dict[str, Any]:
-        """Plain values, for `of` to read."""
+        """Plain values by entry, the inverse of `from_entries`."""
         values = asdict(self)
-        return {name: values[entry.name] for name, entry in _entries().items()}
+        return {entry: values[recipe_field.name] for entry, recipe_field in _fields_by_entry().items()}
 
 
-#: What a field is called in a recipe's file, and wherever a recipe is written down, if the code may call it otherwise.
-_IN_FILES: Mapping[str, str] = {
-    "initial": "initial",
-    "deviation": "deviation",
-    "largest_rms": "largest_rms",
-    "steps_at_chance": "steps_at_chance",
+#: Names of fields in recipe files and wherever a recipe is stored, where they differ from the field's name.
+_ENTRY_NAMES: Mapping[str, str] = {
+    "init": "initial",
+    "input_std": "deviation",
+    "max_filter_rms": "largest_rms",
+    "chance_patience": "steps_at_chance",
 }
 
+#: By entry: the values that are allowed.
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "schedule": get_args(Schedule),
+    "initial": get_args(Init),
+    "precision": get_args(Precision),
+}
 
-def _entries() -> "dict[str, Field[Any]]":
-    """A recipe's fields by the names that they have in files."""
-    return {_IN_FILES.get(entry.name, entry.name): entry for entry in fields(Recipe)}
-
-
+#: By entry: the least and the largest number that is allowed.
 _LIMITS: Mapping[str, tuple[float, float]] = {
     "epochs": (1, 1e6),
     "batch_size": (1, 1e6),
@@ -124,12 +142,20 @@ _LIMITS: Mapping[str, tuple[float, float]] = {
     "steps_at_chance": (1, 1e12),
 }
 
-#: Recipes that come with the package.
+#: The names of the bundled recipes.
 RECIPES = ("paper", "fast")
 
 
+def _fields_by_entry() -> "dict[str, Field[Any]]":
+    """The fields of `Recipe` by their names in files."""
+    return {_ENTRY_NAMES.get(recipe_field.name, recipe_field.name): recipe_field for recipe_field in fields(Recipe)}
+
+
 def read_recipe(recipe: str | Path) -> Recipe:
-    """Read a recipe that comes with the package, by name, or a TOML file. Raises `UsageError` if there is none."""
+    """Read a bundled recipe, by name, or a TOML file.
+
+    Raises `UsageError` if there is no such recipe or file, or if the file is no recipe.
+    """
     if str(recipe) in RECIPES:
         text = (files("deconvnet.training") / "recipes" / f"{recipe}.toml").read_text(encoding="utf-8")
     else:
@@ -146,4 +172,4 @@ def read_recipe(recipe: str | Path) -> Recipe:
         entries = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{recipe} is not a TOML file: {error}.") from None
-    return Recipe.of(entries, str(recipe))
+    return Recipe.from_entries(entries, str(recipe))

@@ -1,4 +1,4 @@
-"""How the learning rate changes."""
+"""Learning rate schedules."""
 
 import math
 from dataclasses import dataclass
@@ -6,43 +6,44 @@ from typing import Any, Self
 
 from deconvnet.training.recipe import Recipe
 
-#: How often a plateau may divide the learning rate by ten.
-MOST_DROPS = 3
+#: How often the plateau schedule may divide the learning rate by ten.
+MAX_DROPS = 3
 
 
 @dataclass(frozen=True)
 class Plateau:
-    """Stands in for the hand that annealed the learning rate "when the validation error plateaus" (section 3)."""
+    """State of the plateau schedule, in place of annealing by hand "when the validation error plateaus" (section 3)."""
 
     best: float = math.inf
     """The lowest validation error so far."""
-    waited: int = 0
-    """Epochs since then, or since the last drop."""
+    epochs_waited: int = 0
+    """Epochs since the lowest error or the last drop, whichever is later."""
     drops: int = 0
+    """How often the learning rate was divided by ten."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, as they stand in a checkpoint."""
-        return {"best": self.best, "waited": self.waited, "drops": self.drops}
+        """Plain values under the names they have in checkpoints."""
+        return {"best": self.best, "waited": self.epochs_waited, "drops": self.drops}
 
     @classmethod
     def from_json(cls, entries: dict[str, Any]) -> Self:
-        """What `as_json` gave."""
-        return cls(best=entries["best"], waited=entries["waited"], drops=entries["drops"])
+        """The inverse of `as_json`."""
+        return cls(best=entries["best"], epochs_waited=entries["waited"], drops=entries["drops"])
 
-    def after(self, error: float, patience: int) -> Self:
+    def after_epoch(self, error: float, patience: int) -> Self:
         """The state after another epoch with this validation error."""
         if error < self.best:
             return type(self)(error, 0, self.drops)
-        if self.waited + 1 < patience or self.drops == MOST_DROPS:
-            return type(self)(self.best, self.waited + 1, self.drops)
+        if self.epochs_waited + 1 < patience or self.drops == MAX_DROPS:
+            return type(self)(self.best, self.epochs_waited + 1, self.drops)
         return type(self)(self.best, 0, self.drops + 1)
 
 
-def learning_rate(recipe: Recipe, plateau: Plateau, step: int, steps: int) -> float:
-    """The learning rate of step number `step` (from 0) of `steps`."""
+def learning_rate(recipe: Recipe, plateau: Plateau, step: int, total_steps: int) -> float:
+    """The learning rate of step number `step` (from 0) of all `total_steps` of a run."""
     if recipe.schedule == "plateau":
         return recipe.learning_rate / 10**plateau.drops
-    rise = recipe.warm_up * steps
-    if step < rise:
-        return recipe.learning_rate * (step + 1) / (math.floor(rise) + 1)
-    return recipe.learning_rate * (1 + math.cos(math.pi * (step - rise) / (steps - rise))) / 2
+    warm_up_steps = recipe.warm_up * total_steps
+    if step < warm_up_steps:
+        return recipe.learning_rate * (step + 1) / (math.floor(warm_up_steps) + 1)
+    return recipe.learning_rate * (1 + math.cos(math.pi * (step - warm_up_steps) / (total_steps - warm_up_steps))) / 2

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while training: put off until a step is done and saved."""
+"""Ctrl-C and SIGTERM while training: deferred until the current step is done and saved."""
 
 import signal
 import threading
@@ -11,52 +11,53 @@ from types import FrameType
 from deconvnet.distributed import Processes
 from deconvnet.errors import DeconvnetError
 
-#: Who sends a second signal means it. One that comes sooner after the first is the same, sent on by another program.
-_AGAIN = 2.0
+#: A second signal stops the process at once, unless it comes within so many seconds: then it is the first one, relayed by
+#: another program.
+_RELAY_SECONDS = 2.0
 
 
 @dataclass
-class Stop:
-    """Whether to stop."""
+class StopRequest:
+    """Whether a signal asks the run to stop."""
 
     processes: Processes
-    number: int = 0
-    """The signal that came, if one did."""
+    signal_number: int = 0
+    """The signal received, 0 if none."""
 
-    def asked(self) -> bool:
-        """Whether a signal has come, to any of the processes: all must ask at the same step."""
-        (came,) = self.processes.all_reduce_sum(self.number > 0)
-        if came and not self.number:
-            self.number = signal.SIGTERM
-        return self.number > 0
+    def is_pending(self) -> bool:
+        """Whether any of the processes has received a signal. All must call it at the same step."""
+        (received,) = self.processes.all_reduce_sum(self.signal_number > 0)
+        if received and not self.signal_number:
+            self.signal_number = signal.SIGTERM
+        return self.signal_number > 0
 
 
 @contextmanager
-def stop_asked(processes: Processes) -> Iterator[Stop]:
-    """Collects signals; at the end one that came is raised again, for whoever handled it before.
+def defer_signals(processes: Processes) -> Iterator[StopRequest]:
+    """Record signals in a `StopRequest`; at the end, raise a recorded one again for the handler that was installed before.
 
-    Raises `DeconvnetError` if whoever that is lets the program go on.
+    Raises `DeconvnetError` if that handler lets the program continue.
     """
-    stop, came = Stop(processes), 0.0
+    stop, received_at = StopRequest(processes), 0.0
 
-    def collect(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        if stop.number and time.monotonic() - came > _AGAIN:
-            signal.signal(number, before[number])
+    def record(number: int, frame: FrameType | None) -> None:
+        nonlocal received_at
+        if stop.signal_number and time.monotonic() - received_at > _RELAY_SECONDS:
+            signal.signal(number, previous_handlers[number])
             signal.raise_signal(number)
-        elif not stop.number:
-            stop.number, came = number, time.monotonic()
+        elif not stop.signal_number:
+            stop.signal_number, received_at = number, time.monotonic()
 
-    before: dict[int, signal._HANDLER] = {}
-    if threading.current_thread() is threading.main_thread():  # no other may handle signals
-        for each in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(each) not in (signal.SIG_IGN, None):  # a command in the background ignores Ctrl-C
-                before[each] = signal.signal(each, collect)
+    previous_handlers: dict[int, signal._HANDLER] = {}
+    if threading.current_thread() is threading.main_thread():  # Python allows handlers in the main thread only
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):  # background jobs ignore Ctrl-C
+                previous_handlers[number] = signal.signal(number, record)
     try:
         yield stop
     finally:
-        for handled, handler in before.items():
-            signal.signal(handled, handler)
-    if stop.number:
-        signal.raise_signal(stop.number)
+        for restored, handler in previous_handlers.items():
+            signal.signal(restored, handler)
+    if stop.signal_number:
+        signal.raise_signal(stop.signal_number)
         raise DeconvnetError("Training was stopped.")

@@ -1,4 +1,4 @@
-"""How time is spent."""
+"""Throughput, and the fraction of time spent waiting for data."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -7,31 +7,31 @@ from deconvnet.training.data import TrainingBatch
 
 
 class Throughput:
-    """Photos per second, and the share of the time in which the data were waited for."""
+    """Measures images per second and the fraction of time spent waiting for batches, since it was created."""
 
     def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._waiting, self._photos = 0.0, 0
+        self._start = time.monotonic()
+        self._wait_seconds, self._images = 0.0, 0
 
     def timed(self, batches: Iterable[TrainingBatch]) -> Iterator[TrainingBatch]:
-        """The same batches, each waited for by the clock."""
-        asked = time.monotonic()
-        for examples in batches:
-            self._waiting += time.monotonic() - asked
-            self._photos += len(examples.targets)
-            yield examples
-            asked = time.monotonic()
+        """The same batches; the time until each arrives is measured."""
+        requested = time.monotonic()
+        for batch in batches:
+            self._wait_seconds += time.monotonic() - requested
+            self._images += len(batch.targets)
+            yield batch
+            requested = time.monotonic()
 
     @property
-    def photos_per_second(self) -> float:
-        """Of this process."""
-        return self._photos / self._seconds
+    def images_per_second(self) -> float:
+        """Images per second of this process."""
+        return self._images / self._seconds
 
     @property
-    def waiting(self) -> float:
-        """The share of the time, 0 to 1."""
-        return self._waiting / self._seconds
+    def wait_fraction(self) -> float:
+        """Fraction of the time spent waiting for batches, 0 to 1."""
+        return self._wait_seconds / self._seconds
 
     @property
     def _seconds(self) -> float:
-        return max(time.monotonic() - self._started, 1e-9)
+        return max(time.monotonic() - self._start, 1e-9)

@@ -1,4 +1,4 @@
-"""From a network's name, a folder of photos and a recipe to a run's folder."""
+"""Train a network from its name, a folder of images and a recipe."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ from deconvnet.training.data import compute_mean, open_data
 from deconvnet.training.loop import fit
 from deconvnet.training.recipe import Recipe, read_recipe
 from deconvnet.training.run_folder import open_run
-from deconvnet.training.setup import check_trainable, prepared, untrained_network
+from deconvnet.training.setup import check_trainable, untrained_network, with_preprocessing
 
 
 def train(
@@ -27,32 +27,35 @@ def train(
     workers: int | None = None,
     progress: bool = False,
 ) -> Path:
-    """Train `alexnet2012` or one of the ZFNets from scratch on `data`, a folder with sets `train` and `val`.
+    """Train a network from scratch (section 3): `alexnet2012` or one of the ZFNets, on a folder with `train` and `val`.
 
     `out` becomes a folder with logs, checkpoints, snapshots and `weights.safetensors`, whose path is returned. If it holds
-    the same run unfinished, that goes on, and ends in the same weights as if it had never been stopped (on a CPU to the
-    bit, given the same number of threads and processes). Under `torchrun` the batch is shared by all processes. Photos
-    are decoded by `workers` threads (default: one per core, at most 8).
+    the same run unfinished, that is resumed and ends in the same weights as an uninterrupted one (bit by bit on a CPU,
+    given the same number of threads and processes). Under `torchrun` each batch is divided among all processes. Images are
+    decoded by `workers` threads (default: one per core, at most 8).
 
     Raises `UsageError` for a network or recipe that does not exist or fit, `DeconvnetError` for data that cannot be used,
-    for a run of another kind in `out`, for a disk that is full, and if the loss is NaN or stays at chance.
+    for another run in `out`, for a full disk, and if the loss is NaN or stays at chance.
     """
     check_trainable(network)
-    recipe, named = (recipe, "The recipe") if isinstance(recipe, Recipe) else (read_recipe(recipe), f"The recipe {recipe}")
-    processes = Processes.here()
-    if recipe.batch_size % processes.count:
-        raise UsageError(f"A batch of {recipe.batch_size} cannot be shared by {processes.count} processes equally.")
-    sets, device, show = open_data(data), torch.device(device), progress and processes.first
-    if len(sets.train) < recipe.batch_size:
-        raise UsageError(f"There are {len(sets.train)} photos to train on, fewer than a batch of {recipe.batch_size}.")
-    net = untrained_network(network, len(sets.classes), recipe, named, seed)
+    recipe, recipe_name = (
+        (recipe, "The recipe") if isinstance(recipe, Recipe) else (read_recipe(recipe), f"The recipe {recipe}")
+    )
+    processes = Processes.from_environment()
+    if recipe.batch_size % processes.world_size:
+        raise UsageError(f"A batch of {recipe.batch_size} cannot be shared by {processes.world_size} processes equally.")
+    training_data, device, show = open_data(data), torch.device(device), progress and processes.is_first
+    image_sets = {"train": training_data.train, "val": training_data.val}
+    if len(training_data.train) < recipe.batch_size:
+        raise UsageError(
+            f"There are {len(training_data.train)} photos to train on, fewer than a batch of {recipe.batch_size}."
+        )
+    untrained = untrained_network(network, len(training_data.classes), recipe, recipe_name, seed)
     key = {
         "network": network,
         "recipe": recipe.entries(),
         "seed": seed,
-        "photos": {
-            name: [len(image_set), image_set.digest] for name, image_set in (("train", sets.train), ("val", sets.val))
-        },
+        "photos": {name: [len(image_set), image_set.digest] for name, image_set in image_sets.items()},
     }
     if device.type == "cpu":
         keep_freed_memory()
@@ -61,8 +64,9 @@ def train(
         processes.process_group(device),
         ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool,
     ):
-        (finished,) = processes.all_reduce_sum(processes.first and run.weights.exists())
-        if not finished:
-            mean = run.mean(lambda: compute_mean(sets, pool, show), processes)
-            fit(prepared(net, sets.classes, mean, recipe).to(device), sets, recipe, seed, run, processes, pool, show)
+        (is_finished,) = processes.all_reduce_sum(processes.is_first and run.weights.exists())
+        if not is_finished:
+            mean = run.mean_image(lambda: compute_mean(training_data, pool, show), processes)
+            prepared = with_preprocessing(untrained, training_data.classes, mean, recipe).to(device)
+            fit(prepared, training_data, recipe, seed, run, processes, pool, show)
     return run.weights

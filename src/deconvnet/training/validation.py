@@ -1,39 +1,42 @@
-"""How good a network is while it is trained."""
+"""Top-1 and top-5 error, and the validation error of a network in training."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deconvnet.distributed import Processes
+from deconvnet.models import Network
 from deconvnet.training.data import TrainingData, validation_batches
-from deconvnet.training.normalise import Normalise
+from deconvnet.training.recipe import Recipe
 
 
 @torch.inference_mode()
 def validate(
-    module: nn.Module,
-    data: TrainingData,
-    crop: int,
-    batch_size: int,
-    normalise: Normalise,
-    processes: Processes,
-    pool: ThreadPoolExecutor,
+    network: Network, data: TrainingData, recipe: Recipe, processes: Processes, pool: ThreadPoolExecutor
 ) -> tuple[float, float]:
-    """Top-1 and top-5 error, 0 to 1, of one central view of each validation photo. Leaves the module in eval mode."""
-    module.eval()
-    wrong = torch.zeros(2, dtype=torch.int64, device=normalise.device)
-    for examples in validation_batches(data, crop, batch_size, processes, pool):
-        inputs, targets = normalise(examples)
-        with normalise.autocast():
-            logits = module(inputs)
-        wrong += _wrong(logits, targets)
-    top1, top5 = processes.all_reduce_sum(*wrong.tolist())
+    """Top-1 and top-5 error, 0 to 1, on the central view of each validation image. Leaves the module in eval mode."""
+    network.module.eval()
+    preprocessing, device = network.preprocessing, network.device
+    errors = torch.zeros(2, dtype=torch.int64, device=device)
+    for batch in validation_batches(data, preprocessing.crop, recipe.batch_size, processes, pool):
+        inputs, targets = batch.to_inputs(preprocessing, recipe, device)
+        with recipe.autocast(device):
+            logits = network.module(inputs)
+        errors += topk_errors(logits, targets)
+    top1, top5 = processes.all_reduce_sum(*errors.tolist())
     return top1 / len(data.val), top5 / len(data.val)
 
 
-def _wrong(logits: Tensor, targets: Tensor) -> Tensor:
-    """How many of (n, classes) have their target not first, and not among the first five: (2,) int64."""
-    best = logits.topk(min(5, logits.shape[1])).indices
-    hit = best == targets[:, None]
-    return torch.stack([(~hit[:, 0]).sum(), (~hit.any(dim=1)).sum()])
+def topk_errors(scores: Tensor, targets: Tensor) -> Tensor:
+    """The number of top-1 and of top-5 errors, (2,) int64 on the device of `scores`.
+
+    `scores` are logits or probabilities (N, classes), `targets` class indices (N,) int64 on the same device. Among equal
+    scores the class with the lower index ranks higher (`torch.topk` leaves the order open). NaN ranks above every number,
+    and a target whose score is NaN ranks last.
+    """
+    target_scores = scores.gather(1, targets[:, None])
+    comes_after = torch.arange(scores.shape[1], device=scores.device) > targets[:, None]
+    ranked_lower = (scores < target_scores) | ((scores == target_scores) & comes_after)
+    rank = scores.shape[1] - 1 - ranked_lower.sum(dim=1)
+    return torch.stack([(rank >= 1).sum(), (rank >= 5).sum()])

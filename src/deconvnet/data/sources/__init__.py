@@ -1,1 +1,1 @@
-"""How sets of images lie on disk, one module per kind."""
+"""Where image sets come from, one module per kind of source: folders, tar files, ImageNet's development kit."""

@@ -1,114 +1,117 @@
-"""A set of photos on disk: a folder, flat or with one level of class folders, or a packed set."""
+"""Find the images of a folder, flat or with one level of class folders, of a packed set, or of a list of files."""
 
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from deconvnet.data.image_set import ImageSet
-from deconvnet.data.packed import MANIFEST, is_packed, open_packed
+from deconvnet.data.packed import MANIFEST_FILE, is_packed, open_packed
 from deconvnet.errors import DeconvnetError
 
-#: Endings of files taken for photos, in any case.
-SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif".split())
+#: Suffixes of the files that count as images, in any case.
+IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif".split())
 
-_ARCHIVES = frozenset(".zip .tar .gz .tgz .bz2 .tbz .tbz2 .xz .txz .zst .7z .rar".split())
-_OTHER_CAMERA_FILES = frozenset(".heic .heif .hif .jxl .jp2 .psd .dng .cr2 .cr3 .nef .arw .raf .orf .rw2".split())
+# Only for hints in error messages.
+_ARCHIVE_SUFFIXES = frozenset(".zip .tar .gz .tgz .bz2 .tbz .tbz2 .xz .txz .zst .7z .rar".split())
+_UNSUPPORTED_SUFFIXES = frozenset(".heic .heif .hif .jxl .jp2 .psd .dng .cr2 .cr3 .nef .arw .raf .orf .rw2".split())
 
 
-def find_images(source: Path | str | Iterable[Path | str] | ImageSet) -> ImageSet:
-    """Photos in a folder, flat or one level of class folders, in a packed set, or in a list of files; ordered by relative
-    path.
+def find_images(images: Path | str | Iterable[Path | str] | ImageSet) -> ImageSet:
+    """The images of a folder, flat or with one level of class folders, of a packed set, or of a list of files, ordered by
+    relative path. An `ImageSet` is returned as it is.
 
-    Names alone decide, so that whatever is called like a photo and cannot be read is skipped by name later. Hidden files
-    are passed over. Raises `DeconvnetError` if the folder does not exist, cannot be opened or holds no photo.
+    Only names decide: a file that is named like an image but cannot be read is skipped, by name, when it is read. Hidden
+    files are not listed. Raises `DeconvnetError` if the folder does not exist, cannot be opened or holds no image.
     """
-    if isinstance(source, ImageSet):
-        return source
-    if not isinstance(source, Path | str):
-        return _listed([Path(path) for path in source])
-    root = Path(source)
+    if isinstance(images, ImageSet):
+        return images
+    if not isinstance(images, Path | str):
+        return _from_files([Path(path) for path in images])
+    root = Path(images)
     if is_packed(root):
         return open_packed(root)
     try:
-        folders, names = _contents(root)
+        folders, names = _list_folder(root)
     except FileNotFoundError:
         raise DeconvnetError(f"There is no folder {root}: pass a folder of photos.") from None
     except NotADirectoryError:
-        raise DeconvnetError(f"{root} is {_what(root)}") from None
+        raise DeconvnetError(f"{root} is {_file_hint(root)}") from None
     except OSError as error:
         raise DeconvnetError(f"The folder {root} cannot be opened ({error.strerror or error}).") from None
-    closed = []
+    ignored_folders = []
     for folder in folders:
         try:
-            inside = _contents(root / folder)[1]
-            if "atlas.json" in inside or MANIFEST in inside:  # made of these photos, and left among them
-                closed.append(f"{folder}/")
+            folder_names = _list_folder(root / folder)[1]
+            if "atlas.json" in folder_names or MANIFEST_FILE in folder_names:  # made from these images, next to them
+                ignored_folders.append(f"{folder}/")
             else:
-                names += [f"{folder}/{name}" for name in inside]
+                names += [f"{folder}/{name}" for name in folder_names]
         except OSError:  # such as a drive's lost+found
-            closed.append(f"{folder}/")
+            ignored_folders.append(f"{folder}/")
     paths = tuple(sorted(name for name in names if is_image_file(name)))
-    ignored = tuple(sorted([name for name in names if not is_image_file(name)] + closed))
+    ignored = tuple(sorted([name for name in names if not is_image_file(name)] + ignored_folders))
     if not paths:
-        raise DeconvnetError(f"There is no photo in {root} or in its folders ({_hint(root, ignored)}).")
+        raise DeconvnetError(f"There is no photo in {root} or in its folders ({_no_images_hint(root, ignored)}).")
     return ImageSet(root, paths, ignored)
 
 
 def is_image_file(name: str) -> bool:
-    """Whether a file is taken for a photo, by its name."""
-    return _suffix(name) in SUFFIXES
+    """Whether a file counts as an image, by its name."""
+    return _suffix(name) in IMAGE_SUFFIXES
 
 
 def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()
 
 
-def _contents(folder: Path) -> tuple[list[str], list[str]]:
-    """The names of a folder's folders and of all else in it, without the hidden ones."""
+def _list_folder(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the folders in a folder, and of everything else in it; without hidden ones."""
     folders: list[str] = []
-    others: list[str] = []
+    files: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith("."):
-                # `is_dir` alone raises on links that lead in a circle.
+                # `DirEntry.is_dir` raises on circular links.
                 is_folder = os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
-                (folders if is_folder else others).append(entry.name)
-    return folders, others
+                (folders if is_folder else files).append(entry.name)
+    return folders, files
 
 
-def _what(file: Path) -> str:
-    """What a file is that was passed for a folder, and what to pass."""
-    if _suffix(file.name) in _ARCHIVES:
+def _file_hint(file: Path) -> str:
+    """What kind of file was passed instead of a folder, and what to pass."""
+    if _suffix(file.name) in _ARCHIVE_SUFFIXES:
         return "an archive: unpack it and pass the folder of photos that comes out."
     if is_image_file(file.name):
         return "one photo: pass the folder that it lies in."
     return "a file, not a folder: pass the folder that the photos lie in."
 
 
-def _hint(root: Path, ignored: Sequence[str]) -> str:
-    """What to do about a folder that holds no photo."""
-    if sets := [root / name for name in ignored if name.endswith("/") and is_packed(root / name)]:
-        return f"it holds packed sets, so pass {sets[-1]}"  # val rather than train
+def _no_images_hint(root: Path, ignored: Sequence[str]) -> str:
+    """What to do about a folder that holds no image."""
+    if packed_sets := [root / name for name in ignored if name.endswith("/") and is_packed(root / name)]:
+        return f"it holds packed sets, so pass {packed_sets[-1]}"  # val rather than train
     for folder, folders, names in os.walk(root):
-        in_atlas = "atlas.json" in names
-        folders[:] = [] if in_atlas else sorted(name for name in folders if not name.startswith("."))
-        if not in_atlas and Path(folder) != root and any(is_image_file(name) and not name.startswith(".") for name in names):
-            deeper = Path(folder).parent
-            if deeper.name == "train" and deeper.with_name("val").is_dir():
-                deeper = deeper.with_name("val")  # as with packed sets
-            return f"photos lie deeper, so pass {deeper}"
-    if packed := [name for name in ignored if _suffix(name) in _ARCHIVES]:
-        return f"unpack {_first(packed)} and pass the folder that comes out"
-    if others := [name for name in ignored if _suffix(name) in _OTHER_CAMERA_FILES]:
-        return f"convert {_first(others)} to JPEG"
-    return f"it takes {', '.join(sorted(SUFFIXES))}"
+        is_atlas = "atlas.json" in names
+        folders[:] = [] if is_atlas else sorted(name for name in folders if not name.startswith("."))
+        if not is_atlas and Path(folder) != root and any(is_image_file(name) and not name.startswith(".") for name in names):
+            parent = Path(folder).parent
+            if parent.name == "train" and parent.with_name("val").is_dir():
+                parent = parent.with_name("val")  # as with packed sets
+            return f"photos lie deeper, so pass {parent}"
+    if archives := [name for name in ignored if _suffix(name) in _ARCHIVE_SUFFIXES]:
+        return f"unpack {_first_of(archives)} and pass the folder that comes out"
+    if unsupported := [name for name in ignored if _suffix(name) in _UNSUPPORTED_SUFFIXES]:
+        return f"convert {_first_of(unsupported)} to JPEG"
+    return f"it takes {', '.join(sorted(IMAGE_SUFFIXES))}"
 
 
-def _first(names: Sequence[str]) -> str:
+def _first_of(names: Sequence[str]) -> str:
+    """The first name and how many more there are."""
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
-def _listed(files: list[Path]) -> ImageSet:
+def _from_files(files: list[Path]) -> ImageSet:
+    """Files as a set whose root is the deepest folder that contains them all."""
     missing = [file for file in files if not file.is_file()]
     if missing or not files:
         if not missing:

@@ -1,4 +1,4 @@
-"""Photos in tar files, as ImageNet is handed out. They are read where they lie: nothing is ever unpacked."""
+"""Images in tar files, as ImageNet is distributed. They are read in place: nothing is ever unpacked."""
 
 import tarfile
 from dataclasses import dataclass
@@ -12,27 +12,27 @@ from deconvnet.data.decode import MAX_BYTES, UnreadableImage, read_image
 from deconvnet.data.image_set import ImageSet
 from deconvnet.data.sources.folders import is_image_file
 from deconvnet.errors import DeconvnetError
-from deconvnet.progress import bar
+from deconvnet.progress import progress_bar
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TarImageSet(ImageSet):
-    """Photos in the tar file `root`."""
+    """The images in the tar file `root`."""
 
     spans: np.ndarray
-    """(n, 2) where in the file each photo begins, and how many bytes it has."""
+    """(n, 2) int64, each image's offset in the file and its size, in bytes."""
 
-    def size(self, index: int) -> int:
+    def num_bytes(self, index: int) -> int:
         return int(self.spans[index, 1])
 
     def file(self, index: int) -> Path:
         return self.root
 
     def read(self, index: int) -> Image.Image:
-        begin, size = self.spans[index].tolist()
+        offset, size = self.spans[index].tolist()
         try:
             with self.root.open("rb") as file:
-                file.seek(begin)
+                file.seek(offset)
                 content = file.read(min(size, MAX_BYTES + 1))
         except OSError as error:
             raise UnreadableImage(f"cannot be read ({error.strerror or error})") from None
@@ -40,32 +40,34 @@ class TarImageSet(ImageSet):
 
 
 def images_in_tar(file: Path, progress: bool = False) -> TarImageSet:
-    """The photos in a tar file by their bare names, for its folders do not matter; those of a tar file in it, which stands
+    """The images in a tar file, by their base names, as its folders do not matter; those in an inner tar file, which stands
     for a class, as `CLASS/NAME`.
 
-    Raises `DeconvnetError` if the file is damaged, or if it or a tar file in it holds no photo.
+    Raises `DeconvnetError` if the file is damaged, or if it or an inner tar file holds no image.
     """
     spans: dict[str, tuple[int, int]] = {}
     ignored: list[str] = []
 
-    def add(member: tarfile.TarInfo, folder: str, begin: int) -> None:
-        path = folder + _bare(member)
-        if not member.isdir() and not _bare(member).startswith(".") and _bare(member):
+    def add(member: tarfile.TarInfo, folder: str, tar_offset: int) -> None:
+        name = _base_name(member)
+        path = folder + name
+        if not member.isdir() and not name.startswith(".") and name:
             if _is_file(member) and is_image_file(path):
-                spans[path] = (begin + member.offset_data, member.size)  # of two alike the last counts, as when unpacking
+                # Of two with the same path the last counts, as when unpacking.
+                spans[path] = (tar_offset + member.offset_data, member.size)
             else:
                 ignored.append(path)
 
-    with _open(file) as opened:
-        outer = _whole_tar(opened, str(file))
-        with bar(f"listing {file.name}", len(outer.getmembers()), progress) as advance:
+    with _open(file) as stream:
+        outer = _read_tar(stream, str(file))
+        with progress_bar(f"listing {file.name}", len(outer.getmembers()), progress) as advance:
             for member in outer.getmembers():
-                name, before = _bare(member), len(spans)
+                name, count_before = _base_name(member), len(spans)
                 if _is_file(member) and name.endswith(".tar") and not name.startswith("."):
-                    with _inside(outer, member) as part:
-                        for photo in _whole_tar(part, f"{name}, which is in {file},"):
-                            add(photo, f"{name.removesuffix('.tar')}/", member.offset_data)
-                    if len(spans) == before:
+                    with _open_member(outer, member) as inner:
+                        for inner_member in _read_tar(inner, f"{name}, which is in {file},"):
+                            add(inner_member, f"{name.removesuffix('.tar')}/", member.offset_data)
+                    if len(spans) == count_before:
                         raise DeconvnetError(f"{name}, which is in {file}, holds no photo: download that file again.")
                 else:
                     add(member, "", 0)
@@ -73,8 +75,8 @@ def images_in_tar(file: Path, progress: bool = False) -> TarImageSet:
     if not spans:
         raise DeconvnetError(f"There is no photo in {file}.")
     paths = tuple(sorted(spans))
-    places = np.array([spans[path] for path in paths], dtype=np.int64)
-    return TarImageSet(root=file, paths=paths, ignored=tuple(sorted(ignored)), spans=places)
+    sorted_spans = np.array([spans[path] for path in paths], dtype=np.int64)
+    return TarImageSet(root=file, paths=paths, ignored=tuple(sorted(ignored)), spans=sorted_spans)
 
 
 def _open(file: Path) -> IO[bytes]:
@@ -84,12 +86,15 @@ def _open(file: Path) -> IO[bytes]:
         raise DeconvnetError(f"{file} cannot be opened ({error.strerror or error}).") from None
 
 
-def _whole_tar(file: IO[bytes], name: str) -> tarfile.TarFile:
-    """A tar file with its members read, to its end: `tarfile` itself takes any nonsense for the end."""
+def _read_tar(file: IO[bytes], name: str) -> tarfile.TarFile:
+    """A tar file whose members are all read. `name` is for errors.
+
+    Raises `DeconvnetError` if the file is not complete; `tarfile` takes any invalid block for the end.
+    """
     try:
         tar = tarfile.TarFile(fileobj=file)
         for member in tar:
-            if member.size < 0:  # `tarfile` would go round in circles
+            if member.size < 0:  # `tarfile` would loop forever
                 raise tarfile.ReadError("it has a file of a negative size")
         file.seek(tar.offset)
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -99,15 +104,15 @@ def _whole_tar(file: IO[bytes], name: str) -> tarfile.TarFile:
     return tar
 
 
-def _inside(outer: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    found = outer.extractfile(member)
-    assert found is not None  # for it is a file
-    return found
+def _open_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    stream = tar.extractfile(member)
+    assert stream is not None  # None only for what is not a file
+    return stream
 
 
 def _is_file(member: tarfile.TarInfo) -> bool:
     return member.isreg() and not member.issparse()
 
 
-def _bare(member: tarfile.TarInfo) -> str:
+def _base_name(member: tarfile.TarInfo) -> str:
     return PurePosixPath(member.name).name

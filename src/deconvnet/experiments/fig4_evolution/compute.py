@@ -1,34 +1,36 @@
-"""Make Fig. 4: mine and project at every snapshot of a training run, and compare the snapshots."""
+"""Compute Fig. 4: mine and project at every snapshot of a training run, and compare the snapshots."""
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from deconvnet.atlas.project_units import picture_size, project_units
+from deconvnet.atlas.project_units import project_units
 from deconvnet.data import ImageSet, find_images
 from deconvnet.errors import UsageError
 from deconvnet.experiments.fig4_evolution.convergence import similarity
 from deconvnet.experiments.fig4_evolution.result import Evolution, LayerEvolution
 from deconvnet.experiments.fig4_evolution.snapshots import open_snapshots
-from deconvnet.experiments.result import write_result
-from deconvnet.mining import (
-    Hit,
-    LayerHits,
-    MiningResult,
-    mine,
-)
+from deconvnet.experiments.images import sample_indices
+from deconvnet.experiments.result import save_result
+from deconvnet.mining import Hit, LayerHits, MiningResult, mine
 from deconvnet.models import Network
-from deconvnet.progress import say
+from deconvnet.progress import print_status
 
-#: Photos, drawn at random, on which the units of two snapshots are compared.
-COMPARED = 200
+#: Random images on which the units of two snapshots are compared, at most.
+MAX_COMPARED_IMAGES = 200
 
-#: One layer at one epoch: hits, projections (units, 3, h, w), median similarity, share of strongest photos that stay.
-_Column = tuple[list[Hit | None], Tensor, float, float]
+
+class _LayerSnapshot(NamedTuple):
+    """One layer at one epoch; the fields are one epoch of those of `LayerEvolution`."""
+
+    hits: list[Hit | None]
+    projections: Tensor
+    similarity: float
+    same_image_fraction: float
 
 
 def evolve(
@@ -37,86 +39,94 @@ def evolve(
     units: int = 6,
     *,
     seed: int = 0,
-    states: Path | None = None,
+    state_folder: Path | None = None,
     device: torch.device | str = "cpu",
     batch_size: int = 32,
     workers: int | None = None,
     progress: bool = False,
 ) -> Evolution:
-    """Show `units` random units of each convolutional layer at every snapshot of `run`, a folder that training has made.
+    """Find and project the strongest activations of random units at every snapshot of `run`, a folder made by training.
 
-    The weights that a finished run ends with count as its last snapshot. At each snapshot the strongest activation of every
-    unit over `images` is found, those of the chosen units are projected, and all units are compared with what they are at
-    the last one, on `COMPARED` random photos. The folder `states` keeps what was mined, for a killed evolution to go on.
+    The final weights of a finished run count as its last snapshot. At each snapshot the strongest activation of every unit
+    over `images` is found, those of `units` random units of each convolutional layer are projected, and all units are
+    compared with themselves at the last snapshot, on up to `MAX_COMPARED_IMAGES` random images. The folder `state_folder`
+    keeps mining states, so that a killed call can resume.
 
     Raises `UsageError` if a layer has fewer units, `DeconvnetError` if `run` is no run, has no snapshot or one of another
-    network, or if no photo can be read.
+    network, or if no image can be read.
     """
     snapshots, image_set = open_snapshots(Path(run)), find_images(images)
-    last = snapshots.load(snapshots.epochs[-1]).to(device)
-    _check_units(last, units)
+    last_epoch = snapshots.epochs[-1]
+    final_network = snapshots.load(last_epoch).to(device)
+    _check_units(final_network, units)
     for epoch in snapshots.epochs[:-1]:
-        snapshots.load(epoch, like=last)  # what is wrong with a file is said before hours of mining
+        snapshots.load(epoch, final_network)  # so that a bad file is reported before hours of mining
 
-    def mine_at(epoch: int, network: Network) -> MiningResult:
-        say(f"Snapshot after epoch {epoch} (there are {', '.join(map(str, snapshots.epochs))}):", progress)
-        state = None if states is None else states / f"epoch-{epoch:03d}.safetensors"
+    def mine_snapshot(epoch: int, network: Network) -> MiningResult:
+        print_status(f"Snapshot after epoch {epoch} (there are {', '.join(map(str, snapshots.epochs))}):", progress)
+        state = None if state_folder is None else state_folder / f"epoch-{epoch:03d}.safetensors"
         return mine(network, image_set, top=1, state=state, batch_size=batch_size, workers=workers, progress=progress)
 
-    at_end = mine_at(snapshots.epochs[-1], last)
-    random = np.random.default_rng(seed)
-    chosen = {name: hits.random_units(units, random) for name, hits in at_end.layers.items()}
-    readable = [index for index in range(len(image_set)) if index not in at_end.skipped]
-    compared = sorted(random.choice(readable, min(COMPARED, len(readable)), replace=False).tolist())
+    final_result = mine_snapshot(last_epoch, final_network)
+    generator = np.random.default_rng(seed)
+    shown_units = {name: hits.random_units(units, generator) for name, hits in final_result.layers.items()}
+    compared = sample_indices(image_set, final_result.skipped, MAX_COMPARED_IMAGES, generator)
 
-    columns: dict[str, list[_Column]] = {name: [] for name in chosen}
+    layer_snapshots: dict[str, list[_LayerSnapshot]] = {name: [] for name in shown_units}
     for epoch in snapshots.epochs:
-        network = last if epoch == snapshots.epochs[-1] else snapshots.load(epoch, like=last).to(device)
-        found = at_end if network is last else mine_at(epoch, network)
-        alike = similarity(network, last, image_set, compared, workers)
-        for name, shown in chosen.items():
-            projections = _projections(network, found[name], shown, batch_size, workers)
-            hits = [next(iter(found[name][unit]), None) for unit in shown]
-            same_photo = _same_photo(found[name], at_end[name])
-            columns[name].append((hits, projections, float(alike[name].nanquantile(0.5)), same_photo))
-    layers = {name: _layer(chosen[name], columns[name]) for name in chosen}
-    return Evolution(last.full_name, snapshots.epochs, layers, image_set, at_end.read, len(compared), seed)
+        is_last = epoch == last_epoch
+        network = final_network if is_last else snapshots.load(epoch, final_network).to(device)
+        result = final_result if is_last else mine_snapshot(epoch, network)
+        similarities = similarity(network, final_network, image_set, compared, workers)
+        for name, layer_units in shown_units.items():
+            layer_snapshots[name].append(
+                _LayerSnapshot(
+                    [next(iter(result[name][unit]), None) for unit in layer_units],
+                    _projections(network, result[name], layer_units, batch_size, workers),
+                    float(similarities[name].nanquantile(0.5)),
+                    _same_image_fraction(result[name], final_result[name]),
+                )
+            )
+    layers = {name: _layer_evolution(shown_units[name], layer_snapshots[name]) for name in shown_units}
+    read_count = final_result.read_count
+    return Evolution(final_network.full_name, snapshots.epochs, layers, image_set, read_count, len(compared), seed)
 
 
 def write_evolution(out: Path, run: Path, images: Path, units: int = 6, **options: Any) -> Evolution:
-    """Write `evolution.png` and `evolution.json` to the new folder `out`; see `evolve`, whose `options` these are.
+    """Write `evolution.png` and `evolution.json` to the new folder `out`; `options` are those of `evolve`.
 
-    Until all is done, the work is in a hidden folder beside `out`, and the same call goes on with it. Raises `UsageError` if
-    `out` exists, `DeconvnetError` if it cannot be written or another process is writing it, and what `evolve` raises.
+    Work in progress is in a hidden folder next to `out`, from which the same call resumes. Raises `UsageError` if `out`
+    exists, `DeconvnetError` if it cannot be written or another process is writing it, and what `evolve` raises.
     """
-    return write_result(out, "evolution", lambda work: evolve(run, images, units, states=work, **options))
+    return save_result(out, "evolution", lambda work: evolve(run, images, units, state_folder=work, **options))
 
 
 def _check_units(network: Network, units: int) -> None:
-    counts = {network.layer(name).units: name for name in network.convolutional_layers}
-    fewest = min(counts)
+    layers = {network.layer(name).units: name for name in network.convolutional_layers}
+    fewest = min(layers)
     if not 1 <= units <= fewest:
         raise UsageError(
-            f"{units} units of each layer cannot be shown: {counts[fewest]} has {fewest}, so pass 1 to {fewest}."
+            f"{units} units of each layer cannot be shown: {layers[fewest]} has {fewest}, so pass 1 to {fewest}."
         )
 
 
 def _projections(network: Network, hits: LayerHits, units: list[int], batch_size: int, workers: int | None) -> Tensor:
-    """(units, 3, h, w), each unit's strongest; zeros for one that no photo activates."""
-    projections = torch.zeros(len(units), 3, *picture_size(network, hits.layer))
-    for row, pieces in enumerate(project_units(network, hits, units, batch_size=batch_size, workers=workers)):
-        for projection in pieces.projections:  # one, or none
+    """(units, 3, h, w), of each unit's strongest activation; zeros for a unit that no image activates."""
+    projections = torch.zeros(len(units), 3, *hits.layer.field.patch_size)
+    for row, unit in enumerate(project_units(network, hits, units, batch_size=batch_size, workers=workers)):
+        for projection in unit.projections:  # one, or none
             projections[row] = projection
     return projections
 
 
-def _same_photo(hits: LayerHits, at_end: LayerHits) -> float:
-    """See `LayerEvolution.same_photo`."""
-    then, end = hits.strongest.images[:, 0], at_end.strongest.images[:, 0]
-    return float((then == end)[end >= 0].double().mean())
+def _same_image_fraction(hits: LayerHits, final_hits: LayerHits) -> float:
+    """See `LayerEvolution.same_image_fraction`."""
+    images, final_images = hits.topk.images[:, 0], final_hits.topk.images[:, 0]
+    return float((images == final_images)[final_images >= 0].double().mean())
 
 
-def _layer(units: list[int], columns: list[_Column]) -> LayerEvolution:
-    hits, projections, similarities, same_photo = zip(*columns, strict=True)
-    rows = [list(row) for row in zip(*hits, strict=True)]
-    return LayerEvolution(units, rows, torch.stack(projections, dim=1), list(similarities), list(same_photo))
+def _layer_evolution(units: list[int], snapshots: list[_LayerSnapshot]) -> LayerEvolution:
+    hits, projections, similarities, same_image_fraction = zip(*snapshots, strict=True)
+    hits_by_unit = [list(unit_hits) for unit_hits in zip(*hits, strict=True)]
+    stacked = torch.stack(projections, dim=1)
+    return LayerEvolution(units, hits_by_unit, stacked, list(similarities), list(same_image_fraction))

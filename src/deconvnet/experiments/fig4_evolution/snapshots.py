@@ -1,6 +1,5 @@
 """The snapshots of a training run, as networks."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,14 +7,16 @@ import torch
 
 from deconvnet.errors import DeconvnetError
 from deconvnet.models import Network, load
-from deconvnet.training.run_folder import FORMAT, Run
+from deconvnet.storage import read_json_object
+from deconvnet.training.run_folder import FORMAT, RunFolder
 
 
 @dataclass(frozen=True)
 class Snapshots:
-    """Where the weights of a run's network lie, as they were after some of its epochs."""
+    """The files with the weights of a run's network after some of its epochs."""
 
     network: str
+    """Name of the architecture, as `load` takes it."""
     files: dict[int, Path]
     """By epoch, ascending."""
 
@@ -23,47 +24,50 @@ class Snapshots:
     def epochs(self) -> list[int]:
         return list(self.files)
 
-    def load(self, epoch: int, like: Network | None = None) -> Network:
-        """The network after an epoch. Raises `DeconvnetError` if the file is damaged or of another network (than `like`)."""
+    def load(self, epoch: int, reference: Network | None = None) -> Network:
+        """The network after an epoch.
+
+        Raises `DeconvnetError` if the file is damaged, or its layers or preprocessing are not those of `reference`.
+        """
         file = self.files[epoch]
         try:
             network = load(self.network, weights=file)
         except DeconvnetError as error:
             reason = str(error).partition(": pass ")[0].rstrip(".")
             raise DeconvnetError(f"A snapshot of {self.network} was expected, but {reason}: remove that file.") from error
-        if like is not None and _kind(network) != _kind(like):
+        if reference is not None and _signature(network) != _signature(reference):
             raise DeconvnetError(f"{file} is a snapshot of another network than the run's last one: remove that file.")
         return network
 
 
 def open_snapshots(run: Path) -> Snapshots:
-    """The snapshots of a run's folder; the weights that a finished run ends with are the last of them.
+    """The snapshots in a run's folder; a finished run's final weights count as the last of them.
 
     Raises `DeconvnetError` if the folder is no run, or has no snapshot yet.
     """
     file = run / "run.json"
     try:
-        described = json.loads(file.read_text(encoding="utf-8"))
-        if described["format"] != FORMAT:
+        record = read_json_object(file)
+        if record["format"] != FORMAT:
             raise DeconvnetError(f"{run} is a run of another version of deconvnet: train again.")
-        network, last = str(described["network"]), int(described["recipe"]["epochs"])
+        network, last_epoch = str(record["network"]), int(record["recipe"]["epochs"])
     except (FileNotFoundError, NotADirectoryError):
         raise DeconvnetError(f"{run} is no training run: pass the folder that `deconvnet train` has made.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = getattr(error, "strerror", None) or "it is damaged"
         raise DeconvnetError(f"{file} cannot be read ({reason}): train again.") from None
-    found = {int(path.stem.removeprefix("epoch-")): path for path in run.glob("snapshots/epoch-[0-9]*.safetensors")}
-    if not found:
+    files = {int(path.stem.removeprefix("epoch-")): path for path in run.glob("snapshots/epoch-[0-9]*.safetensors")}
+    if not files:
         raise DeconvnetError(f"{run} has no snapshot yet: the first is there after epoch 1.")
-    weights = Run(run).weights
+    weights = RunFolder(run).weights
     if weights.exists():
-        found.setdefault(last, weights)
-    return Snapshots(network, dict(sorted(found.items())))
+        files.setdefault(last_epoch, weights)
+    return Snapshots(network, dict(sorted(files.items())))
 
 
-def _kind(network: Network) -> object:
-    """What all snapshots of a run have in common."""
+def _signature(network: Network) -> object:
+    """What all snapshots of a run have in common: name, sizes of layers, preprocessing."""
     preprocessing = network.preprocessing
     layers = {name: (layer.units, layer.map_size) for name, layer in network.layers.items()}
-    numbers = torch.cat([preprocessing.mean.flatten(), preprocessing.std.flatten()]).tolist()
-    return network.name, layers, preprocessing.resize, preprocessing.crop, preprocessing.scale, numbers
+    mean_and_std = torch.cat([preprocessing.mean.flatten(), preprocessing.std.flatten()]).tolist()
+    return network.name, layers, preprocessing.resize, preprocessing.crop, preprocessing.scale, mean_and_std

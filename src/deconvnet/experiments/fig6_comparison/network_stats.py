@@ -1,6 +1,5 @@
-"""What is shown and measured of one of two networks that are compared."""
+"""The measurements and the shown units of one of two networks that are compared."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,98 +7,105 @@ import torch
 from torch import Tensor
 
 from deconvnet.atlas.project_units import UnitProjections
-from deconvnet.experiments.fig6_comparison.filter_stats import DUPLICATE
+from deconvnet.experiments.fig6_comparison.filter_stats import DUPLICATE_COSINE
 from deconvnet.experiments.fig6_comparison.spectra import BAND_NAMES, Spectra
+from deconvnet.experiments.result import hit_as_json
 from deconvnet.mining import Hit
+from deconvnet.text import json_numbers
 
-#: A unit is hardly active if it is active in a smaller share of the photos.
-HARDLY = 0.01
+#: A unit is hardly active if it is active in a smaller fraction of the images.
+HARDLY_ACTIVE_FRACTION = 0.01
+
+#: Significant digits of numbers in the JSON file.
+_DIGITS = 6
 
 
 @dataclass(frozen=True)
-class LayerMeasures:
-    """One layer of one network. Where nothing can be said of a unit, its number is NaN."""
+class LayerStats:
+    """Measurements of one layer's units. A value that is undefined for a unit is NaN."""
 
-    active_share: Tensor
-    """(units,) the share of photos in which the unit is active anywhere."""
+    active_fraction: Tensor
+    """(units,) the fraction of images in which the unit is active anywhere."""
     rms: Tensor | None
-    """(units,) of the filters' weights; None where a layer is not made by one convolution or product, as what follows, or
-    where batch normalisation or the like gives each unit another strength.
+    """(units,) of the filters' weights, see `filter_stats.filter_rms`. None if the layer is not made by one convolution or
+    product, as the next two, or if batch normalisation or the like rescales each unit.
     """
-    nearest: Tensor | None
-    """(units,) the cosine between the filter and the one most like it, see `filter_measures.nearest`."""
-    faint: Tensor | None
-    """(units,) whether the filter is faint beside the layer's strongest, see `filter_measures.faint`; None as `rms`."""
+    nearest_cosine: Tensor | None
+    """(units,) the cosine between the filter and the one most similar to it, see `filter_stats.nearest_cosine`."""
+    is_faint: Tensor | None
+    """(units,) whether the filter is faint next to the layer's strongest, see `filter_stats.is_faint`; None as `rms`."""
     aliasing: Tensor | None
-    """(units,) the aliased share of its answers, see `aliasing.aliasing`; measured in the first two convolutional layers."""
-    aliasing_below: Tensor | None
-    """(units,) the share of its answers that varies faster than the first layer's steps can hold."""
+    """(units,) the fraction of response energy above the Nyquist limit of the layer's stride, see
+    `aliasing.aliased_fractions`; None but for the first two convolutional layers.
+    """
+    first_stride_aliasing: Tensor | None
+    """(units,) the same for the first layer's stride."""
 
     @property
     def units(self) -> int:
-        return len(self.active_share)
+        return len(self.active_fraction)
 
     @property
     def dead(self) -> Tensor:
-        """(units,) never active."""
-        return self.active_share == 0
+        """(units,) whether the unit is never active."""
+        return self.active_fraction == 0
 
     @property
     def hardly_active(self) -> Tensor:
-        """(units,) active in less than a hundredth of the photos, dead ones included."""
-        return self.active_share < HARDLY
+        """(units,) whether it is active in less than a hundredth of the images, or never."""
+        return self.active_fraction < HARDLY_ACTIVE_FRACTION
 
     @property
     def duplicates(self) -> Tensor | None:
-        """(units,) another filter of the layer is nearly the same."""
-        return None if self.nearest is None else self.nearest >= DUPLICATE
+        """(units,) whether another filter of the layer is nearly the same."""
+        return None if self.nearest_cosine is None else self.nearest_cosine >= DUPLICATE_COSINE
 
     def as_json(self) -> dict[str, Any]:
-        """Shares of units, and all units' numbers."""
+        """Fractions of units, quantiles, and the numbers of all units."""
         return {
             "units": self.units,
-            "dead": _share(self.dead),
-            "hardly_active": _share(self.hardly_active),
-            "near_duplicates": _share(self.duplicates),
-            "faint": _share(self.faint),
+            "dead": _fraction(self.dead),
+            "hardly_active": _fraction(self.hardly_active),
+            "near_duplicates": _fraction(self.duplicates),
+            "faint": _fraction(self.is_faint),
             "rms": _quantiles(self.rms),
             "aliasing": _quantiles(self.aliasing),
-            "aliasing_below": _quantiles(self.aliasing_below),
+            "aliasing_below": _quantiles(self.first_stride_aliasing),
             "of_each_unit": {
-                name: None if values is None else finite(values)
+                name: None if values is None else json_numbers(values, _DIGITS)
                 for name, values in {
-                    "active_share": self.active_share,
+                    "active_share": self.active_fraction,
                     "rms": self.rms,
-                    "nearest_cosine": self.nearest,
+                    "nearest_cosine": self.nearest_cosine,
                     "aliasing": self.aliasing,
-                    "aliasing_below": self.aliasing_below,
+                    "aliasing_below": self.first_stride_aliasing,
                 }.items()
             },
         }
 
 
 @dataclass(frozen=True)
-class Side:
-    """What is shown of one of the two networks."""
+class NetworkStats:
+    """The measurements and the shown units of one network."""
 
     network: str
-    """Full name; with the beginning of `sha256` where the other network has the same."""
+    """Full name; with the beginning of `sha256` if both networks have the same."""
     sha256: str
     """Of its weights."""
-    layers: dict[str, LayerMeasures]
+    layers: dict[str, LayerStats]
     filters: Tensor | None
     """(units, 3, rows, columns) of the first layer, RGB; None if that is not a plain convolution, as `spectra`."""
     spectra: Spectra | None
-    second: str
-    """The layer of `blocks`: the second convolutional one, or the only one."""
-    blocks: list[UnitProjections]
-    """Projections and patches of random units of that layer, of those that are active as far as there are enough."""
-    hits: list[list[Hit]]
-    """The activations that are shown of each of these units, strongest first."""
+    shown_layer: str
+    """The layer of `shown_units`: the second convolutional one, or the only one."""
+    shown_units: list[UnitProjections]
+    """Projections and patches of random units of that layer; active ones as far as there are enough."""
+    shown_hits: list[list[Hit]]
+    """The hits of each of these units, strongest first."""
 
     @property
-    def first(self) -> str:
-        """The network's first layer."""
+    def first_layer(self) -> str:
+        """Name of the network's first layer."""
         return next(iter(self.layers))
 
     def as_json(self) -> dict[str, Any]:
@@ -110,42 +116,34 @@ class Side:
             "layers": {name: layer.as_json() for name, layer in self.layers.items()},
             "first_layer": spectra
             and {
-                "prefer": {name: int((spectra.bands == band).sum()) for band, name in enumerate(BAND_NAMES)},
-                "energy": dict(zip(BAND_NAMES, finite(spectra.shares), strict=True)),
+                "prefer": {name: int((spectra.band_indices == band).sum()) for band, name in enumerate(BAND_NAMES)},
+                "energy": dict(zip(BAND_NAMES, json_numbers(spectra.energy_fractions, _DIGITS), strict=True)),
                 "of_each_unit": {
-                    "frequency": finite(spectra.frequency),
-                    "orientation": finite(spectra.orientation),
-                    "energy": [finite(row) for row in spectra.energy],
+                    "frequency": json_numbers(spectra.frequency, _DIGITS),
+                    "orientation": json_numbers(spectra.orientation, _DIGITS),
+                    "energy": json_numbers(spectra.energy, _DIGITS),
                 },
             },
             "shown": {
-                "layer": self.second,
+                "layer": self.shown_layer,
                 "units": {
-                    str(pieces.unit): [
-                        {"value": hit.value, "path": hit.path, "row": hit.row, "column": hit.column, "box": list(hit.box)}
-                        for hit in hits
-                    ]
-                    for pieces, hits in zip(self.blocks, self.hits, strict=True)
+                    str(projections.unit): [hit_as_json(hit) for hit in hits]
+                    for projections, hits in zip(self.shown_units, self.shown_hits, strict=True)
                 },
             },
         }
 
 
-Sides = tuple[Side, Side]
+NetworkStatsPair = tuple[NetworkStats, NetworkStats]
 
 
-def finite(values: Tensor | Sequence[float]) -> list[float | None]:
-    """Numbers as JSON has them: None for NaN, six digits."""
-    return [None if value != value else float(f"{value:.6g}") for value in torch.as_tensor(values).tolist()]
-
-
-def _share(units: Tensor | None) -> float | None:
-    return None if units is None else float(units.double().mean())
+def _fraction(is_such: Tensor | None) -> float | None:
+    return None if is_such is None else float(is_such.double().mean())
 
 
 def _quantiles(values: Tensor | None) -> dict[str, float | None] | None:
     if values is None:
         return None
-    at = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0], dtype=torch.float64)
+    levels = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0], dtype=torch.float64)
     names = ("lowest", "lower_quartile", "median", "upper_quartile", "highest")
-    return dict(zip(names, finite(values.double().nanquantile(at)), strict=True))
+    return dict(zip(names, json_numbers(values.double().nanquantile(levels), _DIGITS), strict=True))

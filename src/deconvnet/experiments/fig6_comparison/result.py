@@ -1,4 +1,4 @@
-"""Fig. 6 and the numbers behind it: two networks beside each other."""
+"""The result of Fig. 6: two networks compared over the same images."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,64 +6,59 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from deconvnet.data import ImageSet
-from deconvnet.experiments.fig6_comparison.filter_stats import DUPLICATE, FAINT
-from deconvnet.experiments.fig6_comparison.findings import (
-    DOMINATES,
-    LEVEL,
-    Finding,
-    findings,
-)
-from deconvnet.experiments.fig6_comparison.network_stats import HARDLY, Side
-from deconvnet.experiments.fig6_comparison.plots import block_figure, filter_figure, measure_figure
-from deconvnet.experiments.fig6_comparison.spectra import BANDS
+from deconvnet.experiments.fig6_comparison.filter_stats import DUPLICATE_COSINE, FAINT_FRACTION
+from deconvnet.experiments.fig6_comparison.findings import DOMINANCE_RATIO, SIGNIFICANCE_LEVEL, Finding, findings
+from deconvnet.experiments.fig6_comparison.network_stats import HARDLY_ACTIVE_FRACTION, NetworkStatsPair
+from deconvnet.experiments.fig6_comparison.plots import filter_figure, stats_figure, unit_figure
+from deconvnet.experiments.fig6_comparison.spectra import BAND_EDGES
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two networks over the same photos."""
+    """Two networks compared over the same images."""
 
-    sides: tuple[Side, Side]
+    networks: NetworkStatsPair
     image_set: ImageSet
-    read: int
-    """How many of the photos could be read."""
-    moved: int
-    """How many of them were moved to measure aliasing."""
+    read_count: int
+    """Number of images that the first network could read."""
+    translated_count: int
+    """Number of images that were translated to measure aliasing."""
     seed: int
 
     @property
     def findings(self) -> list[Finding]:
-        """What section 4.1 reports of AlexNet, and which of the two has it."""
-        return findings(self.sides, self.read)
+        """What section 4.1 reports of AlexNet, and in which of the two networks it is seen."""
+        return findings(self.networks, self.read_count)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, without the pictures."""
         return {
             "format": 1,
-            "networks": [side.as_json() for side in self.sides],
+            "networks": [stats.as_json() for stats in self.networks],
             "findings": [finding.as_json() for finding in self.findings],
             "images": {
                 "digest": self.image_set.digest,
                 "found": len(self.image_set),
-                "read": self.read,
-                "moved": self.moved,
+                "read": self.read_count,
+                "moved": self.translated_count,
             },
             "thresholds": {
-                "bands": list(BANDS),
-                "near_duplicate": DUPLICATE,
-                "faint": FAINT,
-                "hardly_active": HARDLY,
-                "dominates": DOMINATES,
-                "level": LEVEL,
+                "bands": list(BAND_EDGES),
+                "near_duplicate": DUPLICATE_COSINE,
+                "faint": FAINT_FRACTION,
+                "hardly_active": HARDLY_ACTIVE_FRACTION,
+                "dominates": DOMINANCE_RATIO,
+                "level": SIGNIFICANCE_LEVEL,
             },
             "seed": self.seed,
         }
 
     def figures(self) -> dict[str, Figure]:
-        """Filter sheets, if both networks have them; the second layer's units; and the numbers of all units."""
-        about = f"{self.read:,} photos, digest {self.image_set.digest[:12]}; seed {self.seed}"
-        found = {
-            "filters": filter_figure(self.sides, about),
-            "blocks": block_figure(self.sides, about),
-            "measures": measure_figure(self.sides, [finding.here for finding in self.findings], about),
+        """Filter sheets, if both networks have them; units of the second layers; measurements of all units."""
+        source = f"{self.read_count:,} photos, digest {self.image_set.digest[:12]}; seed {self.seed}"
+        figures = {
+            "filters": filter_figure(self.networks, source),
+            "blocks": unit_figure(self.networks, source),
+            "measures": stats_figure(self.networks, [finding.measured for finding in self.findings], source),
         }
-        return {name: figure for name, figure in found.items() if figure is not None}
+        return {name: figure for name, figure in figures.items() if figure is not None}

@@ -1,10 +1,10 @@
-"""Make Fig. 7: move an occluder over photos and follow a unit and the classes."""
+"""Compute Fig. 7: slide an occluder over images and record a unit's activation and the class probabilities (section 4.2)."""
 
 import math
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,21 +16,21 @@ from deconvnet.experiments.class_labels import (
     class_name,
     count_classes,
     find_class,
-    predicted,
+    predict_class,
 )
-from deconvnet.experiments.fig7_occlusion.occluded_image import Occluded
+from deconvnet.experiments.fig7_occlusion.occluded_image import ClassSource, OccludedImage
 from deconvnet.experiments.fig7_occlusion.occluder import Occluder
 from deconvnet.experiments.fig7_occlusion.result import Occlusion
 from deconvnet.experiments.images import read_input
-from deconvnet.experiments.result import write_result
+from deconvnet.experiments.result import save_result
 from deconvnet.mining import MiningResult, mine
 from deconvnet.models import Network, parallel_map
-from deconvnet.progress import Advance, bar, say
-from deconvnet.projection import project_batch
+from deconvnet.progress import Advance, print_status, progress_bar
+from deconvnet.projection import project_batch, strongest_unit
 from deconvnet.tracing import ActivationCache, paste
 
-#: Other photos whose projections are shown, as in the paper.
-_OTHERS = 3
+#: Other images whose projections are shown for each image, as in the paper.
+_MAX_OTHER_HITS = 3
 
 
 def occlude(
@@ -39,22 +39,22 @@ def occlude(
     occluder: Occluder | None = None,
     *,
     label: str = "",
-    others: Path | str | ImageSet | None = None,
+    search_images: Path | str | ImageSet | None = None,
     state: Path | None = None,
     batch_size: int = 64,
     workers: int | None = None,
     progress: bool = False,
 ) -> Occlusion:
-    """Lay `occluder` over each photo at every position, as section 4.2 does, and follow what the network makes of it.
+    """Fig. 7: the activation of a unit and the class probabilities with `occluder` at every position in each image.
 
-    The unit that is followed is the one of the last convolutional layer with the strongest activation in the photo; its
-    total activation is the sum over its map. Projections of it are shown for this photo and for the three of `others` (a
-    folder; by default the photos themselves) that drive it most. The class that is followed is `label` (see
-    `labels.find_class`), or what the photo's folder is called, or what the network says of the photo without an occluder.
-    The file `state` keeps what was found among `others`, for a killed call to go on. Photos are in the order of their paths.
+    The unit is the one of the last convolutional layer with the strongest activation in the image; its total activation is
+    the sum over its feature map. It is projected for this image and for the three of `search_images` (a folder; by default
+    `images`) in which its activation is strongest. The class is `label` (see `class_labels.find_class`), or the name of the
+    image's folder, or the network's prediction for the image without an occluder. The file `state` keeps the progress of the
+    search for a later call to resume. Images are in the order of their paths.
 
-    Raises `UsageError` for an occluder larger than the view or a class that the network does not have, `DeconvnetError` if a
-    photo cannot be read or the network has no convolutional layer.
+    Raises `UsageError` for an occluder larger than the view or a class that the network does not have, `DeconvnetError` if
+    an image cannot be read or the network has no convolutional layer.
     """
     occluder, image_set = occluder or Occluder(), find_images(images)
     if not network.convolutional_layers:
@@ -63,31 +63,51 @@ def occlude(
         raise UsageError(f"{batch_size} positions cannot go through the network at once: pass 1 or more.")
     layer = network.convolutional_layers[-1]
     starts = occluder.starts(network.preprocessing.crop)
-    chosen = find_class(network, label) if label else None
+    label_class = find_class(network, label) if label else None
     if network.classifies:
         count_classes(network)
     inputs = [read_input(network, image_set, index) for index in range(len(image_set))]
-    among = image_set if others is None else find_images(others)
-    say(f"Photos that drive {layer} most, among {len(among):,}:", progress)
+    search_set = image_set if search_images is None else find_images(search_images)
+    print_status(f"Photos that drive {layer} most, among {len(search_set):,}:", progress)
     mined = mine(
-        network, among, [layer], _OTHERS + 1, state=state, batch_size=batch_size, workers=workers, progress=progress
+        network,
+        search_set,
+        [layer],
+        _MAX_OTHER_HITS + 1,  # one of the hits may be the image itself
+        state=state,
+        batch_size=batch_size,
+        workers=workers,
+        progress=progress,
     )
-    rows = []
-    with bar("occluding", len(inputs) * len(starts) ** 2, progress) as advance:
+    occluded_images = []
+    with progress_bar("occluding", len(inputs) * len(starts) ** 2, progress) as advance:
         for index, x in enumerate(inputs):
-            target, by = _target(network, image_set, index, chosen, x)
-            rows.append(_occlude(network, image_set, index, x, occluder, layer, target, by, mined, batch_size, advance))
-    return Occlusion(network.full_name, network.digest, layer, occluder, starts, image_set, rows, len(among))
+            target, class_source = _choose_class(network, image_set, index, x, label_class)
+            occluded_images.append(
+                _occlude_image(
+                    network, image_set, index, x, occluder, layer, target, class_source, mined, batch_size, advance
+                )
+            )
+    return Occlusion(
+        network=network.full_name,
+        sha256=network.digest,
+        layer=layer,
+        occluder=occluder,
+        starts=starts,
+        image_set=image_set,
+        occluded_images=occluded_images,
+        num_searched=len(search_set),
+    )
 
 
 def write_occlusion(out: Path, network: Network, images: Iterable[Path], occluder: Occluder, **options: Any) -> Occlusion:
     """Write `occlusion.png` and `occlusion.json` to the new folder `out`; see `occlude`."""
-    return write_result(
+    return save_result(
         out, "occlusion", lambda work: occlude(network, images, occluder, state=work / "others.safetensors", **options)
     )
 
 
-def occluded_scores(
+def forward_occluded_in_batches(
     network: Network,
     x: Tensor,
     occluder: Occluder,
@@ -97,64 +117,67 @@ def occluded_scores(
     batch_size: int = 64,
     advance: Advance = lambda steps, note="": None,
 ) -> tuple[Tensor, Tensor]:
-    """Lay the occluder over the input x (3, S, S) at each of `corners` (N, 2).
+    """`forward_occluded` for any number of `corners` (N, 2), in batches, on all cores of a CPU.
 
-    Returns the unit's total activations (N,) float64, and the logarithms of the output's softmax (N, classes), which keep
-    their order where the softmax is 1 but for rounding; of a trunk (N, 0).
+    Corners that are close together share a batch. `advance` is called with the number of corners done. Returns total
+    activations (N,) float64 and log-probabilities (N, classes) float64, or (N, 0) for a trunk, in the order of `corners`.
     """
-    unchanged = network.activation_cache(x[None])
+    cache = network.activation_cache(x[None])
 
-    def cover(own: Network, group: Tensor) -> tuple[Tensor, Tensor]:
-        return occluded_batch(own, x, unchanged, occluder, corners[group], layer, unit)
+    def compute(replica: Network, indices: Tensor) -> tuple[Tensor, Tensor]:
+        return forward_occluded(replica, x, occluder, corners[indices], layer, unit, cache)
 
-    groups, parts = _neighbours(corners, occluder.stride, batch_size), []
-    with closing(parallel_map(network, lambda group: group, cover, groups)) as covered:
-        for part in covered:
-            parts.append(part)
-            advance(len(part[1]))
-    totals, scores = (torch.cat(part) for part in zip(*parts, strict=True))
-    back = torch.cat(groups).argsort()
-    return totals[back], scores[back]
-
-
-def _neighbours(corners: Tensor, stride: int, most: int) -> list[Tensor]:
-    """The indices of `corners` (N, 2) in groups of at most `most` that lie close together: what can change is then a small
-    part of the maps, the same in all of a group.
-    """
-    side = max(1, math.isqrt(most)) * stride
-    blocks = corners // side
-    order = (blocks[:, 0] * (int(blocks[:, 1].max()) + 1) + blocks[:, 1]).argsort(stable=True)
-    sizes = torch.unique_consecutive(blocks[order], dim=0, return_counts=True)[1].tolist()
-    return [part for group in torch.split(order, sizes) for part in torch.split(group, most)]
+    batches, outputs = _batches_of_neighbours(corners, occluder.stride, batch_size), []
+    with closing(parallel_map(network, lambda indices: indices, compute, batches)) as results:
+        for totals, log_probabilities in results:
+            outputs.append((totals, log_probabilities))
+            advance(len(totals))
+    totals, log_probabilities = (torch.cat(tensors) for tensors in zip(*outputs, strict=True))
+    original_order = torch.cat(batches).argsort()
+    return totals[original_order], log_probabilities[original_order]
 
 
-def occluded_batch(
+def forward_occluded(
     network: Network,
     x: Tensor,
-    unchanged: ActivationCache | None,
     occluder: Occluder,
     corners: Tensor,
     layer: str,
     unit: int,
+    cache: ActivationCache | None,
 ) -> tuple[Tensor, Tensor]:
-    """What `occluded_scores` returns, of so few `corners` that they go through the network at once.
+    """Run the network on N copies of the input x (3, S, S), with the occluder's upper left corner at `corners` (N, 2).
 
-    `unchanged` is what `network.unchanged` made of x.
+    Returns the unit's total activation in each, (N,) float64, and the logarithm of the softmax of the output, (N, classes)
+    float64, which tells positions apart where the probability itself rounds to 1; (N, 0) for a trunk. All N copies are one
+    batch. With `cache`, `network.activation_cache(x[None])`, only what the occluder can change is computed.
     """
     totals: list[Tensor] = []
     output = network.forward_patched(
         x[None],
-        unchanged,
-        occluder.windows(x, corners, network.preprocessing),
+        cache,
+        occluder.occluded_windows(x, corners, network.preprocessing),
         corners,
         [layer],
         lambda _, maps: totals.append(maps[:, unit].cpu().double().sum(dim=(1, 2))),
     )
-    scores = output.cpu().double().log_softmax(dim=1) if network.classifies else torch.zeros(len(corners), 0)
-    return totals[0], scores
+    log_probabilities = output.cpu().double().log_softmax(dim=1) if network.classifies else torch.zeros(len(corners), 0)
+    return totals[0], log_probabilities
 
 
-def _occlude(
+def _batches_of_neighbours(corners: Tensor, stride: int, max_size: int) -> list[Tensor]:
+    """The indices of `corners` (N, 2) in batches of at most `max_size` that are close together.
+
+    The region of a feature map that any occluder of a batch can change is then small.
+    """
+    block_size = max(1, math.isqrt(max_size)) * stride
+    blocks = corners // block_size
+    order = (blocks[:, 0] * (int(blocks[:, 1].max()) + 1) + blocks[:, 1]).argsort(stable=True)
+    sizes = torch.unique_consecutive(blocks[order], dim=0, return_counts=True)[1].tolist()
+    return [batch for block in torch.split(order, sizes) for batch in torch.split(block, max_size)]
+
+
+def _occlude_image(
     network: Network,
     image_set: ImageSet,
     index: int,
@@ -162,74 +185,87 @@ def _occlude(
     occluder: Occluder,
     layer: str,
     target: int | None,
-    by: Literal["label", "folder", "prediction", ""],
+    class_source: ClassSource,
     mined: MiningResult,
     batch_size: int,
     advance: Advance,
-) -> Occluded:
-    maps = network.activations(x[None], layer)[0]
-    unit = int(maps.flatten(1).amax(dim=1).argmax())
-    corners = occluder.corners(network.preprocessing.crop)
-    totals, scores = occluded_scores(network, x, occluder, corners, layer, unit, batch_size, advance)
-    side = len(occluder.starts(network.preprocessing.crop))
-    whole = network.probabilities(x[None])[0].cpu() if network.classifies else None
-    probability = None if target is None else scores[:, target].exp()
-    worst = int((totals if probability is None else probability).argmin())
-    covered, there = x[None].clone(), corners[worst][None]
-    paste(covered, occluder.windows(x, there, network.preprocessing), there)
-    best = scores.argmax(dim=1) if network.classifies else None
-    whole_best = None if whole is None else int(whole.argmax())
-    numbers = [] if best is None else sorted({*best.tolist(), whole_best})
-    hits = [hit for hit in mined[layer][unit] if not _is_same(image_set, index, mined.image_set, hit.image)][:_OTHERS]
-    return Occluded(
+) -> OccludedImage:
+    preprocessing = network.preprocessing
+    unit = strongest_unit(network, x[None], layer)
+    clean_activation = float(network.activations(x[None], layer)[0, unit].cpu().double().sum())
+    clean_probabilities = network.probabilities(x[None])[0].cpu() if network.classifies else None
+
+    corners = occluder.corners(preprocessing.crop)
+    totals, log_probabilities = forward_occluded_in_batches(network, x, occluder, corners, layer, unit, batch_size, advance)
+    probabilities = None if target is None else log_probabilities[:, target].exp()
+    predictions = log_probabilities.argmax(dim=1) if network.classifies else None
+    clean_prediction = None if clean_probabilities is None else int(clean_probabilities.argmax())
+    class_indices = [] if predictions is None else sorted({*predictions.tolist(), clean_prediction})
+
+    worst = int((totals if probabilities is None else probabilities).argmin())
+    worst_corner = corners[worst][None]
+    occluded_x = x[None].clone()
+    paste(occluded_x, occluder.occluded_windows(x, worst_corner, preprocessing), worst_corner)
+
+    other_hits = [hit for hit in mined[layer][unit] if not _is_same_image(image_set, index, mined.image_set, hit.image)][
+        :_MAX_OTHER_HITS
+    ]
+    map_size = (len(occluder.starts(preprocessing.crop)),) * 2
+    return OccludedImage(
         path=image_set.paths[index],
-        view=network.preprocessing.pixels(x[None])[0],
-        covered=network.preprocessing.pixels(covered)[0],
+        view=preprocessing.denormalise(x[None])[0],
+        occluded_view=preprocessing.denormalise(occluded_x)[0],
         unit=unit,
-        activation=totals.view(side, side).numpy(),
-        whole_activation=float(maps[unit].cpu().double().sum()),
-        projection=_projection(network, x, layer, unit, None),
-        others=[
-            (hit, _projection(network, read_input(network, mined.image_set, hit.image), layer, unit, (hit.row, hit.column)))
-            for hit in hits
+        activation_map=totals.view(map_size).numpy(),
+        clean_activation=clean_activation,
+        projection=_cropped_projection(network, x, layer, unit),
+        other_hits=[
+            (
+                hit,
+                _cropped_projection(
+                    network, read_input(network, mined.image_set, hit.image), layer, unit, (hit.row, hit.column)
+                ),
+            )
+            for hit in other_hits
         ],
-        target="" if target is None else class_name(network, target),
-        target_by=by,
-        probability=None if probability is None else probability.view(side, side).numpy(),
-        whole_probability=None if whole is None or target is None else float(whole[target]),
-        whole_best=whole_best,
-        best=None if best is None else best.view(side, side).numpy(),
-        names={number: class_name(network, number) for number in numbers},
+        class_name="" if target is None else class_name(network, target),
+        class_source=class_source,
+        probability_map=None if probabilities is None else probabilities.view(map_size).numpy(),
+        clean_probability=(None if clean_probabilities is None or target is None else float(clean_probabilities[target])),
+        clean_prediction=clean_prediction,
+        prediction_map=None if predictions is None else predictions.view(map_size).numpy(),
+        class_names={class_index: class_name(network, class_index) for class_index in class_indices},
     )
 
 
-def _projection(network: Network, x: Tensor, layer: str, unit: int, place: tuple[int, int] | None) -> Tensor:
-    """(3, h, w), cut to the receptive field."""
-    position = None if place is None else torch.tensor([place])
-    found = project_batch(network, x[None], layer, torch.tensor([unit]), position)
-    box = network.layer(layer).field.patch_box(int(found.rows[0]), int(found.columns[0]))
-    return found.pixels[0, :, box.top : box.bottom, box.left : box.right].float().cpu()
+def _cropped_projection(
+    network: Network, x: Tensor, layer: str, unit: int, position: tuple[int, int] | None = None
+) -> Tensor:
+    """(3, h, w) the projection of one activation (default: the unit's strongest), cropped to its receptive field."""
+    positions = None if position is None else torch.tensor([position])
+    batch = project_batch(network, x[None], layer, torch.tensor([unit]), positions)
+    return batch.crop(network.layer(layer))[0].float().cpu()
 
 
-def _target(
-    network: Network, image_set: ImageSet, index: int, chosen: int | None, x: Tensor
-) -> tuple[int | None, Literal["label", "folder", "prediction", ""]]:
-    """The class that is followed in a photo, and who says so."""
+def _choose_class(
+    network: Network, image_set: ImageSet, index: int, x: Tensor, label_class: int | None
+) -> tuple[int | None, ClassSource]:
+    """The index of the class whose probability is recorded for an image, and where it comes from; None for a trunk."""
     if not network.classifies:
         return None, ""
-    if chosen is not None:
-        return chosen, "label"
+    if label_class is not None:
+        return label_class, "label"
     folder = image_set.file(index).parent.name
     if network.classes and folder and not folder.isdecimal():
         try:
             return find_class(network, folder), "folder"
         except UsageError:
             pass
-    return predicted(network, x), "prediction"
+    return predict_class(network, x), "prediction"
 
 
-def _is_same(image_set: ImageSet, index: int, others: ImageSet, other: int) -> bool:
-    """Whether a photo is one of those that may be shown beside it; in a packed set it is called as in its folder."""
-    if isinstance(others, PackedImageSet):
-        return image_set.file(index).as_posix().endswith(f"/{others.paths[other]}")
-    return image_set.file(index).resolve() == others.file(other).resolve()
+def _is_same_image(image_set: ImageSet, index: int, search_set: ImageSet, search_index: int) -> bool:
+    """Whether both are the same file; an image of a packed set has the path that it had below its original folder."""
+    if isinstance(search_set, PackedImageSet):
+        return image_set.file(index).as_posix().endswith(f"/{search_set.paths[search_index]}")
+    return image_set.file(index).resolve() == search_set.file(search_index).resolve()

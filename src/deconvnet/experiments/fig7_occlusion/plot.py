@@ -1,4 +1,4 @@
-"""The picture of Fig. 7: five columns, a row for each photo."""
+"""The figure of an occlusion experiment, laid out like the paper's Fig. 7: five columns, a row for each image."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,118 +10,133 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import Formatter, PercentFormatter, ScalarFormatter
 
-from deconvnet.experiments.fig7_occlusion.occluded_image import Occluded
+from deconvnet.experiments.fig7_occlusion.occluded_image import OccludedImage
 from deconvnet.experiments.fig7_occlusion.occluder import Occluder
-from deconvnet.experiments.result import axes_at, write_at
+from deconvnet.experiments.result import add_axes_inches, add_text_inches
 from deconvnet.projection import display_scale, to_pixels
-from deconvnet.text import printable
+from deconvnet.text import printable, shorten
 
-# In inches: a column, between columns, a row, above all, and what stands to the left.
-_SIDE, _GAP, _ROW, _ABOVE, _LEFT = 2.5, 0.6, 3.25, 1.05, 0.35
-#: Classes that have a colour of their own in all rows; the others share one.
-_NAMED = 9
+# Inches: width and height of a panel, gap between panels, height of a row, top and left margin.
+_PANEL, _GAP, _ROW, _TOP_MARGIN, _LEFT_MARGIN = 2.5, 0.6, 3.25, 1.05, 0.35
+
+#: Class colours, the same in all rows; the last is shared by all classes beyond `_MAX_NAMED_CLASSES`.
 _COLOURS = ("#3b6fb6", "#e08214", "#2a9d5c", "#b63679", "#f2c14e", "#7a5195", "#6fc2e8", "#8c6d31", "#f29cab", "#bbbbbb")
+_MAX_NAMED_CLASSES = len(_COLOURS) - 1
 
+_MAX_PATH_LENGTH = 40
+
+#: Left, right, bottom and top, as matplotlib's `imshow` takes them.
 Extent = tuple[float, float, float, float]
 
 
 def occlusion_figure(
-    network: str, layer: str, rows: Sequence[Occluded], occluder: Occluder, starts: range, about: str
+    network_name: str, layer: str, images: Sequence[OccludedImage], occluder: Occluder, starts: range, footnote: str
 ) -> Figure:
-    """Places in maps are the centres of the occluder in the photo: `starts` are its upper and left edges."""
-    width, height = _LEFT + 5 * (_SIDE + _GAP) + 1.0, _ABOVE + _ROW * len(rows) + 0.3
+    """Fig. 7. A value in a map is drawn where the centre of the occluder was in the view.
+
+    `starts` are the rows of the occluder's upper edge at all positions, and the columns of its left edge.
+    """
+    width, height = _LEFT_MARGIN + 5 * (_PANEL + _GAP) + 1.0, _TOP_MARGIN + _ROW * len(images) + 0.3
     figure = Figure(figsize=(width, height), dpi=120, facecolor="white")
-    write_at(figure, _LEFT, 0.35, f"Occlusion: {network}", fontsize=13, fontweight="bold")
-    classified = any(row.best is not None for row in rows)
+    add_text_inches(figure, _LEFT_MARGIN, 0.35, f"Occlusion: {network_name}", fontsize=13, fontweight="bold")
+    has_classes = any(image.prediction_map is not None for image in images)
     titles = (
-        f"(a) occluder where {'the class is least probable' if classified else 'the unit is least active'}",
+        f"(a) occluder where {'the class is least probable' if has_classes else 'the unit is least active'}",
         f"(b) {layer}, strongest unit: total activation",
         "(c) its projections; framed: this photo's",
         "(d) probability of the class",
         "(e) most probable class",
     )
     for column, title in enumerate(titles):
-        write_at(figure, _LEFT + column * (_SIDE + _GAP), 0.75, title, fontsize=8.5)
-    colours = _colours(rows)
-    first, last = (edge + occluder.size / 2 for edge in (starts[0], starts[-1]))
-    low, high = first - occluder.stride / 2, last + occluder.stride / 2
-    for number, row in enumerate(rows):
-        top = _ABOVE + _ROW * number
-        axes = [axes_at(figure, _LEFT + column * (_SIDE + _GAP), top, _SIDE, _SIDE) for column in range(5)]
-        axes[0].imshow(row.covered)
-        label = f"{row.target} ({row.target_by})\n" if row.target else ""
-        axes[0].set_xlabel(f"{label}{_short(row.path)}", fontsize=8, parse_math=False)
-        _draw_map(figure, axes[1], row.activation, row.whole_activation, (low, high, high, low), ScalarFormatter())
-        axes[1].set_xlabel(f"unit {row.unit}; without occluder {row.whole_activation:.4g}", fontsize=8)
-        _draw_projections(axes[2], row)
-        if row.probability is not None and row.best is not None and row.whole_best is not None:
-            whole = row.whole_probability or 0.0
-            _draw_map(figure, axes[3], row.probability, whole, (low, high, high, low), PercentFormatter(1.0))
-            axes[3].set_xlabel(f"without occluder {whole:.1%}", fontsize=8)
-            _draw_classes(axes[4], row, colours, (low, high, high, low))
-            axes[4].set_xlabel(f"without occluder {row.names[row.whole_best]}", fontsize=8, parse_math=False)
+        add_text_inches(figure, _LEFT_MARGIN + column * (_PANEL + _GAP), 0.75, title, fontsize=8.5)
+    colour_indices = _colour_indices(images)
+    low = starts[0] + occluder.size / 2 - occluder.stride / 2
+    high = starts[-1] + occluder.size / 2 + occluder.stride / 2
+    extent = (low, high, high, low)
+    for row, image in enumerate(images):
+        top = _TOP_MARGIN + _ROW * row
+        axes = [add_axes_inches(figure, _LEFT_MARGIN + column * (_PANEL + _GAP), top, _PANEL, _PANEL) for column in range(5)]
+        axes[0].imshow(image.occluded_view)
+        class_label = f"{image.class_name} ({image.class_source})\n" if image.class_name else ""
+        path = shorten(printable(image.path), _MAX_PATH_LENGTH, keep="end")
+        axes[0].set_xlabel(f"{class_label}{path}", fontsize=8, parse_math=False)
+        _draw_map(figure, axes[1], image.activation_map, image.clean_activation, extent, ScalarFormatter())
+        axes[1].set_xlabel(f"unit {image.unit}; without occluder {image.clean_activation:.4g}", fontsize=8)
+        _draw_projections(axes[2], image)
+        map_axes = [axes[1]]
+        if image.probability_map is not None and image.prediction_map is not None and image.clean_prediction is not None:
+            clean_probability = image.clean_probability or 0.0
+            _draw_map(figure, axes[3], image.probability_map, clean_probability, extent, PercentFormatter(1.0))
+            axes[3].set_xlabel(f"without occluder {clean_probability:.1%}", fontsize=8)
+            _draw_classes(axes[4], image, colour_indices, extent)
+            clean_class = image.class_names[image.clean_prediction]
+            axes[4].set_xlabel(f"without occluder {clean_class}", fontsize=8, parse_math=False)
+            map_axes += axes[3:]
         else:
-            for one in axes[3:]:
-                one.text(0.5, 0.5, "These weights have\nno classifier.", ha="center", va="center", fontsize=9)
-        for one in (axes[1], *(axes[3:] if row.best is not None else ())):  # as large as the photo
-            one.set_xlim(0, row.view.shape[1])
-            one.set_ylim(row.view.shape[0], 0)
-            one.set_facecolor("0.93")
-        for one in axes:
-            one.set_xticks([])
-            one.set_yticks([])
-    beyond = rows[0].view.shape[0] - starts[-1] - occluder.size
-    uncovered = f"; the last {beyond} pixels down and to the right are never covered" if beyond else ""
-    about = f"a place in a map is the occluder's centre; lines at scales: without occluder; {about}{uncovered}"
-    write_at(figure, _LEFT, height - 0.12, about, fontsize=7, color="0.35")
+            for panel in axes[3:]:
+                panel.text(0.5, 0.5, "These weights have\nno classifier.", ha="center", va="center", fontsize=9)
+        for panel in map_axes:  # the whole view, though the occluder's centre does not reach its borders
+            panel.set_xlim(0, image.view.shape[1])
+            panel.set_ylim(image.view.shape[0], 0)
+            panel.set_facecolor("0.93")
+        for panel in axes:
+            panel.set_xticks([])
+            panel.set_yticks([])
+    remainder = images[0].view.shape[0] - starts[-1] - occluder.size
+    uncovered = f"; the last {remainder} pixels down and to the right are never covered" if remainder else ""
+    footnote = f"a place in a map is the occluder's centre; lines at scales: without occluder; {footnote}{uncovered}"
+    add_text_inches(figure, _LEFT_MARGIN, height - 0.12, footnote, fontsize=7, color="0.35")
     return figure
 
 
-def _colours(rows: Sequence[Occluded]) -> dict[int, int]:
-    """Of each class that is anywhere most probable, the number of its colour, which is the same in all rows."""
+def _colour_indices(images: Sequence[OccludedImage]) -> dict[int, int]:
+    """The index into `_COLOURS` of each class that is predicted anywhere; the most frequent classes come first."""
     counts: Counter[int] = Counter()
-    for row in rows:
-        counts.update([] if row.best is None else row.best.ravel().tolist())
-    return {number: min(rank, _NAMED) for rank, (number, _) in enumerate(counts.most_common())}
+    for image in images:
+        counts.update([] if image.prediction_map is None else image.prediction_map.ravel().tolist())
+    return {class_index: min(rank, _MAX_NAMED_CLASSES) for rank, (class_index, _) in enumerate(counts.most_common())}
 
 
-def _draw_map(figure: Figure, axes: Axes, values: np.ndarray, whole: float, extent: Extent, numbers: Formatter) -> None:
-    """From 0 up; a line at the scale is drawn at the value without an occluder."""
-    drawn = axes.imshow(values, cmap="viridis", vmin=0.0, vmax=max(whole, float(values.max())) or 1.0, extent=extent)
-    bar = figure.colorbar(drawn, cax=axes.inset_axes((1.02, 0.0, 0.04, 1.0)), format=numbers)
-    bar.ax.axhline(whole, color="red", linewidth=1.2)
-    bar.ax.tick_params(labelsize=7)
+def _draw_map(
+    figure: Figure, axes: Axes, values: np.ndarray, clean_value: float, extent: Extent, tick_format: Formatter
+) -> None:
+    """Draw a map on a scale from 0, with a colour bar on which a line marks the value without an occluder."""
+    image = axes.imshow(values, cmap="viridis", vmin=0.0, vmax=max(clean_value, float(values.max())) or 1.0, extent=extent)
+    colorbar = figure.colorbar(image, cax=axes.inset_axes((1.02, 0.0, 0.04, 1.0)), format=tick_format)
+    colorbar.ax.axhline(clean_value, color="red", linewidth=1.2)
+    colorbar.ax.tick_params(labelsize=7)
 
 
-def _draw_classes(axes: Axes, row: Occluded, colours: dict[int, int], extent: Extent) -> None:
-    assert row.best is not None
-    ranks = np.vectorize(colours.__getitem__)(row.best)
+def _draw_classes(axes: Axes, image: OccludedImage, colour_indices: dict[int, int], extent: Extent) -> None:
+    """Draw the map of predicted classes and a legend of those that have their own colour."""
+    assert image.prediction_map is not None
+    colours = np.vectorize(colour_indices.__getitem__)(image.prediction_map)
     norm = BoundaryNorm(range(len(_COLOURS) + 1), len(_COLOURS))
-    axes.imshow(ranks, cmap=ListedColormap(_COLOURS), norm=norm, extent=extent)
-    named = [number for number in row.frequent if colours[number] < _NAMED]
-    handles = [Patch(color=_COLOURS[colours[number]], label=row.names[number]) for number in named]
-    if len(named) < len(row.frequent):
-        handles.append(Patch(color=_COLOURS[_NAMED], label=f"{len(row.frequent) - len(named)} others"))
+    axes.imshow(colours, cmap=ListedColormap(_COLOURS), norm=norm, extent=extent)
+    predictions = image.predictions_by_frequency
+    with_colour = [class_index for class_index in predictions if colour_indices[class_index] < _MAX_NAMED_CLASSES]
+    handles = [Patch(color=_COLOURS[colour_indices[index]], label=image.class_names[index]) for index in with_colour]
+    if len(with_colour) < len(predictions):
+        handles.append(Patch(color=_COLOURS[-1], label=f"{len(predictions) - len(with_colour)} others"))
     legend = axes.legend(handles=handles, fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.02), frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
 
 
-def _draw_projections(axes: Axes, row: Occluded) -> None:
-    """Two by two, each on its own grey scale, cut off where the photo ends; this photo's first, framed."""
+def _draw_projections(axes: Axes, image: OccludedImage) -> None:
+    """Draw up to four projections, two by two, each on its own grey scale; the first, framed, is of this image."""
     axes.set_xlim(0, 2)
     axes.set_ylim(2, 0)
-    for number, projection in enumerate([row.projection, *(projection for _, projection in row.others)]):
-        left, top = number % 2, number // 2
-        height, width = (0.48 * length / max(projection.shape[1:]) for length in projection.shape[1:])
-        extent = (left + 0.5 - width, left + 0.5 + width, top + 0.5 + height, top + 0.5 - height)
+    for index, projection in enumerate([image.projection, *(projection for _, projection in image.other_hits)]):
+        row, column = divmod(index, 2)
+        half_height, half_width = (0.48 * length / max(projection.shape[1:]) for length in projection.shape[1:])
+        extent = (
+            column + 0.5 - half_width,
+            column + 0.5 + half_width,
+            row + 0.5 + half_height,
+            row + 0.5 - half_height,
+        )
         axes.imshow(to_pixels(projection, display_scale(projection)), extent=extent)
     axes.plot([0.01, 0.99, 0.99, 0.01, 0.01], [0.01, 0.01, 0.99, 0.99, 0.01], color="black", linewidth=2)
     axes.set_aspect("equal")
     axes.spines[:].set_visible(False)
-
-
-def _short(path: str) -> str:
-    """The end of a path, as far as there is room for it."""
-    name = printable(path)
-    return name if len(name) <= 40 else f"…{name[-39:]}"

@@ -1,4 +1,4 @@
-"""Fig. 7: what a classifier makes of some photos while a patch is moved over them."""
+"""The result of Fig. 7: some images under a sliding occluder."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from deconvnet.data import ImageSet
-from deconvnet.experiments.fig7_occlusion.occluded_image import Occluded
+from deconvnet.experiments.fig7_occlusion.occluded_image import OccludedImage
 from deconvnet.experiments.fig7_occlusion.occluder import Occluder
 from deconvnet.experiments.fig7_occlusion.plot import occlusion_figure
 from deconvnet.text import printable
@@ -14,20 +14,21 @@ from deconvnet.text import printable
 
 @dataclass(frozen=True)
 class Occlusion:
-    """Some photos under one occluder."""
+    """Fig. 7 for one network, one occluder and some images."""
 
     network: str
     """Full name."""
     sha256: str
     layer: str
-    """The last convolutional one."""
+    """The last convolutional layer."""
     occluder: Occluder
     starts: range
-    """Upper edges of the positions' rows, and left edges of their columns, in pixels of the view."""
+    """Rows of the occluder's upper edge at all positions, and columns of its left edge, in pixels of the view."""
     image_set: ImageSet
-    rows: list[Occluded]
-    among: int
-    """Photos among which the others were sought."""
+    occluded_images: list[OccludedImage]
+    """In the order of `image_set`."""
+    num_searched: int
+    """Number of images among which other strong activations of the units were searched."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, without the pictures."""
@@ -45,25 +46,25 @@ class Occlusion:
             },
             "starts": list(self.starts),
             "images": {"digest": self.image_set.digest, "paths": list(self.image_set.paths)},
-            "others_among": self.among,
-            "photos": [row.as_json() for row in self.rows],
+            "others_among": self.num_searched,
+            "photos": [image.as_json() for image in self.occluded_images],
             "findings": self.findings,
         }
 
     @property
     def findings(self) -> list[str]:
-        """Of each photo, what the occluder does at worst."""
-        return [f"{printable(row.path)}: {self.layer}: {row.finding}." for row in self.rows]
+        """For each image, a sentence on the occluder's effect at the worst position."""
+        return [f"{printable(image.path)}: {self.layer}: {image.finding}." for image in self.occluded_images]
 
     def figures(self) -> dict[str, Figure]:
         return {"occlusion": self.figure()}
 
     def figure(self) -> Figure:
-        """A row for each photo; the paper's five columns."""
+        """Fig. 7: a row for each image, with the paper's five columns."""
         occluder = self.occluder
         colour = "the mean colour" if occluder.colour is None else f"colour {occluder.colour}"
-        about = (
+        footnote = (
             f"occluder: {occluder.shape} of {occluder.size} pixels, steps of {occluder.stride}, {colour}; others sought "
-            f"among {self.among:,} photos; photos {self.image_set.digest[:12]}"
+            f"among {self.num_searched:,} photos; photos {self.image_set.digest[:12]}"
         )
-        return occlusion_figure(self.network, self.layer, self.rows, occluder, self.starts, about)
+        return occlusion_figure(self.network, self.layer, self.occluded_images, occluder, self.starts, footnote)

@@ -1,6 +1,6 @@
 """Sanity checks of projections and occlusion maps, by randomising weights (Adebayo et al. 2018)."""
 
 from deconvnet.experiments.sanity_checks.projections import check_sanity, write_sanity
-from deconvnet.experiments.sanity_checks.result import Sanity
+from deconvnet.experiments.sanity_checks.result import SanityCheck
 
-__all__ = ["Sanity", "check_sanity", "write_sanity"]
+__all__ = ["SanityCheck", "check_sanity", "write_sanity"]

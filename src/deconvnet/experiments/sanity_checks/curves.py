@@ -1,69 +1,77 @@
-"""What is followed as a network is made random, and as a photo is covered."""
+"""Curves of the sanity checks: similarity as weights are randomised, class probability as the image is occluded."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from deconvnet.experiments.sanity_checks.randomisation import Step
+from deconvnet.experiments.sanity_checks.randomisation import ModuleGroup, cascading_randomisation
+from deconvnet.models import Network
+from deconvnet.progress import Advance
+from deconvnet.text import json_numbers
 
 
 @dataclass(frozen=True)
 class RandomisationCurve:
-    """How like the original the pictures of one method stay as more and more of a network is random.
+    """Similarity of one kind of picture to that of the original network, as more and more of its weights are randomised.
 
-    By measure; NaN where one cannot be said.
+    Similarities are by name of their measure; NaN where undefined.
     """
 
-    steps: list[Step]
-    """The submodules that are made random, from the top down."""
+    groups: list[ModuleGroup]
+    """The submodules that are randomised in each step, from the top down."""
     pictures: list[np.ndarray]
-    """Of the first photo: the original, then what it is after each step of the first draw."""
-    values: dict[str, np.ndarray]
-    """(photos, draws, steps)"""
+    """Of the first image: the original picture, then the one after each step of the first draw."""
+    similarity: dict[str, np.ndarray]
+    """(images, draws, steps)"""
     unrelated: dict[str, np.ndarray]
-    """(photos, pairs of draws) the same between pictures of two networks that are random altogether, drawn apart."""
+    """(images, pairs of draws) the similarity of two networks with all weights randomised, drawn independently."""
 
     def mean(self, measure: str) -> np.ndarray:
-        """(steps,) over photos and draws."""
-        return mean_of_known(self.values[measure].reshape(-1, self.values[measure].shape[-1]))
+        """(steps,) the mean over images and draws."""
+        similarity = self.similarity[measure]
+        return nan_mean(similarity.reshape(-1, similarity.shape[-1]))
 
-    def by_draw(self, measure: str) -> np.ndarray:
-        """(draws, steps) over photos."""
-        return mean_of_known(self.values[measure])
+    def mean_by_draw(self, measure: str) -> np.ndarray:
+        """(draws, steps) the mean over images."""
+        return nan_mean(self.similarity[measure])
 
-    def baseline(self, measure: str) -> float:
-        """What unrelated networks have in common: over photos and pairs of draws."""
-        return float(mean_of_known(self.unrelated[measure].reshape(-1, 1))[0])
+    def unrelated_mean(self, measure: str) -> float:
+        """The similarity of unrelated networks, a baseline: the mean over images and pairs of draws."""
+        return float(nan_mean(self.unrelated[measure].reshape(-1, 1))[0])
 
-    def unknown(self, measure: str) -> int:
-        """How many of the values cannot be said."""
-        return int((~np.isfinite(self.values[measure])).sum())
+    def num_undefined(self, measure: str) -> int:
+        """The number of similarities that are NaN."""
+        return int((~np.isfinite(self.similarity[measure])).sum())
 
     def as_json(self) -> dict[str, Any]:
+        """Plain values, without the pictures; null for NaN."""
         measures = {
             measure: {
-                "mean": _plain(self.mean(measure)),
-                "each": _plain(values),
-                "unrelated": _plain(self.unrelated[measure]),
+                "mean": json_numbers(self.mean(measure)),
+                "each": json_numbers(similarity),
+                "unrelated": json_numbers(self.unrelated[measure]),
             }
-            for measure, values in self.values.items()
+            for measure, similarity in self.similarity.items()
         }
-        return {"randomised": self.steps, **measures}
+        return {"randomised": self.groups, **measures}
 
 
 @dataclass(frozen=True)
 class DeletionCurve:
-    """What becomes of the probability of a class as more and more of a photo is covered."""
+    """The probability of a class as a growing fraction of the image is occluded, for three orders of its squares."""
 
-    shares: list[float]
-    """Of the squares covered, 0 to 1."""
+    fractions: list[float]
+    """Of the squares that are occluded, 0 to 1."""
     by_map: np.ndarray
-    """(photos, shares) the most important squares first, as an occlusion map has them."""
+    """(images, fractions) in the order of an occlusion map, the most important squares first."""
     from_the_centre: np.ndarray
-    """(photos, shares) those nearest to the centre first, where photographers put what matters."""
+    """(images, fractions) those nearest to the centre first, where photographers put what matters."""
     at_random: np.ndarray
-    """(photos, shares) in random order, a mean over some."""
+    """(images, fractions) the mean over random orders."""
 
     @property
     def orders(self) -> dict[str, np.ndarray]:
@@ -71,22 +79,75 @@ class DeletionCurve:
 
     @property
     def areas(self) -> dict[str, float]:
-        """Of each order, the mean probability over all shares: that by the map should be the lowest."""
-        return {name: float(np.trapezoid(curves.mean(0), self.shares)) for name, curves in self.orders.items()}
+        """For each order the area under its curve, the mean probability: "by_map" should have the lowest."""
+        return {name: float(np.trapezoid(curves.mean(0), self.fractions)) for name, curves in self.orders.items()}
 
     def as_json(self) -> dict[str, Any]:
         orders = {name: curves.tolist() for name, curves in self.orders.items()}
-        return {"shares": self.shares, **orders, "areas": self.areas}
+        return {"shares": self.fractions, **orders, "areas": self.areas}
 
 
-def mean_of_known(values: np.ndarray) -> np.ndarray:
-    """Over the first axis, of what is no NaN; NaN where nothing is known."""
-    known = np.isfinite(values)
-    count = known.sum(axis=0)
-    sums = np.where(known, values, 0.0).sum(axis=0)
+def randomisation_curves(
+    network: Network,
+    groups: Sequence[ModuleGroup],
+    draws: int,
+    seed: int,
+    compute_pictures: Callable[[Network], dict[str, list[Tensor]]],
+    compare: Callable[[Tensor, Tensor], dict[str, float]],
+    measures: Sequence[str],
+    advance: Advance,
+) -> dict[str, RandomisationCurve]:
+    """Randomise a network from the top down, `draws` times, and compare its pictures with the original ones.
+
+    `compute_pictures` returns the pictures of all images by their kind, such as the rule set of projections; `compare`
+    returns the similarity of two of them by `measures`. Returns a curve for each kind. `advance` is called with the number
+    of images after each step.
+    """
+    originals = compute_pictures(network)
+    count = len(next(iter(originals.values())))
+    first_pictures = {kind: [pictures[0].numpy()] for kind, pictures in originals.items()}
+    similarity = {kind: {measure: np.empty((count, draws, len(groups))) for measure in measures} for kind in originals}
+    final_pictures: dict[str, list[list[Tensor]]] = {kind: [] for kind in originals}
+    for draw in range(draws):
+        randomised_pictures = originals
+        for step, randomised in enumerate(cascading_randomisation(network, groups, seed, draw)):
+            randomised_pictures = compute_pictures(randomised)
+            for kind, pictures in randomised_pictures.items():
+                for index, (original, picture) in enumerate(zip(originals[kind], pictures, strict=True)):
+                    for measure, value in compare(original, picture).items():
+                        similarity[kind][measure][index, draw, step] = value
+                if draw == 0:
+                    first_pictures[kind].append(pictures[0].numpy())
+            advance(count)
+        for kind, pictures in randomised_pictures.items():
+            final_pictures[kind].append(pictures)
+    return {
+        kind: RandomisationCurve(
+            list(groups),
+            first_pictures[kind],
+            similarity[kind],
+            _unrelated_similarity(final_pictures[kind], compare, measures),
+        )
+        for kind in originals
+    }
+
+
+def _unrelated_similarity(
+    pictures_by_draw: Sequence[Sequence[Tensor]],
+    compare: Callable[[Tensor, Tensor], dict[str, float]],
+    measures: Sequence[str],
+) -> dict[str, np.ndarray]:
+    """By measure (images, pairs of draws) the similarity of an image's pictures in any two draws."""
+    similarities = [
+        [compare(first, second) for first, second in combinations(pictures, 2)]
+        for pictures in zip(*pictures_by_draw, strict=True)
+    ]
+    return {measure: np.array([[pair[measure] for pair in pairs] for pairs in similarities]) for measure in measures}
+
+
+def nan_mean(values: np.ndarray) -> np.ndarray:
+    """The mean over the first axis of what is finite; NaN, without a warning, where nothing is."""
+    finite = np.isfinite(values)
+    count = finite.sum(axis=0)
+    sums = np.where(finite, values, 0.0).sum(axis=0)
     return np.divide(sums, count, out=np.full(count.shape, np.nan), where=count > 0)
-
-
-def _plain(values: np.ndarray) -> Any:
-    """Lists of numbers; null for NaN, which JSON does not have."""
-    return np.where(np.isfinite(values), values, np.array(None, dtype=object)).tolist()

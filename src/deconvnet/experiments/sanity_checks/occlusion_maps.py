@@ -1,31 +1,32 @@
-"""What occlusion maps depend on, and whether they are right: randomised networks, and photos covered in the maps' order."""
+"""Sanity checks of occlusion maps: randomised weights, and the deletion test, which occludes the image in a map's order."""
 
 from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from deconvnet.errors import UsageError
-from deconvnet.experiments.class_labels import predicted
-from deconvnet.experiments.fig7_occlusion.compute import occluded_scores
-from deconvnet.experiments.fig7_occlusion.occluder import Occluder
-from deconvnet.experiments.sanity_checks.curves import DeletionCurve, RandomisationCurve
-from deconvnet.experiments.sanity_checks.randomisation import Step, cascade
+from deconvnet.experiments.class_labels import predict_class
+from deconvnet.experiments.fig7_occlusion import Occluder, forward_occluded_in_batches
+from deconvnet.experiments.sanity_checks.curves import DeletionCurve, RandomisationCurve, randomisation_curves
+from deconvnet.experiments.sanity_checks.randomisation import ModuleGroup
 from deconvnet.experiments.sanity_checks.similarity import rank_correlation
 from deconvnet.models import Network
-from deconvnet.progress import bar
+from deconvnet.progress import progress_bar
 
-#: A view is divided into so many squares across and down, or a few less, which the deletion test covers one after the other.
-_SQUARES = 14
+#: The deletion test divides a view into at most so many squares across and down.
+_SQUARES_PER_SIDE = 14
 
-#: Shares of them after which the class's probability is read: 0, 5 % … 100 %.
-_SHARES = 20
+#: The deletion test measures at 0, 5, … 100 % of the squares: in so many steps.
+_FRACTION_STEPS = 20
 
 
-def occluder_for(network: Network, stride: int) -> Occluder:
-    """The paper's, or a quarter of a view that is small. Raises `UsageError` if it has one position only."""
+def default_occluder(network: Network, stride: int) -> Occluder:
+    """The paper's occluder, or a quarter of the view if that is smaller.
+
+    Raises `UsageError` if it has only one position in the view.
+    """
     crop = network.preprocessing.crop
     occluder = Occluder(min(Occluder().size, max(1, crop // 4)), stride)
     if len(occluder.starts(crop)) < 2:
@@ -35,96 +36,93 @@ def occluder_for(network: Network, stride: int) -> Occluder:
     return occluder
 
 
-def randomise_maps(
+def randomise_occlusion_maps(
     network: Network,
     inputs: Sequence[Tensor],
-    steps: Sequence[Step],
+    groups: Sequence[ModuleGroup],
     occluder: Occluder,
     draws: int,
     seed: int,
     batch_size: int,
     progress: bool = False,
 ) -> RandomisationCurve:
-    """How like the original occlusion maps stay as the parts of one more step are made random each time: the measure "maps",
-    their rank correlation.
+    """The rank correlation (measure "maps") of occlusion maps with the original ones, as weights are randomised.
 
-    A map is of the logarithm of the probability of the class that the network said at first, with every network.
+    A map is the log-probability of the class that the original network predicts for the whole image, also for randomised
+    networks. `inputs` are (3, crop, crop) each.
     """
     crop = network.preprocessing.crop
-    corners, side = occluder.corners(crop), len(occluder.starts(crop))
-    targets = [predicted(network, x) for x in inputs]
+    corners = occluder.corners(crop)
+    map_size = (len(occluder.starts(crop)),) * 2
+    targets = [predict_class(network, x) for x in inputs]
 
-    def maps(of: Network) -> list[np.ndarray]:
-        found = zip(inputs, targets, strict=True)
-        scores = [_log_probabilities(of, x, target, occluder, corners, batch_size) for x, target in found]
-        return [score.view(side, side).numpy() for score in scores]
+    def occlusion_maps(variant: Network) -> dict[str, list[Tensor]]:
+        log_probabilities = [
+            _log_probabilities(variant, x, target, occluder, corners, batch_size)
+            for x, target in zip(inputs, targets, strict=True)
+        ]
+        return {"maps": [values.view(map_size) for values in log_probabilities]}
 
-    originals = maps(network)
-    pictures = [originals[0]]
-    values = np.empty((len(inputs), draws, len(steps)))
-    ends: list[list[np.ndarray]] = []
-    with bar("occluding", draws * len(steps) * len(inputs), progress) as advance:
-        for draw in range(draws):
-            now = originals
-            for step, random in enumerate(cascade(network, steps, seed, draw)):
-                now = maps(random)
-                values[:, draw, step] = [rank_correlation(*pair) for pair in zip(originals, now, strict=True)]
-                if draw == 0:
-                    pictures.append(now[0])
-                advance(len(inputs))
-            ends.append(now)
-    unrelated = np.array([[rank_correlation(*pair) for pair in combinations(photo, 2)] for photo in zip(*ends, strict=True)])
-    return RandomisationCurve(list(steps), pictures, {"maps": values}, {"maps": unrelated})
+    def compare(first: Tensor, second: Tensor) -> dict[str, float]:
+        return {"maps": rank_correlation(first.numpy(), second.numpy())}
+
+    with progress_bar("occluding", draws * len(groups) * len(inputs), progress) as advance:
+        curves = randomisation_curves(network, groups, draws, seed, occlusion_maps, compare, ("maps",), advance)
+    return curves["maps"]
 
 
-def delete(
+def deletion_test(
     network: Network, inputs: Sequence[Tensor], draws: int, seed: int, batch_size: int, progress: bool = False
 ) -> DeletionCurve:
-    """Cover each photo square by square, those that matter most to the class first; beside that, those nearest to the centre
-    first, and in random orders, of which `draws` are averaged (Petsiuk et al. 2018).
+    """Occlude an image square by square and measure the probability of its class (Petsiuk et al. 2018).
 
-    How much a square matters is how far the class's probability falls when it is covered with those around it, by a window
-    three squares wide that is moved inside at the border; one alone hides too little to tell. The class is the one that the
-    network says of the whole photo.
+    Three orders of the squares are compared: the most important first, the nearest to the centre first, and the mean over
+    `draws` random orders. The importance of a square is how far an occluder around it, three squares wide and moved inside
+    the view, lowers the probability; a single square hides too little to tell. The class is the one that the network
+    predicts for the whole image. `inputs` are (3, crop, crop) each.
     """
     crop = network.preprocessing.crop
-    side = -(-crop // _SQUARES)
-    starts = torch.arange(0, crop, side)  # the last may be cut off by the border
-    corners, wide = torch.cartesian_prod(starts, starts), Occluder(min(crop, 3 * side), side)
-    around = (corners - side).clamp(0, crop - wide.size)
-    random, shares = np.random.default_rng(seed), np.linspace(0, 1, _SHARES + 1)
-    from_the_centre = ((corners + side / 2 - crop / 2) ** 2).sum(dim=1).argsort(stable=True)
+    side = -(-crop // _SQUARES_PER_SIDE)
+    starts = torch.arange(0, crop, side)  # the last square may be cut off by the border
+    squares, occluder = torch.cartesian_prod(starts, starts), Occluder(min(crop, 3 * side), side)
+    occluder_corners = (squares - side).clamp(0, crop - occluder.size)
+    rng, fractions = np.random.default_rng(seed), np.linspace(0, 1, _FRACTION_STEPS + 1)
+    from_the_centre = ((squares + side / 2 - crop / 2) ** 2).sum(dim=1).argsort(stable=True)
     curves: dict[str, list[np.ndarray]] = {"by_map": [], "from_the_centre": [], "at_random": []}
-    with bar("deleting", len(inputs), progress) as advance:
+    with progress_bar("deleting", len(inputs), progress) as advance:
         for x in inputs:
-            target = predicted(network, x)
-            first = _log_probabilities(network, x, target, wide, around, batch_size).argsort(stable=True)
-            orders = [torch.from_numpy(random.permutation(len(corners))) for _ in range(draws)]
-            found = [
-                _covered(network, x, target, corners[order], side, shares, batch_size)
-                for order in (first, from_the_centre, *orders)
+            target = predict_class(network, x)
+            by_map = _log_probabilities(network, x, target, occluder, occluder_corners, batch_size).argsort(stable=True)
+            random_orders = [torch.from_numpy(rng.permutation(len(squares))) for _ in range(draws)]
+            probabilities = [
+                _deletion_probabilities(network, x, target, squares[order], side, fractions, batch_size)
+                for order in (by_map, from_the_centre, *random_orders)
             ]
-            for name, curve in zip(curves, (found[0], found[1], np.mean(found[2:], axis=0)), strict=True):
-                curves[name].append(curve)
+            curves["by_map"].append(probabilities[0])
+            curves["from_the_centre"].append(probabilities[1])
+            curves["at_random"].append(np.mean(probabilities[2:], axis=0))
             advance(1)
-    return DeletionCurve(shares.tolist(), **{name: np.stack(each) for name, each in curves.items()})
+    return DeletionCurve(fractions.tolist(), **{name: np.stack(values) for name, values in curves.items()})
 
 
-def _covered(
-    network: Network, x: Tensor, target: int, corners: Tensor, side: int, shares: np.ndarray, batch_size: int
+def _deletion_probabilities(
+    network: Network, x: Tensor, target: int, squares: Tensor, side: int, fractions: np.ndarray, batch_size: int
 ) -> np.ndarray:
-    """(shares,) the probability of the class with the first squares covered by the mean."""
-    versions = x.repeat(len(shares), 1, 1, 1)
-    for version, share in zip(versions, shares, strict=True):
-        for row, column in corners[: round(share * len(corners))].tolist():
-            version[:, row : row + side, column : column + side] = 0
-    found = [network.probabilities(part)[:, target] for part in torch.split(versions, batch_size)]
-    return torch.cat(found).double().cpu().numpy()
+    """(fractions,) the probability of class `target` with the first squares (upper left corners) set to 0, the mean."""
+    occluded = x.repeat(len(fractions), 1, 1, 1)
+    for occluded_x, fraction in zip(occluded, fractions, strict=True):
+        for row, column in squares[: round(fraction * len(squares))].tolist():
+            occluded_x[:, row : row + side, column : column + side] = 0
+    probabilities = [network.probabilities(batch)[:, target] for batch in torch.split(occluded, batch_size)]
+    return torch.cat(probabilities).double().cpu().numpy()
 
 
 def _log_probabilities(
     network: Network, x: Tensor, target: int, occluder: Occluder, corners: Tensor, batch_size: int
 ) -> Tensor:
-    """(positions,) of the class, which tell places apart where the probability itself is 1 but for rounding."""
-    layer = list(network.layers)[-1]
-    return occluded_scores(network, x, occluder, corners, layer, 0, batch_size)[1][:, target]
+    """(N,) of class `target` with the occluder at each of `corners` (N, 2).
+
+    Unlike probabilities, they tell positions apart where the probability rounds to 1.
+    """
+    layer = list(network.layers)[-1]  # the unit's activation is not used
+    return forward_occluded_in_batches(network, x, occluder, corners, layer, 0, batch_size)[1][:, target]

@@ -1,4 +1,4 @@
-"""Networks whose weights are replaced by random ones, step by step from the top (Adebayo et al. 2018)."""
+"""Cascading randomisation: a network's weights are replaced by random ones from the top down (Adebayo et al. 2018)."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -10,123 +10,127 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from deconvnet.errors import DeconvnetError
 from deconvnet.models import Network
-from deconvnet.progress import bar
+from deconvnet.progress import progress_bar
+from deconvnet.text import shorten
 
-#: Steps of a cascade at most; deeper networks take several parts at a time.
-_STEPS = 16
+#: Groups of a cascade at most; in deeper networks each has several submodules.
+_MAX_GROUPS = 16
 
-#: Letters of a part's path that are shown.
-_LETTERS = 18
+_MAX_PATH_LENGTH = 18
 
-#: Submodules that are made random together.
-Step = list[str]
+#: Paths of the submodules that are randomised in the same step of a cascade, the one that runs last first.
+ModuleGroup = list[str]
 
 
-def weighted_parts(network: Network, layer: str = "", progress: bool = False) -> list[str]:
-    """Paths of the submodules that hold weights themselves and on which the activations of `layer` depend, or without it the
-    network's output; from the top down: those that run last come first.
+def influential_modules(network: Network, layer: str = "", progress: bool = False) -> list[str]:
+    """Paths of the submodules whose own weights the activations of `layer` depend on, those that run last first.
+
+    Without `layer`, those that the network's output depends on. Found by randomising each submodule alone.
 
     Raises `DeconvnetError` if there are none or the module cannot be copied.
     """
     size = network.preprocessing.crop
     x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    trial = _copy(network)
+    trial = _copy_network(network)
 
-    def look() -> Tensor:
-        # The scores themselves: the softmax of small ones is the same but for rounding.
+    def forward() -> Tensor:
+        # Scores rather than probabilities: where scores are small, a change of them is lost in the softmax's rounding.
         return trial.activations(x, layer) if layer else trial.output(x)
 
-    found = _from_the_top(trial.module, look)
-    before, matter = look(), []
-    with bar("seeing which weights matter", len(found), progress) as advance:
-        for name in found:
-            part = trial.module.get_submodule(name)
-            kept = {key: values.clone() for key, values in part.state_dict().items()}
-            _randomise(part, torch.Generator().manual_seed(0))
-            if not torch.equal(look(), before):
-                matter.append(name)
-            part.load_state_dict(kept)
+    paths = _modules_in_reverse_call_order(trial.module, forward)
+    original, influential = forward(), []
+    with progress_bar("seeing which weights matter", len(paths), progress) as advance:
+        for path in paths:
+            module = trial.module.get_submodule(path)
+            saved = {name: values.clone() for name, values in module.state_dict().items()}
+            _randomise_weights(module, torch.Generator().manual_seed(0))
+            if not torch.equal(forward(), original):
+                influential.append(path)
+            module.load_state_dict(saved)
             advance(1)
-    if not matter:
+    if not influential:
         what = layer or "the output"
         raise DeconvnetError(f"No weights decide about {what} of {network.full_name}: there is nothing to make random.")
-    return matter
+    return influential
 
 
-def steps_down(parts: Sequence[str]) -> list[Step]:
-    """The parts one by one, or in 16 groups of about equal number."""
-    groups = np.array_split(np.array(parts), min(len(parts), _STEPS)) if parts else []
+def group_modules(paths: Sequence[str]) -> list[ModuleGroup]:
+    """Each submodule in a group of its own, or, if there are more than 16, in 16 groups of about equal size."""
+    groups = np.array_split(np.array(paths), min(len(paths), _MAX_GROUPS)) if paths else []
     return [group.tolist() for group in groups]
 
 
-def said(step: Step) -> str:
-    """How a step is called: by its only part, or as going down to the last of them; long paths lose their beginning."""
-    last = step[-1] if len(step[-1]) <= _LETTERS else f"…{step[-1][1 - _LETTERS :]}"
-    return last if len(step) == 1 else f"to {last}"
+def group_label(group: ModuleGroup) -> str:
+    """The path of a group's only submodule, or "to" and the path of the last one; long paths lose their beginning."""
+    last = shorten(group[-1], _MAX_PATH_LENGTH, keep="end")
+    return last if len(group) == 1 else f"to {last}"
 
 
-def cascade(network: Network, steps: Sequence[Step], seed: int, draw: int = 0) -> Iterator[Network]:
-    """The network with the parts of one more step made random each time.
+def cascading_randomisation(network: Network, groups: Sequence[ModuleGroup], seed: int, draw: int = 0) -> Iterator[Network]:
+    """Yield the network with the first group of submodules randomised, then with the first two, … then with all.
 
-    A part's weights and its biases are drawn from normal distributions of their own mean and deviation, so that signals keep
-    their size as far as weights decide it. The running means and variances of batch normalisation are shuffled among its
-    channels. The numbers are others for each pair of `seed` and `draw`. `network` is not changed; what comes is one copy of
-    it, to be used before the next is asked for.
+    A parameter is drawn from a normal distribution with its own mean and standard deviation, so that the size of signals
+    stays about the same. Running means and variances of batch normalisation are permuted among channels. Each pair of `seed`
+    and `draw` gives other random numbers. `network` is not changed: one copy of it is yielded again and again, so use it
+    before the next iteration. Raises `DeconvnetError` if the module cannot be copied.
     """
-    number = int(np.random.SeedSequence([seed, draw]).generate_state(1, np.uint64)[0] >> 1)
-    generator, random = torch.Generator().manual_seed(number), _copy(network)
-    for step in steps:
-        for name in step:
-            _randomise(random.module.get_submodule(name), generator)
-        yield random
+    torch_seed = int(np.random.SeedSequence([seed, draw]).generate_state(1, np.uint64)[0] >> 1)
+    generator, randomised = torch.Generator().manual_seed(torch_seed), _copy_network(network)
+    for group in groups:
+        for path in group:
+            _randomise_weights(randomised.module.get_submodule(path), generator)
+        yield randomised
 
 
-def _has_weights(part: nn.Module) -> bool:
-    return any(True for _ in part.parameters(recurse=False)) or (
-        isinstance(part, _NormBase) and part.running_mean is not None
+def _has_weights(module: nn.Module) -> bool:
+    """Whether the module itself, not only its children, has parameters or running statistics."""
+    return any(True for _ in module.parameters(recurse=False)) or (
+        isinstance(module, _NormBase) and module.running_mean is not None
     )
 
 
-def _from_the_top(module: nn.Module, run: Callable[[], object]) -> list[str]:
-    """The submodules with weights, those that are called last when `run` runs the module first. One that is not called, as
-    its weights are used by the module around it, counts with that.
+def _modules_in_reverse_call_order(root: nn.Module, forward: Callable[[], object]) -> list[str]:
+    """Paths of the submodules with weights, in the reverse order of their first call while `forward` runs `root`.
+
+    A submodule that is never called, because its parent uses its weights directly, takes the position of that parent.
     """
-    called: dict[str, int] = {}
-    names = {part: name for name, part in module.named_modules()}
+    call_order: dict[str, int] = {}
+    paths = {module: path for path, module in root.named_modules()}
 
-    def call(part: nn.Module, _: object) -> None:
-        called.setdefault(names[part], len(called))
+    def record_call(module: nn.Module, _: object) -> None:
+        call_order.setdefault(paths[module], len(call_order))
 
-    hooks = [part.register_forward_pre_hook(call) for part in names]
-    run()
+    hooks = [module.register_forward_pre_hook(record_call) for module in paths]
+    forward()
     for hook in hooks:
         hook.remove()
 
-    def when(name: str) -> int:
-        while name and name not in called:
-            name = name.rpartition(".")[0]
-        return called.get(name, 0)
+    def order(path: str) -> int:
+        while path and path not in call_order:
+            path = path.rpartition(".")[0]
+        return call_order.get(path, 0)
 
-    listed = [name for name, part in module.named_modules() if _has_weights(part)]
-    return sorted(listed, key=when)[::-1]
+    with_weights = [path for path, module in root.named_modules() if _has_weights(module)]
+    return sorted(with_weights, key=order)[::-1]
 
 
 @torch.no_grad()
-def _randomise(part: nn.Module, generator: torch.Generator) -> None:
-    for values in part.parameters(recurse=False):
-        spread = values.float().std() if values.numel() > 1 else torch.zeros(())
-        drawn = torch.randn(values.shape, generator=generator) * spread.cpu() + values.float().mean().cpu()
+def _randomise_weights(module: nn.Module, generator: torch.Generator) -> None:
+    """Randomise the module's own parameters and running statistics in place, not those of its children."""
+    for values in module.parameters(recurse=False):
+        std = values.float().std() if values.numel() > 1 else torch.zeros(())
+        drawn = torch.randn(values.shape, generator=generator) * std.cpu() + values.float().mean().cpu()
         values.copy_(drawn)
-    if isinstance(part, _NormBase) and part.running_mean is not None and part.running_var is not None:
-        order = torch.randperm(len(part.running_mean), generator=generator).to(part.running_mean.device)
-        for statistic in (part.running_mean, part.running_var):
-            statistic.copy_(statistic[order])
+    if isinstance(module, _NormBase) and module.running_mean is not None and module.running_var is not None:
+        permutation = torch.randperm(len(module.running_mean), generator=generator).to(module.running_mean.device)
+        for statistic in (module.running_mean, module.running_var):
+            statistic.copy_(statistic[permutation])
 
 
-def _copy(network: Network) -> Network:
+def _copy_network(network: Network) -> Network:
     try:
         module = copy.deepcopy(network.module)
-    except RuntimeError as error:  # weights that are made of others, as torch.nn.utils.weight_norm's are
+    except RuntimeError as error:  # of weights computed from others, as by torch.nn.utils.weight_norm
         reason = str(error).partition(".")[0].partition("\n")[0]
         raise DeconvnetError(f"{network.full_name} cannot be copied, so it cannot be made random: {reason}.") from None
     return Network(

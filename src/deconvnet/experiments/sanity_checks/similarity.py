@@ -1,40 +1,45 @@
-"""How alike two pictures of what a network sees are, with their signs and without."""
+"""Similarity of two projections or two occlusion maps, as in Adebayo et al. (2018)."""
 
 import numpy as np
 from torch import Tensor
 
 from deconvnet.projection import display_scale
 
+#: Keys of the results of `projection_similarities`.
 MEASURES = ("signed", "absolute", "ssim")
 
-#: Pixels of SSIM's window.
-_WINDOW = 7
+#: Side of SSIM's window, in pixels.
+_SSIM_WINDOW = 7
 
 
-def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Spearman's, of all values; NaN if either has one value only."""
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's rank correlation of all values of two arrays of the same shape; NaN if either is empty or constant."""
     from scipy import stats  # takes a second to import, which most commands need not wait for
 
-    one, other = one.ravel(), other.ravel()
-    if one.size == 0 or np.ptp(one) == 0 or np.ptp(other) == 0:
+    first, second = first.ravel(), second.ravel()
+    if first.size == 0 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
-    return float(stats.spearmanr(one, other).statistic)
+    return float(stats.spearmanr(first, second).statistic)
 
 
-def likeness(one: Tensor, other: Tensor) -> dict[str, float]:
-    """Of two projections (3, h, w), which are cut to the part of the photo in their receptive field: zeros beyond it would
-    make all alike.
+def projection_similarities(first: Tensor, second: Tensor) -> dict[str, float]:
+    """The similarity of two projections (3, h, w), by name of the measure (`MEASURES`).
 
-    `signed` and `absolute` are Spearman's rank correlations of the values and of their sizes; `ssim` is the structural
-    similarity (Wang et al. 2004) of the pictures as they are drawn, each on its own grey scale. NaN where a projection is
-    all zero, or too small for SSIM's window.
+    "signed" and "absolute" are Spearman's rank correlations of the values and of their absolute values. "ssim" is the
+    structural similarity (Wang et al. 2004) of the projections as they are drawn, each on its own grey scale. NaN where a
+    projection is all zero, or smaller than SSIM's window. The projections must be cropped to the part of their receptive
+    field that is inside the image: common zeros outside of it would make all projections similar.
     """
     from skimage.metrics import structural_similarity
 
-    a, b = (part.double().cpu().numpy() for part in (one, other))
-    found = {"signed": rank_correlation(a, b), "absolute": rank_correlation(np.abs(a), np.abs(b)), "ssim": float("nan")}
-    if a.any() and b.any() and min(a.shape[1:]) >= _WINDOW:
-        pictures = [np.clip(values / display_scale(part), -1, 1) for values, part in ((a, one), (b, other))]
-        similarity = structural_similarity(*pictures, win_size=_WINDOW, data_range=2.0, channel_axis=0)  # type: ignore[no-untyped-call]
-        found["ssim"] = float(similarity)
-    return found
+    a, b = (projection.double().cpu().numpy() for projection in (first, second))
+    similarities = {
+        "signed": rank_correlation(a, b),
+        "absolute": rank_correlation(np.abs(a), np.abs(b)),
+        "ssim": float("nan"),
+    }
+    if a.any() and b.any() and min(a.shape[1:]) >= _SSIM_WINDOW:
+        drawn = [np.clip(values / display_scale(projection), -1, 1) for values, projection in ((a, first), (b, second))]
+        ssim = structural_similarity(*drawn, win_size=_SSIM_WINDOW, data_range=2.0, channel_axis=0)  # type: ignore[no-untyped-call]
+        similarities["ssim"] = float(ssim)
+    return similarities

@@ -2,6 +2,6 @@
 
 from deconvnet.experiments.table1_correspondence.compute import correspond, write_correspondence
 from deconvnet.experiments.table1_correspondence.landmarks import read_landmarks
-from deconvnet.experiments.table1_correspondence.result import Correspondence
+from deconvnet.experiments.table1_correspondence.result import Correspondence, PartScore, RandomMaskScore
 
-__all__ = ["Correspondence", "correspond", "read_landmarks", "write_correspondence"]
+__all__ = ["Correspondence", "PartScore", "RandomMaskScore", "correspond", "read_landmarks", "write_correspondence"]

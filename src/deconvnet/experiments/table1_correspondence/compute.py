@@ -1,4 +1,4 @@
-"""Make Table 1: mask the same part in several photos, and see whether that changes features alike (section 4.3)."""
+"""Compute Table 1: mask the same part in several images and compare how that changes features (section 4.3)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,31 +11,31 @@ from torch import Tensor
 from deconvnet.data import ImageSet, find_images
 from deconvnet.data.packed import PackedImageSet
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.experiments.fig7_occlusion.occluder import Occluder
-from deconvnet.experiments.result import write_result
+from deconvnet.experiments.fig7_occlusion import Occluder
+from deconvnet.experiments.result import save_result
 from deconvnet.experiments.table1_correspondence.hamming import (
-    distances,
-    of_pairs,
+    hamming_distances,
     p_value,
-    permuted,
+    permutation_means,
+    upper_triangle,
 )
 from deconvnet.experiments.table1_correspondence.landmarks import Landmarks, read_landmarks
 from deconvnet.experiments.table1_correspondence.part_crops import (
-    PartView,
-    moved_corners,
-    part_view,
+    PartCrop,
+    crop_to_parts,
     random_corners,
+    translated_corners,
 )
-from deconvnet.experiments.table1_correspondence.result import Correspondence, Random, Score
+from deconvnet.experiments.table1_correspondence.result import Correspondence, PartScore, RandomMaskScore
 from deconvnet.models import Network
-from deconvnet.progress import Advance, bar
+from deconvnet.progress import Advance, progress_bar
 from deconvnet.tracing import paste
 
-#: Changes smaller than this many times the rounding of a layer's largest activation are none.
-_ROUNDING = 16
+#: A change counts as 0 up to this many times the rounding error (eps) of a layer's largest activation.
+_TOLERANCE_EPS = 16
 
-#: Random masks that are pictured.
-_PICTURED = 3
+#: Random masks shown in the figure.
+_RANDOM_MASKS_SHOWN = 3
 
 
 def correspond(
@@ -52,91 +52,101 @@ def correspond(
     batch_size: int = 32,
     progress: bool = False,
 ) -> Correspondence:
-    """Table 1 for the photos of the folder `images` that the file `landmarks` knows.
+    """Table 1 for the images of the folder `images` that are in the file `landmarks` (see `read_landmarks`).
 
-    Each photo is cut to a square around its parts, 2.4 times as wide as they are, as the paper's dogs fill theirs. A part is
-    masked by a square of `mask` times the view's width around it, 0 in the network's input. With x the features of a layer
-    for the photo and x̃ those for the masked one, the change is ε = x − x̃, and of a set of masks, one from each photo i,
+    Each image is cropped to a square around its parts, 2.4 times as wide as their extent, as the paper's dogs fill theirs. A
+    part is masked by a square around it, `mask` times as wide as the view and 0 in the network's input. With x the features
+    of a layer for the image and x̃ those for the masked one, the change is ε = x − x̃, and of a set of masks, one from each
+    image i,
 
         Δ = mean over pairs i < j of H(sign εᵢ, sign εⱼ)
 
-    where H is the share of components that differ and sign is −1, 0 or 1: section 4.3's sum, divided by the number of its
-    terms and of components. The lower, the more consistent. `draws` random masks of the same size lie where the object is,
-    off the parts. With `masks` > 1 every mask, of parts and random ones alike, is followed by others, moved at random by up
-    to an eighth of its width, and H is the mean over these.
+    where H is the fraction of components that differ and sign is −1, 0 or 1: section 4.3's sum, divided by the number of its
+    terms and of components. The lower, the more consistent. `draws` random masks of the same size lie on the object, off the
+    parts. With `masks` > 1 every mask, of parts and random ones, is repeated with random translations of up to an eighth of
+    its width, and H is the mean over these.
 
-    Whether a part differs from random masks is asked by a permutation test: were its masks like any others, it would not
-    matter which of a photo's masks are called the part's. p is how often Δ is as far out, to either side, when that is drawn
-    anew in each photo, `permutations` times. It allows for pairs that share photos.
+    A permutation test asks whether a part differs from random masks: if not, it would not matter which of an image's masks
+    is called the part's. p is the two-sided p-value of Δ under drawing that mask anew in each image, `permutations` times.
+    It allows for pairs that share images.
 
-    Parts of faces that fill their views alike lie at about the same place, and masks at one place change the same
-    activations, whatever is under them. So each part has another control, which the paper does not have: its masks moved
-    by one step in all photos at once, to where they touch no part. They lie as much at one place as the part's. `p_moved` is
-    how often Δ of such steps is as far out as the part's; the fewer there are, the larger it has to be.
+    Parts of faces that fill their views equally lie at about the same position, and masks at one position change the same
+    activations, whatever they hide. So each part has a second control, which the paper does not have: its masks translated
+    equally in all images, to where they touch no part. They coincide in position as much as those of the part.
+    `p_translated` is the p-value of Δ under these translations; the fewer there are, the larger its minimum.
 
     `layers` are names; by default the last convolutional and the last hidden one (the paper's 5 and 7).
 
-    Raises `DeconvnetError` for files that cannot be read, landmarks outside of their photo or fewer than two photos,
-    `UsageError` for a layer that the network does not have and senseless numbers.
+    Raises `DeconvnetError` for files that cannot be read, landmarks outside of their image or fewer than two images,
+    `UsageError` for a layer that the network does not have and numbers out of range.
     """
-    _check(mask, masks, draws, permutations, batch_size)
-    names = list(
+    _check_options(mask, masks, draws, permutations, batch_size)
+    layers = list(
         layers or dict.fromkeys((network.convolutional_layers[-1:] or list(network.layers)) + list(network.layers)[-1:])
     )
-    for name in names:
-        network.layer(name)
-    image_set, known = _chosen(find_images(images), read_landmarks(Path(landmarks)))
-    views = [part_view(network, image_set, index, known[path]) for index, path in enumerate(image_set.paths)]
-    occluder, random = Occluder(max(1, round(mask * network.preprocessing.crop))), np.random.default_rng(seed)
-    side, parts = occluder.size, list(views[0].parts)
-    # One mask of each photo is a set: of each part, of each draw.
+    for layer in layers:
+        network.layer(layer)
+    landmarks_by_path = read_landmarks(Path(landmarks))
+    image_set = _select_images(find_images(images), landmarks_by_path)
+    crops = [crop_to_parts(network, image_set, index, landmarks_by_path[path]) for index, path in enumerate(image_set.paths)]
+    occluder, rng = Occluder(max(1, round(mask * network.preprocessing.crop))), np.random.default_rng(seed)
+    mask_size, parts = occluder.size, list(crops[0].parts)
+    # A set of masks has one mask of each image. There is a set for each part, then one for each draw of random masks.
     sets = np.stack(
-        [np.concatenate([view.corners(side), random_corners(view, side, draws, random)]) for view in views], axis=1
-    )  # (sets, photos, 2)
-    moved = [moved_corners(views, part, side) for part in range(len(parts))]
-    total = len(sets) * masks * len(views) + sum(int((step[:, 0] >= 0).sum()) for steps in moved for step in steps)
-    with bar("masking", total, progress) as advance:
-        masked = _Masked(network, views, names, occluder, batch_size, advance)
-        apart, changed = _between_sets(masked, sets, masks, random)
-        elsewhere = [[_within_step(masked, corners) for corners in steps] for steps in moved]
+        [np.concatenate([crop.part_corners(mask_size), random_corners(crop, mask_size, draws, rng)]) for crop in crops],
+        axis=1,
+    )  # (sets, images, 2)
     random_sets = range(len(parts), len(sets))
-    scores: dict[str, dict[str, Score]] = {}
-    by_chance: dict[str, Random] = {}
-    with bar("permuting", len(names) * len(parts), progress) as advance:
-        for name in names:
-            scores[name] = {}
-            for number, part in enumerate(parts):
-                values = of_pairs(apart[name][:, number, :, number])
-                null = permuted(apart[name], number, random_sets, permutations, random)
-                steps = np.array([step[name] for step in elsewhere[number]])
-                scores[name][part] = Score.of(
-                    values, p_value(float(values.mean()), null), steps, float(changed[name][number])
+    translations = [translated_corners(crops, part, mask_size) for part in range(len(parts))]
+    num_translated_masks = sum(int((corners[:, 0] >= 0).sum()) for by_part in translations for corners in by_part)
+    with progress_bar("masking", len(sets) * masks * len(crops) + num_translated_masks, progress) as advance:
+        features = _MaskedFeatures(network, crops, layers, occluder, batch_size, advance)
+        distances, changed = _compare_sets(features, sets, masks, rng)
+        translated_means = [
+            [_mean_distance(features, corners) for corners in part_translations] for part_translations in translations
+        ]
+    scores: dict[str, dict[str, PartScore]] = {layer: {} for layer in layers}
+    random_scores: dict[str, RandomMaskScore] = {}
+    with progress_bar("permuting", len(layers) * len(parts), progress) as advance:
+        for layer in layers:
+            for index, part in enumerate(parts):
+                part_distances = upper_triangle(distances[layer][:, index, :, index])
+                null = permutation_means(distances[layer], index, random_sets, permutations, rng)
+                scores[layer][part] = PartScore.from_distances(
+                    part_distances,
+                    p_value(float(part_distances.mean()), null),
+                    np.array([means[layer] for means in translated_means[index]]),
+                    float(changed[layer][index]),
                 )
                 advance(1)
-            pairs = np.concatenate([of_pairs(apart[name][:, number, :, number]) for number in random_sets])
-            by_chance[name] = Random(float(pairs.mean()), float(pairs.std()), float(changed[name][random_sets].mean()))
+            random_distances = np.concatenate(
+                [upper_triangle(distances[layer][:, index, :, index]) for index in random_sets]
+            )
+            random_scores[layer] = RandomMaskScore(
+                float(random_distances.mean()), float(random_distances.std()), float(changed[layer][random_sets].mean())
+            )
     return Correspondence(
         network=network.full_name,
         sha256=network.digest,
         image_set=image_set,
-        mask=side,
-        masks=masks,
-        draws=draws,
+        mask_size=mask_size,
+        masks_per_part=masks,
+        random_masks=draws,
         permutations=permutations,
         seed=seed,
         scores=scores,
-        random=by_chance,
-        pictures=_pictures(network, views, sets[: len(parts) + _PICTURED], occluder),
-        columns=["photo", *parts, *["random"] * min(draws, _PICTURED)],
+        random_scores=random_scores,
+        pictures=_pictures(network, crops, sets[: len(parts) + _RANDOM_MASKS_SHOWN], occluder),
+        column_titles=["photo", *parts, *["random"] * min(draws, _RANDOM_MASKS_SHOWN)],
     )
 
 
 def write_correspondence(out: Path, network: Network, images: Path, landmarks: Path, **options: Any) -> Correspondence:
     """Write `correspondence.png` and `correspondence.json` to the new folder `out`; see `correspond`."""
-    return write_result(out, "correspondence", lambda work: correspond(network, images, landmarks, **options))
+    return save_result(out, "correspondence", lambda work: correspond(network, images, landmarks, **options))
 
 
-def _check(mask: float, masks: int, draws: int, permutations: int, batch_size: int) -> None:
+def _check_options(mask: float, masks: int, draws: int, permutations: int, batch_size: int) -> None:
     if not 0 < mask < 1:
         raise UsageError(f"A mask is wider than 0 and narrower than the view (1), not {mask:g} of it.")
     for name, number in (
@@ -149,27 +159,27 @@ def _check(mask: float, masks: int, draws: int, permutations: int, batch_size: i
             raise UsageError(f"{number} {name} are too few: pass 1 or more.")
 
 
-def _chosen(image_set: ImageSet, landmarks: dict[str, Landmarks]) -> tuple[ImageSet, dict[str, Landmarks]]:
-    """The photos that the landmarks know. Raises `DeconvnetError` if one is missing or if they are fewer than two."""
+def _select_images(image_set: ImageSet, landmarks_by_path: dict[str, Landmarks]) -> ImageSet:
+    """The images that have landmarks. Raises `DeconvnetError` if one is missing or if there are fewer than two."""
     if isinstance(image_set, PackedImageSet):
         raise DeconvnetError(
             f"{image_set.root} is a packed set, but landmarks are of whole photos: pass the folder of those."
         )
-    missing = sorted(set(landmarks) - set(image_set.paths))
+    missing = sorted(set(landmarks_by_path) - set(image_set.paths))
     if missing:
         raise DeconvnetError(f"The landmarks know {missing[0]}, but there is no such path below {image_set.root}.")
-    if len(landmarks) < 2:
+    if len(landmarks_by_path) < 2:
         raise DeconvnetError("A correspondence is between photos: pass the landmarks of two or more.")
-    return ImageSet(image_set.root, tuple(sorted(landmarks))), landmarks
+    return ImageSet(image_set.root, tuple(sorted(landmarks_by_path)))
 
 
-class _Masked:
-    """What masks do to the features of some photos."""
+class _MaskedFeatures:
+    """The features of some images, and how masks change them."""
 
     def __init__(
         self,
         network: Network,
-        views: list[PartView],
+        crops: list[PartCrop],
         layers: list[str],
         occluder: Occluder,
         batch_size: int,
@@ -177,75 +187,83 @@ class _Masked:
     ) -> None:
         self.network, self.layers, self.occluder = network, layers, occluder
         self.batch_size, self.advance = batch_size, advance
-        self.x = torch.stack([view.x for view in views])
+        self.x = torch.stack([crop.x for crop in crops])
         self.clean = self._features(self.x)
-        """By layer (photos, activations)."""
+        """By layer (images, activations), without a mask."""
         eps = torch.finfo(next(network.module.parameters()).dtype).eps
-        self.rounding = {name: _ROUNDING * eps * float(maps.abs().max()) for name, maps in self.clean.items()}
+        self.tolerance = {layer: _TOLERANCE_EPS * eps * float(maps.abs().max()) for layer, maps in self.clean.items()}
 
-    def signs(self, corners: np.ndarray, chosen: np.ndarray) -> dict[str, Tensor]:
-        """By layer (chosen, activations) int8: the sign of the change that a mask at `corners` (chosen, 2) makes in each of
-        the photos of that number.
+    def change_signs(self, corners: np.ndarray, indices: np.ndarray) -> dict[str, Tensor]:
+        """By layer (N, activations) int8: the signs of the changes made by a mask at corners[n] (N, 2) in image indices[n].
+
+        −1, 0 or 1; 0 where the change is within rounding.
         """
-        inputs = masked_views(self.network, self.x[chosen], corners, self.occluder)
-        found = {}
-        for name, masked in self._features(inputs).items():
-            change = self.clean[name][chosen] - masked
-            found[name] = change.sign().where(change.abs() > self.rounding[name], 0.0).to(torch.int8)
-        self.advance(len(chosen))
-        return found
+        masked_x = _mask_inputs(self.network, self.x[indices], corners, self.occluder)
+        signs = {}
+        for layer, masked in self._features(masked_x).items():
+            change = self.clean[layer][indices] - masked
+            signs[layer] = change.sign().where(change.abs() > self.tolerance[layer], 0.0).to(torch.int8)
+        self.advance(len(indices))
+        return signs
 
-    def _features(self, inputs: Tensor) -> dict[str, Tensor]:
-        features: dict[str, list[Tensor]] = {name: [] for name in self.layers}
+    def _features(self, x: Tensor) -> dict[str, Tensor]:
+        batches: dict[str, list[Tensor]] = {layer: [] for layer in self.layers}
         with torch.inference_mode():
-            for part in torch.split(inputs, self.batch_size):
+            for batch in torch.split(x, self.batch_size):
                 self.network.capture(
-                    part, self.layers, lambda name, maps: features[name].append(maps.flatten(1).float().cpu().clone())
+                    batch, self.layers, lambda layer, maps: batches[layer].append(maps.flatten(1).float().cpu().clone())
                 )
-        return {name: torch.cat(parts) for name, parts in features.items()}
+        return {layer: torch.cat(features) for layer, features in batches.items()}
 
 
-def _between_sets(
-    masked: _Masked, sets: np.ndarray, masks: int, random: np.random.Generator
+def _compare_sets(
+    features: _MaskedFeatures, sets: np.ndarray, repeats: int, rng: np.random.Generator
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """By layer (photos, sets, photos, sets), H between any two masks, a mean over `masks` moved ones; and (sets,), the share
-    of activations that a mask changes.
+    """Compare the changes that any two masks make. `sets` (sets, images, 2) are the corners of the masks.
+
+    Returns, by layer, H (images, sets, images, sets), the mean over `repeats` translations of the masks, of which the first
+    is none, and the fraction of activations that a mask changes (sets,), the mean over images and repeats.
     """
-    count, image_set, _ = sets.shape
-    most, everyone = masked.x.shape[2] - masked.occluder.size, np.arange(image_set)
-    sums: dict[str, np.ndarray] = {}
-    changed = {name: np.zeros(count) for name in masked.layers}
-    for copy in range(masks):
-        reach = masked.occluder.size / 8 if copy else 0.0
-        moved = np.clip(np.rint(sets + random.uniform(-reach, reach, sets.shape)).astype(np.int64), 0, most)
-        signs: dict[str, list[Tensor]] = {name: [] for name in masked.layers}
-        for number, corners in enumerate(moved):
-            for name, found in masked.signs(corners, everyone).items():
-                signs[name].append(found)
-                changed[name][number] += float((found != 0).float().mean()) / masks
-        for name, all_signs in signs.items():
-            apart = distances(torch.cat(all_signs)).reshape(count, image_set, count, image_set).transpose(1, 0, 3, 2)
-            sums[name] = sums.get(name, 0.0) + apart / masks
-    return sums, changed
+    num_sets, num_images, _ = sets.shape
+    last_corner, all_images = features.x.shape[2] - features.occluder.size, np.arange(num_images)
+    distances: dict[str, np.ndarray] = {}
+    changed = {layer: np.zeros(num_sets) for layer in features.layers}
+    for repeat in range(repeats):
+        max_offset = features.occluder.size / 8 if repeat else 0.0
+        offsets = rng.uniform(-max_offset, max_offset, sets.shape)
+        translated = np.clip(np.rint(sets + offsets).astype(np.int64), 0, last_corner)
+        signs: dict[str, list[Tensor]] = {layer: [] for layer in features.layers}
+        for set_index, corners in enumerate(translated):
+            for layer, set_signs in features.change_signs(corners, all_images).items():
+                signs[layer].append(set_signs)
+                changed[layer][set_index] += float((set_signs != 0).float().mean()) / repeats
+        for layer, layer_signs in signs.items():
+            h = hamming_distances(torch.cat(layer_signs)).reshape(num_sets, num_images, num_sets, num_images)
+            distances[layer] = distances.get(layer, 0.0) + h.transpose(1, 0, 3, 2) / repeats
+    return distances, changed
 
 
-def _within_step(masked: _Masked, corners: np.ndarray) -> dict[str, float]:
-    """By layer, Δ of the photos that have a corner (photos, 2)."""
-    chosen = np.flatnonzero(corners[:, 0] >= 0)
-    return {name: float(of_pairs(distances(signs)).mean()) for name, signs in masked.signs(corners[chosen], chosen).items()}
+def _mean_distance(features: _MaskedFeatures, corners: np.ndarray) -> dict[str, float]:
+    """By layer, Δ of masks at `corners` (images, 2), of those images whose corner is not −1."""
+    indices = np.flatnonzero(corners[:, 0] >= 0)
+    signs = features.change_signs(corners[indices], indices)
+    return {layer: float(upper_triangle(hamming_distances(layer_signs)).mean()) for layer, layer_signs in signs.items()}
 
 
-def masked_views(network: Network, x: Tensor, corners: np.ndarray, occluder: Occluder) -> Tensor:
-    """The views x (N, 3, S, S), each with a mask whose upper left corner is given (N, 2)."""
-    there = torch.from_numpy(corners)
-    windows = [occluder.windows(view, corner[None], network.preprocessing) for view, corner in zip(x, there, strict=True)]
+def _mask_inputs(network: Network, x: Tensor, corners: np.ndarray, occluder: Occluder) -> Tensor:
+    """A copy of the inputs x (N, 3, S, S), with the occluder's upper left corner at corners[n] (N, 2)."""
+    corner_tensor = torch.from_numpy(corners)
+    windows = [
+        occluder.occluded_windows(image, corner[None], network.preprocessing)
+        for image, corner in zip(x, corner_tensor, strict=True)
+    ]
     masked = x.clone()
-    paste(masked, torch.cat(windows), there)
+    paste(masked, torch.cat(windows), corner_tensor)
     return masked
 
 
-def _pictures(network: Network, views: list[PartView], sets: np.ndarray, occluder: Occluder) -> np.ndarray:
-    """(photos, 1 + sets, crop, crop, 3) uint8: each photo, and under each of its masks."""
-    x = torch.stack([view.x for view in views])
-    versions = torch.stack([x, *(masked_views(network, x, corners, occluder) for corners in sets)], dim=1)
-    return network.preprocessing.pixels(versions.flatten(0, 1)).reshape(*versions.shape[:2], *x.shape[2:], 3)
+def _pictures(network: Network, crops: list[PartCrop], sets: np.ndarray, occluder: Occluder) -> np.ndarray:
+    """(images, 1 + sets, crop, crop, 3) uint8: each image, and with each of its masks."""
+    x = torch.stack([crop.x for crop in crops])
+    inputs = torch.stack([x, *(_mask_inputs(network, x, corners, occluder) for corners in sets)], dim=1)
+    return network.preprocessing.denormalise(inputs.flatten(0, 1)).reshape(*inputs.shape[:2], *x.shape[2:], 3)

@@ -1,4 +1,4 @@
-"""What the paper's tables print, for ours to stand beside; facts alone, read from the paper."""
+"""The paper's Table 2, as printed."""
 
 from dataclasses import dataclass
 

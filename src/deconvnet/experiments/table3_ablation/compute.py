@@ -1,4 +1,4 @@
-"""Table 3: networks with layers removed, narrowed or widened, each trained from scratch, beside the paper's errors."""
+"""Table 3: train networks with layers removed, narrowed or widened, and compare their errors with the paper's."""
 
 import json
 import os
@@ -11,22 +11,22 @@ import torch
 
 from deconvnet.distributed import Processes
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.experiments.table2_errors.compute import evaluate
+from deconvnet.experiments.table2_errors import evaluate
 from deconvnet.experiments.table3_ablation.table import (
     TRAIN_VIEWS,
     VAL_VIEWS,
     Ablation,
-    Row,
+    AblationRow,
 )
 from deconvnet.experiments.table3_ablation.variants import (
     VARIANTS,
     Errors,
     Variant,
-    size,
+    network_size,
 )
 from deconvnet.models import load
-from deconvnet.progress import say
-from deconvnet.storage import WorkFolder, atomic_path, atomic_write, first_difference
+from deconvnet.progress import print_status
+from deconvnet.storage import WorkFolder, atomic_path, first_difference, write_json
 from deconvnet.training import Recipe, read_recipe, train
 from deconvnet.training.data import TrainingData, open_data
 
@@ -42,55 +42,57 @@ def ablate(
     workers: int | None = None,
     progress: bool = False,
 ) -> Ablation:
-    """Train the variants of Table 3 (those whose labels are in `only`) on `data`, as `train` does, and judge them.
+    """Train the variants of Table 3 (those whose labels are in `only`) on `data`, as `train` does, and measure their errors.
 
-    Each is trained by `recipe`, whose options of the network hold where a variant does not change them, in a folder of its
-    own in `out`; a variant that was finished there is not trained again, one that was begun goes on. `ablation.json`,
-    `ablation.csv` and `ablation.png` in `out` show all twelve, and are written again after each. Several processes may
-    work on different variants in one `out`.
+    Each is trained by `recipe`, with its network options except those that the variant changes, in a folder of `out` named
+    after its label. A variant that is finished there is not trained again, an interrupted one is resumed. `ablation.json`,
+    `ablation.csv` and `ablation.png` in `out` have a row for all twelve and are rewritten after each. Several processes may
+    train different variants in one `out`.
 
-    Raises `UsageError` for labels or options that do not exist and under `torchrun`, `DeconvnetError` for data that cannot
-    be used, for an `out` that holds an ablation of other photos or another recipe or anything else, and where training
-    fails.
+    Raises `UsageError` for unknown labels or options and under `torchrun`, `DeconvnetError` for data that cannot be used,
+    for an `out` that holds anything but the same ablation, and if training fails.
     """
-    if Processes.here().count > 1:
+    if Processes.from_environment().world_size > 1:
         raise UsageError(
             "An ablation is trained by one process: give each GPU variants of its own, with --only and --device cuda:0, "
             "cuda:1 …, and all the same --out."
         )
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
-    chosen = choose(only)
-    sets, out = open_data(data), Path(os.path.realpath(out))
-    options = {**recipe.network, "classes": len(sets.classes)}
-    sizes = {variant.label: size(variant, options) for variant in VARIANTS}
+    selected = select_variants(only)
+    training_data, out = open_data(data), Path(os.path.realpath(out))
+    options = {**recipe.network, "classes": len(training_data.classes)}
+    sizes = {variant.label: network_size(variant, options) for variant in VARIANTS}
 
-    def so_far() -> Ablation:
-        rows = (Row(variant, sizes[variant.label], _errors(out / variant.label)) for variant in VARIANTS)
-        image_set = {name: (len(of), of.digest) for name, of in (("train", sets.train), ("val", sets.val))}
-        return Ablation(str(data), len(sets.classes), image_set, recipe.entries(), seed, tuple(rows))
+    def current_ablation() -> Ablation:
+        rows = (AblationRow(variant, sizes[variant.label], _read_errors(out / variant.label)) for variant in VARIANTS)
+        image_sets = {
+            name: (len(image_set), image_set.digest)
+            for name, image_set in (("train", training_data.train), ("val", training_data.val))
+        }
+        return Ablation(str(data), len(training_data.classes), image_sets, recipe.entries(), seed, tuple(rows))
 
-    _open(out, so_far())
-    for number, variant in enumerate(chosen, 1):
-        say(f"{variant.label}: {variant.change}, {number} of {len(chosen)}", progress)
+    _begin_or_resume(out, current_ablation())
+    for number, variant in enumerate(selected, 1):
+        print_status(f"{variant.label}: {variant.change}, {number} of {len(selected)}", progress)
+        folder = out / variant.label
+        variant_recipe = replace(recipe, network={**recipe.network, **variant.options})
         try:
-            varied = replace(recipe, network={**recipe.network, **variant.options})
-            folder = out / variant.label
             weights = train(
-                variant.network, data, folder, varied, seed=seed, device=device, workers=workers, progress=progress
+                variant.network, data, folder, variant_recipe, seed=seed, device=device, workers=workers, progress=progress
             )
         except DeconvnetError as error:
             error.add_note(f"(This was {variant.label}; --only trains the others.)")
             raise
-        judged = folder / "errors.json"
-        if _errors(folder) is None or judged.stat().st_mtime < weights.stat().st_mtime:
-            errors = _judge(variant, weights, sets, device, workers, progress)
-            atomic_write(judged, json.dumps(asdict(errors), indent=1).encode())
-        _write(out, so_far())
-    return so_far()
+        errors_file = folder / _ERRORS_FILE
+        if _read_errors(folder) is None or errors_file.stat().st_mtime < weights.stat().st_mtime:
+            errors = _measure_errors(variant, weights, training_data, device, workers, progress)
+            write_json(errors_file, asdict(errors))
+        _write_tables(out, current_ablation())
+    return current_ablation()
 
 
-def choose(labels: Sequence[str] | None) -> tuple[Variant, ...]:
-    """The variants with these labels, in the paper's order; all for None. Raises `UsageError` for one that is unknown."""
+def select_variants(labels: Sequence[str] | None) -> tuple[Variant, ...]:
+    """The variants with these labels, in the paper's order; all for None. Raises `UsageError` for an unknown label."""
     known = {variant.label: variant for variant in VARIANTS}
     unknown = [label for label in labels or () if label not in known]
     if unknown:
@@ -98,30 +100,37 @@ def choose(labels: Sequence[str] | None) -> tuple[Variant, ...]:
     return tuple(variant for variant in VARIANTS if labels is None or variant.label in labels)
 
 
-def _judge(
+#: In a variant's folder: its errors, once they are measured.
+_ERRORS_FILE = "errors.json"
+
+
+def _measure_errors(
     variant: Variant,
     weights: Path,
-    sets: TrainingData,
+    data: TrainingData,
     device: str | torch.device,
     workers: int | None,
     progress: bool,
 ) -> Errors:
-    net = load(variant.network, weights).to(device)
-    (train,) = evaluate([net], sets.train, TRAIN_VIEWS, workers=workers, progress=progress).networks
-    (val,) = evaluate([net], sets.val, VAL_VIEWS, workers=workers, progress=progress).networks
-    return Errors(train.top1.share, val.top1.share, val.top5.share)
+    network = load(variant.network, weights).to(device)
+    (train_errors,) = evaluate([network], data.train, TRAIN_VIEWS, workers=workers, progress=progress).networks
+    (val_errors,) = evaluate([network], data.val, VAL_VIEWS, workers=workers, progress=progress).networks
+    return Errors(train_errors.top1.rate, val_errors.top1.rate, val_errors.top5.rate)
 
 
-def _errors(folder: Path) -> Errors | None:
-    """What was found of a variant, if it was judged."""
+def _read_errors(folder: Path) -> Errors | None:
+    """The errors of the variant in `folder`; None if they are not measured yet."""
     try:
-        return Errors(**json.loads((folder / "errors.json").read_text(encoding="utf-8")))
+        return Errors(**json.loads((folder / _ERRORS_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _open(out: Path, ablation: Ablation) -> None:
-    """Begin an ablation in a new or empty folder, or resume the one in it. Several processes may be at work there."""
+def _begin_or_resume(out: Path, ablation: Ablation) -> None:
+    """Begin an ablation in a new or empty folder, or check that the one in it is the same.
+
+    The folder is not locked, as several processes may train variants in it.
+    """
     work = WorkFolder(out, "ablation", "ablation.json", in_place=True)
 
     def difference(record: dict[str, Any]) -> str:
@@ -129,13 +138,13 @@ def _open(out: Path, ablation: Ablation) -> None:
         return name and f"{'other' if name == 'photos' else 'another'} {name}"
 
     work.refuse_foreign()
-    if not work.is_begun(difference):
-        _write(out, ablation)
+    if not work.has_record(difference):
+        _write_tables(out, ablation)
 
 
-def _write(out: Path, ablation: Ablation) -> None:
+def _write_tables(out: Path, ablation: Ablation) -> None:
     for name in ("ablation.json", "ablation.csv", "ablation.png"):
-        with atomic_path(out / name) as file:  # under a name of this process's own: others may write, too
+        with atomic_path(out / name) as file:  # its name is unique to this process: another one may write at the same time
             if file.suffix == ".json":
                 file.write_text(json.dumps(ablation.as_json(), indent=1), encoding="utf-8")
             elif file.suffix == ".csv":

@@ -1,4 +1,4 @@
-"""Table 3 with our errors beside the paper's: as a table, a picture, JSON and CSV."""
+"""Our errors and the paper's for each variant of Table 3: as a table, a figure, JSON and CSV."""
 
 import csv
 import io
@@ -10,24 +10,24 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from deconvnet.experiments.table3_ablation.variants import Errors, Size, Variant
+from deconvnet.experiments.table3_ablation.variants import Errors, NetworkSize, Variant
 
-#: Views of each training photo, and of each validation photo. The paper says neither. The first and the eighth row of its
-#: Table 3 are those of Table 2, whose validation errors fit ten views; for training photos one is enough.
+#: Views of each training image, and of each validation image. The paper states neither. The first and the eighth row of its
+#: Table 3 are also in Table 2, whose validation errors fit ten views; for training images one is enough.
 TRAIN_VIEWS, VAL_VIEWS = 1, 10
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Row:
-    """One variant with what came out."""
+class AblationRow:
+    """One variant with its size and errors."""
 
     variant: Variant
-    size: Size
-    """As it is trained here."""
+    size: NetworkSize
+    """With the options and the number of classes that it is trained with here."""
     ours: Errors | None
-    """None while it has not been trained and judged."""
+    """None until it is trained and evaluated."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -43,29 +43,30 @@ class Row:
 
 @dataclass(frozen=True)
 class Ablation:
-    """Table 3 with our errors beside the paper's."""
+    """Table 3 with our errors next to the paper's."""
 
     data: str
-    """The folder of photos."""
+    """The folder with `train` and `val`."""
     classes: int
-    photos: Mapping[str, tuple[int, str]]
-    """Of `train` and `val`: how many, and the digest that tells them from others."""
+    image_sets: Mapping[str, tuple[int, str]]
+    """Number of images and digest of `train` and of `val`."""
     recipe: Mapping[str, Any]
+    """Entries of the recipe."""
     seed: int
-    rows: tuple[Row, ...]
+    rows: tuple[AblationRow, ...]
 
     @property
     def key(self) -> dict[str, Any]:
-        """What all rows have in common."""
-        photos = {name: list(facts) for name, facts in self.photos.items()}
-        return {"photos": photos, "recipe": dict(self.recipe), "seed": self.seed}
+        """What all rows have in common, and a resumed ablation must have too."""
+        image_sets = {name: [count, digest] for name, (count, digest) in self.image_sets.items()}
+        return {"photos": image_sets, "recipe": dict(self.recipe), "seed": self.seed}
 
     @property
-    def measured(self) -> str:
-        """What the errors are of, in a sentence."""
+    def description(self) -> str:
+        """The data and the training that the errors are measured with, in a sentence."""
         return (
-            f"Ours: {self.data}, {self.classes:,} classes, {self.photos['train'][0]:,} photos to train on, "
-            f"{self.photos['val'][0]:,} to judge by (ten views each; training photos: the central one), "
+            f"Ours: {self.data}, {self.classes:,} classes, {self.image_sets['train'][0]:,} photos to train on, "
+            f"{self.image_sets['val'][0]:,} to judge by (ten views each; training photos: the central one), "
             f"{self.recipe['epochs']} epochs, seed {self.seed}. The paper's: ImageNet 2012, 1,000 classes."
         )
 
@@ -80,7 +81,7 @@ class Ablation:
         }
 
     def as_csv(self) -> str:
-        """One line for each variant; errors are shares, and empty where there are none yet."""
+        """One line for each variant; error rates from 0 to 1, empty where they are not measured yet."""
         names = [field.name for field in fields(Errors)]
         text = io.StringIO(newline="")
         table = csv.writer(text, lineterminator="\n")
@@ -92,38 +93,37 @@ class Ablation:
         return text.getvalue()
 
     def table(self) -> Table:
-        """Errors in per cent, ours and the paper's."""
+        """Our errors and the paper's in per cent, for the terminal."""
         table = Table("", "params M", "train top-1", "paper", "val top-1", "paper", "val top-5", "paper", box=None)
         for column in table.columns[1:]:
             column.justify = "right"
         for row in self.rows:
-            ours = [f"{share:.1%}" for share in astuple(row.ours)] if row.ours else ["–"] * 3
-            theirs = [f"{share:.1%}" for share in astuple(row.variant.paper)]
-            cells = [cell for pair in zip(ours, theirs, strict=True) for cell in pair]
+            ours = [f"{rate:.1%}" for rate in astuple(row.ours)] if row.ours else ["–"] * 3
+            paper = [f"{rate:.1%}" for rate in astuple(row.variant.paper)]
+            cells = [cell for pair in zip(ours, paper, strict=True) for cell in pair]
             table.add_row(row.variant.label, f"{row.size.parameters / 1e6:.1f}", *cells)
         return table
 
     def figure(self) -> Figure:
-        """A panel for each of the three errors: a bar of ours above one of the paper's for each variant."""
+        """A panel for each of the three errors, with a bar of ours above one of the paper's for each variant."""
         figure = Figure(figsize=(13, 6.6), dpi=110, facecolor="white", layout="constrained")
-        axes = figure.subplots(1, 3, sharey=True)
-        places = np.arange(len(self.rows))
-        for one, error, title in zip(
-            axes, fields(Errors), ("training, top-1", "validation, top-1", "validation, top-5"), strict=True
-        ):
+        panels = figure.subplots(1, 3, sharey=True)
+        positions = np.arange(len(self.rows))
+        titles = ("training, top-1", "validation, top-1", "validation, top-5")
+        for axes, error, title in zip(panels, fields(Errors), titles, strict=True):
             ours = [100 * getattr(row.ours, error.name) if row.ours else 0 for row in self.rows]
             labels = [f"{value:.1f}" if row.ours else "–" for value, row in zip(ours, self.rows, strict=True)]
-            theirs = [100 * getattr(row.variant.paper, error.name) for row in self.rows]
-            drawn = one.barh(places - 0.2, ours, 0.38, color="#4477aa", label="ours")
-            one.bar_label(drawn, labels, padding=3, fontsize=9)
-            paper = one.barh(places + 0.2, theirs, 0.38, color="0.75", label="the paper's, ImageNet 2012")
-            one.bar_label(paper, [f"{value:.1f}" for value in theirs], padding=3, fontsize=9, color="0.4")
-            one.set_xlim(0, 1.15 * max(*ours, *theirs))
-            one.set_title(f"error in %: {title}", fontsize=11, loc="left")
-            one.spines[["top", "right", "left"]].set_visible(False)
-            one.tick_params(left=False)
-        axes[0].set_yticks(places, [row.variant.label for row in self.rows])
-        axes[0].invert_yaxis()
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
-        figure.supxlabel(self.measured, fontsize=9, color="0.35", parse_math=False, wrap=True)
+            paper = [100 * getattr(row.variant.paper, error.name) for row in self.rows]
+            our_bars = axes.barh(positions - 0.2, ours, 0.38, color="#4477aa", label="ours")
+            axes.bar_label(our_bars, labels, padding=3, fontsize=9)
+            paper_bars = axes.barh(positions + 0.2, paper, 0.38, color="0.75", label="the paper's, ImageNet 2012")
+            axes.bar_label(paper_bars, [f"{value:.1f}" for value in paper], padding=3, fontsize=9, color="0.4")
+            axes.set_xlim(0, 1.15 * max(*ours, *paper))
+            axes.set_title(f"error in %: {title}", fontsize=11, loc="left")
+            axes.spines[["top", "right", "left"]].set_visible(False)
+            axes.tick_params(left=False)
+        panels[0].set_yticks(positions, [row.variant.label for row in self.rows])
+        panels[0].invert_yaxis()
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
+        figure.supxlabel(self.description, fontsize=9, color="0.35", parse_math=False, wrap=True)
         return figure

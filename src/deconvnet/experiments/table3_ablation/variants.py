@@ -1,17 +1,17 @@
-"""Table 3's twelve networks: what they are, what the paper measured, and how large they are."""
+"""The twelve networks of Table 3: options, sizes, and the paper's errors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+from deconvnet.models import build_untrained
 from deconvnet.models.architecture import without_weights
-from deconvnet.models.registry import untrained
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Shares of photos that are classified wrongly, from 0 to 1."""
+    """Error rates, 0 to 1."""
 
     train_top1: float
     val_top1: float
@@ -24,15 +24,16 @@ class Variant:
 
     label: str
     change: str
-    """What is different, in the paper's words."""
+    """The change from the original network, in the paper's words."""
     network: str
+    """Name of the architecture."""
     options: Mapping[str, Any]
-    """Of the network, where they differ from its defaults."""
+    """The network's options that differ from its defaults."""
     paper: Errors
-    """What the paper measured on ImageNet 2012, of a network with 1,000 classes."""
+    """The paper's errors on ImageNet 2012, with 1,000 classes."""
 
 
-#: Table 3, row by row. (Two training errors are equal, without layer 7 and without 6 and 7: that is how it is printed.)
+#: Table 3, row by row. (The training errors without layer 7 and without layers 6 and 7 are printed as equal.)
 VARIANTS = tuple(
     Variant(label, change, network, options, Errors(*(round(percent / 100, 3) for percent in percents)))
     for label, change, network, options, percents in (
@@ -53,31 +54,31 @@ VARIANTS = tuple(
 
 
 @dataclass(frozen=True)
-class Size:
-    """How large a network is, and what it costs to run it on one view."""
+class NetworkSize:
+    """The size of a network, and the cost of one forward pass on one view."""
 
     parameters: int
     multiply_adds: int
-    """Of convolutions and full connections."""
+    """Multiply-adds of convolutional and fully connected layers."""
     layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Of each layer (units, rows, columns), or (units,) if it is fully connected."""
+    """By layer: (units, rows, columns), or (units,) if it is fully connected."""
 
 
-def size(variant: Variant, options: Mapping[str, Any] | None = None) -> Size:
-    """How large a variant is, with `options` where they are not what it varies. No memory is taken for its weights.
+def network_size(variant: Variant, options: Mapping[str, Any] | None = None) -> NetworkSize:
+    """The size of a variant with these network options, except those that it changes. Allocates no weights.
 
     Raises `UsageError` for options that its network does not have.
     """
     with without_weights():
-        net = untrained(variant.network, {**(options or {}), **variant.options})
+        net = build_untrained(variant.network, {**(options or {}), **variant.options})
         layers = net.layers
     parameters = dict(net.module.named_parameters())
-    # A weight is used once at every place of its layer's maps; those of fc8, which has no ReLU, once.
-    places = {name: prod(layer.map_size) for name, layer in layers.items()}
-    return Size(
+    # Each weight is used once at every position of its layer's map. fc8 is not among the layers, as it has no ReLU.
+    positions = {name: prod(layer.map_size) for name, layer in layers.items()}
+    return NetworkSize(
         parameters=sum(tensor.numel() for tensor in parameters.values()),
         multiply_adds=sum(
-            tensor.numel() * places.get(name.removesuffix(".weight"), 1)
+            tensor.numel() * positions.get(name.removesuffix(".weight"), 1)
             for name, tensor in parameters.items()
             if name.endswith(".weight")
         ),

@@ -1,1 +1,1 @@
-"""What a torch call does: to values (activations, normalisation) and to the places of a map (spatial)."""
+"""What one torch call does, read from its function and arguments: one table of functions per module."""

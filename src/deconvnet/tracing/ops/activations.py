@@ -1,8 +1,7 @@
-"""What a torch function call does to values, read from the call itself: is it a ReLU, a normalisation?
+"""Which torch calls are a ReLU, however it is spelt, and which are another activation function.
 
-The same operation has many spellings (`nn.ReLU`, `F.relu`, `x.relu_()`, `x.clamp(min=0)`); all of them arrive here as a
-function and its arguments. Each table maps a function to a small one with the same signature, so that Python itself
-sorts positional from keyword arguments.
+`nn.ReLU`, `F.relu`, `x.relu_()` and `x.clamp(min=0)` all arrive here as a function and its arguments. The table maps each
+function to a parser with the same signature, so that Python itself sorts positional from keyword arguments.
 """
 
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from deconvnet.tracing.ops.arguments import Args, Kwargs
 
 @dataclass(frozen=True)
 class ReLUCall:
-    """A ReLU, perhaps cut off at `ceiling` (ReLU6), perhaps in place."""
+    """A ReLU, which may saturate at `ceiling` (ReLU6) and may work in place."""
 
     input: Tensor
     ceiling: float | None
@@ -59,7 +58,8 @@ def _clamp_(input: Tensor, min: Any = None, max: Any = None) -> ReLUCall | None:
     return _clamp(input, min, max, inplace=True)
 
 
-_RELU_CALLS: dict[Callable[..., Any], Callable[..., ReLUCall | None]] = {
+#: Functions that are a ReLU for some arguments; the parser returns None for others.
+_RELU_PARSERS: dict[Callable[..., Any], Callable[..., ReLUCall | None]] = {
     F.relu: _relu,
     torch.relu: _relu,
     torch.Tensor.relu: _relu,
@@ -85,9 +85,9 @@ _RELU_CALLS: dict[Callable[..., Any], Callable[..., ReLUCall | None]] = {
 
 
 def match_relu(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> ReLUCall | None:
-    """The ReLU that this call is, or None."""
-    read = _RELU_CALLS.get(func)
-    return read(*args, **kwargs) if read else None
+    """The call as a ReLU; None if it is not one."""
+    parse = _RELU_PARSERS.get(func)
+    return parse(*args, **kwargs) if parse else None
 
 
 _OTHER_ACTIVATIONS = frozenset(
@@ -99,5 +99,5 @@ _OTHER_ACTIVATIONS = frozenset(
 
 
 def is_other_activation(func: Callable[..., Any]) -> bool:
-    """Does the function stand where a ReLU would, but let negative values through?"""
+    """Is the function used in place of a ReLU, but lets negative values through?"""
     return func in _OTHER_ACTIVATIONS

@@ -1,4 +1,4 @@
-"""Arguments and results of torch calls, and the tensors among them."""
+"""The tensors among the nested arguments and results of torch calls."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,14 +9,14 @@ Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 
 
-def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Nested arguments with every tensor changed, in the order of `iter_tensors`."""
+def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Nested arguments with `function` applied to every tensor, in the order of `iter_tensors`."""
     if isinstance(value, Tensor):
-        return change(value)
+        return function(value)
     if isinstance(value, tuple | list):
-        return type(value)(map_tensors(item, change) for item in value)
+        return type(value)(map_tensors(item, function) for item in value)
     if isinstance(value, dict):
-        return {key: map_tensors(item, change) for key, item in value.items()}
+        return {key: map_tensors(item, function) for key, item in value.items()}
     return value
 
 

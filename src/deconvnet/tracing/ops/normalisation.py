@@ -1,4 +1,4 @@
-"""Which torch calls normalise, and by what."""
+"""Which torch calls are local response normalisation, and which are batch normalisation by the batch's own statistics."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +9,12 @@ from deconvnet.tracing.ops.arguments import Args, Kwargs
 
 
 def is_local_response_norm(func: Callable[..., Any]) -> bool:
-    """Is the function a normalisation across feature maps (Krizhevsky et al. 2012, section 3.3)?"""
+    """Is the function local response normalisation, across feature maps (Krizhevsky et al. 2012, section 3.3)?"""
     return func is F.local_response_norm
 
 
 def uses_batch_statistics(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> bool:
-    """Is it a batch normalisation by the batch's own statistics, rather than by those that training left?"""
+    """Is the call a batch normalisation by the statistics of the batch, not by running statistics?"""
     if func is not F.batch_norm:
         return False
     return bool(args[5] if len(args) > 5 else kwargs.get("training", False))

@@ -1,0 +1,41 @@
+"""Which torch calls read a tensor's shape, its other metadata, or nothing of its values; and which assign to it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+_SHAPE_METHODS = frozenset("size dim ndimension numel nelement stride storage_offset __len__ is_contiguous".split())
+_SHAPE_ATTRIBUTES = frozenset([torch.Tensor.shape.__get__, torch.Tensor.ndim.__get__])  # type: ignore[attr-defined]
+_VALUE_ATTRIBUTES = frozenset(getattr(torch.Tensor, name).__get__ for name in ("T", "mT", "H", "mH", "data", "real", "imag"))
+_METADATA_METHODS = frozenset(
+    "is_floating_point is_complex is_signed element_size get_device has_names register_hook".split()
+)
+_CONSTANT_CREATION = frozenset(
+    "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones new_empty".split()
+)
+
+
+def is_shape_query(func: Callable[..., Any]) -> bool:
+    """Does the call depend on its inputs' shapes alone: `x.shape`, `x.size()`, `torch.zeros_like(x)`?"""
+    return func in _SHAPE_ATTRIBUTES or getattr(func, "__name__", "") in _SHAPE_METHODS or is_constant_creation(func)
+
+
+def is_constant_creation(func: Callable[..., Any]) -> bool:
+    """Does the call return a new tensor that does not depend on its inputs' values, as `torch.zeros_like` does?"""
+    return getattr(func, "__name__", "") in _CONSTANT_CREATION
+
+
+def is_metadata_access(func: Callable[..., Any]) -> bool:
+    """Does the call read neither shape nor values, as `x.requires_grad` and `x.is_floating_point()` do?
+
+    Foreign hooks do that at any time, so it is no step of a trace.
+    """
+    name = getattr(func, "__name__", "")
+    is_other_attribute = name == "__get__" and func not in _SHAPE_ATTRIBUTES and func not in _VALUE_ATTRIBUTES
+    return name in _METADATA_METHODS or is_other_attribute
+
+
+def is_assignment(func: Callable[..., Any]) -> bool:
+    """Is it `x[...] = y`, which changes x and returns None?"""
+    return func is torch.Tensor.__setitem__
