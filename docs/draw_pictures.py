@@ -73,7 +73,8 @@ def compare_rules(network: Network, side: int = 176, gap: int = 4) -> Image.Imag
         place = int(found["deconvnet"].rows), int(found["deconvnet"].columns)
         x0, y0, x1, y1 = network.layer(layer).field.patch_box(*place)
         crops = [projected.pixels[0, :, y0:y1, x0:x1] for projected in found.values()]
-        tiles = [network.preprocessing.denormalise(x)[0, y0:y1, x0:x1], *(to_pixels(crop, display_scale(crop)) for crop in crops)]
+        patch = network.preprocessing.denormalise(x)[0, y0:y1, x0:x1]
+        tiles = [patch, *(to_pixels(crop, display_scale(crop)) for crop in crops)]
         for column, tile in enumerate(tiles):
             drawn = Image.fromarray(tile).resize((side, side), Image.Resampling.BICUBIC)
             page.paste(drawn, (left + column * (side + gap), top))

@@ -61,8 +61,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
         *(f"models/bundled/{name}-{weights}/weights.safetensors" for name, weights in BUNDLED.items()),
     ):
         assert f"deconvnet/{file}" in files
-    metadata_files = {f"deconvnet-{VERSION}.dist-info/{name}" for name in ("METADATA", "WHEEL", "entry_points.txt", "RECORD")}
-    assert set(wheel.namelist()) == files | metadata_files | {f"deconvnet-{VERSION}.dist-info/licenses/LICENSE"}
+    names = ("METADATA", "WHEEL", "entry_points.txt", "RECORD", "licenses/LICENSE")
+    assert set(wheel.namelist()) == files | {f"deconvnet-{VERSION}.dist-info/{name}" for name in names}
 
 
 def test_the_wheel_of_the_source_distribution_is_the_same(wheel, sdist, tmp_path):

@@ -1,4 +1,4 @@
-"""An atlas that was killed, stopped, mined by several processes or in parts is the same, to the byte, as one undisturbed."""
+"""An atlas whose building was killed, stopped, or divided among processes or parts equals an undisturbed one to the byte."""
 
 import errno
 import json
@@ -59,11 +59,11 @@ def test_killed_ten_times_and_made_by_one_to_three_processes(tmp_path):
         [sys.executable, killing.__file__, tmp_path, "1"], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert len(found["kills"]) == 10
-    assert found["finished"] >= 4
-    assert {kill["drawn"] for kill in found["kills"]} == {True, False}  # some while mining, some while drawing
-    assert {kill["count"] for kill in found["kills"]} == {1, 2, 3}
+    summary = json.loads(done.stdout)
+    assert len(summary["kills"]) == 10
+    assert summary["finished"] >= 4
+    assert {kill["drawn"] for kill in summary["kills"]} == {True, False}  # some while mining, some while drawing
+    assert {kill["count"] for kill in summary["kills"]} == {1, 2, 3}
 
 
 @pytest.mark.parametrize("parts", [[(1, 2), (2, 2)], [(3, 4), (1, 2), (4, 4)]])
@@ -137,18 +137,18 @@ def test_drawing_goes_on_after_the_last_finished_group(network, photos, undistur
     monkeypatch.setattr(
         draw_units, "project_units", lambda n, h, units, **o: groups.append(units) or original(n, h, units, **o)
     )
-    book = Atlas.build(network, photos, tmp_path / "atlas", progress=True)
+    built = Atlas.build(network, photos, tmp_path / "atlas", progress=True)
     before = sum(map(len, drawn.values()))
     assert 3 <= before < 11
     assert sum(map(len, groups)) == 11 - before
-    said = capsys.readouterr().err
-    assert "Going on: 100 of 100 photos were mined.\n" in said
-    assert f"Going on: {before} of 11 units were drawn.\n" in said
-    assert book.description["layers"][0]["largest_difference"] == 0.5
+    message = capsys.readouterr().err
+    assert "Going on: 100 of 100 photos were mined.\n" in message
+    assert f"Going on: {before} of 11 units were drawn.\n" in message
+    assert built.description["layers"][0]["largest_difference"] == 0.5
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"layers": ["conv2"]}, r"other layers \(conv1, conv2\)"),
         ({"units": [0, 1]}, "other units"),
@@ -158,7 +158,7 @@ def test_drawing_goes_on_after_the_last_finished_group(network, photos, undistur
         ({"weights": "mine"}, r"another network \(network\)"),
     ],
 )
-def test_unfinished_work_of_another_kind_is_refused_and_kept(network, photos, tmp_path, monkeypatch, change, said):
+def test_unfinished_work_of_another_kind_is_refused_and_kept(network, photos, tmp_path, monkeypatch, change, message):
     with stopped_at(build, "write_pages", 1, FULL), pytest.raises(DeconvnetError):
         Atlas.build(network, photos, tmp_path / "atlas")
     before = files(tmp_path)
@@ -171,7 +171,7 @@ def test_unfinished_work_of_another_kind_is_refused_and_kept(network, photos, tm
         network.weights = weights
     images = photos / change.pop("images", "")
     with pytest.raises(
-        DeconvnetError, match=rf"\.atlas\.partial holds an unfinished atlas with {said}: .*remove that folder"
+        DeconvnetError, match=rf"\.atlas\.partial holds an unfinished atlas with {message}: .*remove that folder"
     ):
         Atlas.build(network, images, tmp_path / "atlas", **change)
     assert files(tmp_path) == before
@@ -269,10 +269,10 @@ def test_the_way_to_the_atlas_may_be_crooked(network, photos, undisturbed, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
+    ("place", "message"),
     [(".", "the current folder"), ("new/..", "the current folder"), ("/proc", "a mount"), ("loop", "exists")],
 )
-def test_a_place_that_no_folder_can_take_is_refused_before_any_work(network, photos, tmp_path, monkeypatch, place, said):
+def test_a_place_that_no_folder_can_take_is_refused_before_any_work(network, photos, tmp_path, monkeypatch, place, message):
     monkeypatch.chdir(tmp_path)
     Path("loop").symlink_to("loop")
     monkeypatch.setattr(network, "capture", None)
@@ -281,7 +281,7 @@ def test_a_place_that_no_folder_can_take_is_refused_before_any_work(network, pho
         (tmp_path / "here").mkdir()
         monkeypatch.chdir(tmp_path / "here")
         before = sorted(tmp_path.iterdir())
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         Atlas.build(network, photos, place)
     assert sorted(tmp_path.iterdir()) == before
 
@@ -326,11 +326,11 @@ def test_too_little_memory_says_what_is_kept(photos, tmp_path, monkeypatch, caps
     with stopped_at(draw_units, "project_units", 2, full), pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 1
-    said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert said.startswith(
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith(
         "deconvnet: The device has too little memory for this: pass --device cpu (or, to atlas, a smaller"
     )
-    assert f"What is done so far is kept in {tmp_path / '.atlas.partial'}" in said
+    assert f"What is done so far is kept in {tmp_path / '.atlas.partial'}" in message
 
 
 def test_two_at_a_time_are_refused(network, photos, tmp_path):
@@ -376,14 +376,14 @@ def test_signals_end_it_with_a_sentence(photos, tmp_path, monkeypatch, capsys, n
     monkeypatch.setattr(
         sys, "argv", f"deconvnet atlas any {photos} --out {tmp_path / 'atlas'} --batch-size 8 --workers 1".split()
     )
-    seen, observe = [], network.capture
+    batch_sizes, capture = [], network.capture
 
     def signalled(x, *rest):
-        seen.append(len(x))
-        if len(x) == 8 and seen.count(8) == 4:
-            time.sleep(0.5)  # what was seen before has been taken in by then
+        batch_sizes.append(len(x))
+        if len(x) == 8 and batch_sizes.count(8) == 4:
+            time.sleep(0.5)  # the batches before are in the state by then
             signal.raise_signal(getattr(signal, name))
-        observe(x, *rest)
+        capture(x, *rest)
 
     monkeypatch.setattr(network, "capture", signalled)
     with pytest.raises(SystemExit) as stop:

@@ -273,7 +273,7 @@ def test_a_trunk_has_no_classes(network):
     trunk = Network(network.module, network.preprocessing, name="trunk", classifies=False)
     explorer = Explorer([ServedModel("trunk", "trunk", None, LoadedNetwork(trunk), None)])
     client = Client(explorer)
-    image_path = f"/api/photos/{upload_image(client, image_bytes()).json()['image_path']}/trunk"
+    image_path = f"/api/photos/{upload_image(client, image_bytes()).json()['photo']}/trunk"
     assert client.get("/api/networks").json()[0]["classifies"] is False
     assert client.get(image_path).json()["classes"] is None
     assert (

@@ -192,7 +192,7 @@ def client(running_server):
 
 @pytest.fixture
 def image_path(client):
-    return f"/api/photos/{upload(client).json()['image_path']}/little-atlas"
+    return f"/api/photos/{upload(client).json()['photo']}/little-atlas"
 
 
 def upload(client, seed=0):

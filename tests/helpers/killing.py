@@ -1,7 +1,7 @@
-"""Makes one atlas again and again, as one to three processes, each time killed at a random moment, and compares the files.
+"""Builds one atlas repeatedly, in one to three processes, each time killed at a random moment, and compares the files.
 
-A program of its own, `python killing.py FOLDER SEED`: its children are forks that have torch imported already, which is safe
-only where no thread was ever started. Prints JSON: what was there when each kill came, and how many atlases were finished.
+A separate program, `python killing.py FOLDER SEED`: its children are forks that have torch imported already, which is safe
+only where no thread was ever started. Prints JSON: the state of the work at each kill, and how many atlases were finished.
 """
 
 import json
@@ -31,11 +31,11 @@ PHOTOS, KILLS = 100, 10
 
 def write_photos(folder: Path) -> None:
     """Small photos in two classes, one of them broken."""
-    numbers = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     for number in range(PHOTOS):
         file = folder / "ab"[number % 2] / f"{number:03d}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(numbers.integers(0, 256, (6, 7, 3), dtype=np.uint8)).resize((40, 35)).save(file)
+        Image.fromarray(generator.integers(0, 256, (6, 7, 3), dtype=np.uint8)).resize((40, 35)).save(file)
     (folder / "a" / "050.png").write_bytes(b"broken")
 
 
@@ -50,13 +50,13 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def child(folder: Path, out: Path, moment: int) -> int:
-    """Make the atlas; die just before the `moment`-th time that a file of `folder` is opened, renamed or removed.
+    """Build the atlas; die just before the `moment`-th time that a file of `folder` is opened, renamed or removed.
 
     In a folder that is removed as a whole, files have names relative to a descriptor.
     """
     events = 0
 
-    def see(event: str, arguments: tuple) -> None:
+    def audit(event: str, arguments: tuple) -> None:
         nonlocal events
         removed = event in ("os.remove", "os.rmdir")
         if (removed or event in ("open", "os.rename", "os.mkdir", "shutil.rmtree")) and (
@@ -66,17 +66,17 @@ def child(folder: Path, out: Path, moment: int) -> int:
             if events == moment:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.addaudithook(see)
+    sys.addaudithook(audit)
     build_atlas(network(), folder / "photos", out, processes=Processes.from_environment(), batch_size=8, workers=2)
     return events
 
 
 def run(folder: Path, out: Path, count: int, victim: int = 0, moment: int = -1) -> int:
-    """Make the atlas with `count` processes; returns how many events process `victim` saw, or 0 if it was killed."""
+    """Build the atlas with `count` processes; returns the number of events in process `victim`, 0 if it was killed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    seen = folder / "seen"
+    event_count = folder / "seen"
     pids = []
     for rank in range(count):
         pids.append(os.fork())
@@ -86,7 +86,7 @@ def run(folder: Path, out: Path, count: int, victim: int = 0, moment: int = -1) 
                 os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_PORT": str(port)}
                 events = child(folder, out, moment if rank == victim else -1)
                 if rank == victim:
-                    seen.write_text(str(events))
+                    event_count.write_text(str(events))
                 code = 0
             except BaseException:
                 traceback.print_exc()
@@ -97,10 +97,10 @@ def run(folder: Path, out: Path, count: int, victim: int = 0, moment: int = -1) 
     for pid in pids:
         if killed:
             os.kill(pid, signal.SIGKILL)
-        other = os.waitpid(pid, 0)[1]
-        assert killed or other == 0, other
+        peer_status = os.waitpid(pid, 0)[1]
+        assert killed or peer_status == 0, peer_status
     assert killed or status == 0, status
-    return 0 if killed else int(seen.read_text())
+    return 0 if killed else int(event_count.read_text())
 
 
 def main(folder: Path, seed: int) -> None:
@@ -109,19 +109,19 @@ def main(folder: Path, seed: int) -> None:
     sys.modules["deconvnet.mining.mine"].SAVE_EVERY = -1  # after every batch
     draw_units._HITS_IN_GROUP = 27  # units of three
     write_photos(folder / "photos")
-    chance = random.Random(seed)
+    generator = random.Random(seed)
     events = run(folder, folder / "undisturbed", 1)
-    wanted = files(folder / "undisturbed")
-    assert len(wanted) > 30, len(wanted)
+    expected = files(folder / "undisturbed")
+    assert len(expected) > 30, len(expected)
     out, partial = folder / "atlas", folder / ".atlas.partial"
 
-    found, finished = [], 0
+    kills, finished = [], 0
 
     def check(killed: bool = False) -> None:
         nonlocal finished
-        got = files(out)
-        assert got.keys() == wanted.keys(), got.keys() ^ wanted.keys()
-        assert not (different := [name for name in wanted if got[name] != wanted[name]]), different
+        content = files(out)
+        assert content.keys() == expected.keys(), content.keys() ^ expected.keys()
+        assert not (different := [name for name in expected if content[name] != expected[name]]), different
         assert killed or not partial.exists()
         shutil.rmtree(out)
         finished += 1
@@ -129,22 +129,22 @@ def main(folder: Path, seed: int) -> None:
     for count in (1, 2, 3):
         run(folder, out, count)
         check()
-    for moment in (events, events - 3):  # while what was the folder of the work is removed
+    for moment in (events, events - 3):  # while the work folder is removed
         assert not run(folder, out, 1, 0, moment)
         check(killed=True)
-    while len(found) < KILLS:
-        count = chance.randint(1, 3)
-        victim = chance.randrange(count)
-        if run(folder, out, count, victim, chance.randint(1, events if victim == 0 else PHOTOS // count)):
+    while len(kills) < KILLS:
+        count = generator.randint(1, 3)
+        victim = generator.randrange(count)
+        if run(folder, out, count, victim, generator.randint(1, events if victim == 0 else PHOTOS // count)):
             check()
         else:
             if out.exists():
                 check(killed=True)
             states = len(list(partial.glob("*mined*.safetensors")))
-            found.append({"count": count, "victim": victim, "states": states, "drawn": (partial / "drawn.json").exists()})
-    run(folder, out, chance.randint(1, 3))
+            kills.append({"count": count, "victim": victim, "states": states, "drawn": (partial / "drawn.json").exists()})
+    run(folder, out, generator.randint(1, 3))
     check()
-    print(json.dumps({"events": events, "finished": finished, "kills": found}))
+    print(json.dumps({"events": events, "finished": finished, "kills": kills}))
 
 
 if __name__ == "__main__":

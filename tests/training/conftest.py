@@ -1,4 +1,4 @@
-"""A ZFNet that trains in seconds, and photos of three classes that it can tell apart."""
+"""A ZFNet that trains in seconds, and images of three classes that differ in colour."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from helpers.small_training import SMALL, write_photos
 
 @pytest.fixture
 def small_zfnet(monkeypatch):
-    """`zfnet` is a small one for 32 pixels."""
+    """Replace `zfnet` by a small one for 32×32 pixels."""
     monkeypatch.setitem(ARCHITECTURES, "zfnet", SMALL)
 
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
-    """22 photos to learn from and 9 to judge by."""
+    """22 training and 9 validation images."""
     folder = tmp_path_factory.mktemp("photos")
     write_photos(folder)
     return folder

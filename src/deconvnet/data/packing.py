@@ -206,8 +206,8 @@ class PackingProgress:
 
     def save(self, file: Path) -> None:
         buffer = io.BytesIO()
-        about = json.dumps({"count": self.count, "skipped": self.skipped})
-        np.savez(buffer, sums=self.sums, checksums=self.checksums, about=np.array(about))
+        summary = json.dumps({"count": self.count, "skipped": self.skipped})
+        np.savez(buffer, sums=self.sums, checksums=self.checksums, about=np.array(summary))
         atomic_write(file, buffer.getvalue())
 
     @classmethod
@@ -215,9 +215,9 @@ class PackingProgress:
         """The progress of an earlier run; that of a start if `file` does not exist or is damaged."""
         try:
             with np.load(file, allow_pickle=False) as saved:
-                about = json.loads(str(saved["about"]))
-                skipped = {int(index): str(reason) for index, reason in about["skipped"].items()}
-                return cls(saved["sums"], saved["checksums"], skipped, int(about["count"]))
+                summary = json.loads(str(saved["about"]))
+                skipped = {int(index): str(reason) for index, reason in summary["skipped"].items()}
+                return cls(saved["sums"], saved["checksums"], skipped, int(summary["count"]))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return cls(np.zeros(_SQUARE_SHAPE, np.uint64), np.zeros(num_images, np.uint32), {})
 

@@ -1,1 +1,1 @@
-"""One module per figure or table; each result draws itself and writes itself as JSON."""
+"""The paper's figures and tables, one folder for each. Each result draws its own figures and converts itself to JSON."""

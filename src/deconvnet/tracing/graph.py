@@ -40,7 +40,9 @@ class Layer:
     map_size: tuple[int, int]
     """Rows and columns of its feature maps; (1, 1) for a fully connected layer."""
     convolutional: bool
+    """Does it have feature maps?"""
     field: ReceptiveField
+    """The receptive field of its activations."""
 
     def __repr__(self) -> str:
         maps, field = ("×".join(map(str, size)) for size in (self.map_size, self.field.size))
@@ -53,9 +55,9 @@ class TraceStep:
 
     func: Callable[..., Any]
     inputs: tuple[int | None, ...]
-    """For each tensor argument the signal that it is, or None if it is no signal."""
+    """For each tensor argument its signal, or None if it does not depend on the network's input."""
     outputs: tuple[int, ...]
-    """The signals that the call returns or changes; an input's own number if it works in place."""
+    """The signals that the call returns or changes, which are among its inputs if it works in place."""
     window: SlidingWindow | None
     """The window that it slides over its first input."""
     croppable: bool
@@ -164,7 +166,7 @@ class _Tracer(TorchFunctionMode):
 
     @contextmanager
     def track_submodules(self) -> Iterator[None]:
-        """Keep `running` up to date, by global hooks that no module sees."""
+        """Keep `running` up to date, by PyTorch's global hooks, which are not set on any module."""
 
         def leave(*_: Any) -> None:  # what a hook returns would replace the module's output
             self.running.pop()

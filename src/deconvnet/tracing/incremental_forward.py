@@ -111,9 +111,9 @@ class IncrementalForward:
         """By signal, so far, its value for the unchanged image."""
         self.last_signal = 0
 
-    def full_maps(self, output: Tensor, maps: slice = slice(None)) -> Tensor:
-        """The full maps (N, maps, rows, columns) of the layer whose `output` the callback has just received."""
-        return self._expand(output[:, maps], self.last_signal, maps)
+    def full_maps(self, output: Tensor) -> Tensor:
+        """The full maps (N, units, rows, columns) of the layer whose `output` the callback has just received."""
+        return self._expand(output, self.last_signal)
 
     def __call__(self, func: Callable[..., Any], args: Args, kwargs: Kwargs, run: RunCall) -> Any:
         """Run the module's next call by `run`, on crops as far as that pays.
@@ -201,13 +201,12 @@ class IncrementalForward:
         args, kwargs = map_tensors((args, kwargs), replace)
         return args, kwargs
 
-    def _expand(self, tensor: Tensor, signal: int, maps: slice = slice(None)) -> Tensor:
+    def _expand(self, tensor: Tensor, signal: int) -> Tensor:
         """The full maps of a signal, of which `tensor` is the changed region."""
         region, cached = self.regions[signal], self.cached[signal]
         if region is None:
             return tensor
-        full = _empty_like(cached, self.batch_size, cached.shape[-2:])[:, maps]
-        full.copy_(cached[:, maps])
+        full = _empty_like(cached, self.batch_size, cached.shape[-2:]).copy_(cached)
         paste(full, tensor, region.corners)
         return full
 

@@ -103,7 +103,7 @@ def occlude(
 def write_occlusion(out: Path, network: Network, images: Iterable[Path], occluder: Occluder, **options: Any) -> Occlusion:
     """Write `occlusion.png` and `occlusion.json` to the new folder `out`; see `occlude`."""
     return save_result(
-        out, "occlusion", lambda work: occlude(network, images, occluder, state=work / "others.safetensors", **options)
+        out, "occlusion", lambda folder: occlude(network, images, occluder, state=folder / "others.safetensors", **options)
     )
 
 

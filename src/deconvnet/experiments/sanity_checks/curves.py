@@ -99,7 +99,7 @@ def randomisation_curves(
 ) -> dict[str, RandomisationCurve]:
     """Randomise a network from the top down, `draws` times, and compare its pictures with the original ones.
 
-    `compute_pictures` returns the pictures of all images by their kind, such as the rule set of projections; `compare`
+    `compute_pictures` returns the pictures of all images by kind, such as the rule set of projections; `compare`
     returns the similarity of two of them by `measures`. Returns a curve for each kind. `advance` is called with the number
     of images after each step.
     """

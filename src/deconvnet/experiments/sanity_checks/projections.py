@@ -102,7 +102,7 @@ def check_sanity(
 
 def write_sanity(out: Path, network: Network, images: Iterable[Path], layer: str = "", **options: Any) -> SanityCheck:
     """Write `sanity.png` and `sanity.json` to the new folder `out`; see `check_sanity`."""
-    return save_result(out, "sanity", lambda work: check_sanity(network, images, layer, **options))
+    return save_result(out, "sanity", lambda _: check_sanity(network, images, layer, **options))
 
 
 def _randomise_projections(

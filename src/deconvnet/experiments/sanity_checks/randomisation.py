@@ -119,8 +119,8 @@ def _randomise_weights(module: nn.Module, generator: torch.Generator) -> None:
     """Randomise the module's own parameters and running statistics in place, not those of its children."""
     for values in module.parameters(recurse=False):
         std = values.float().std() if values.numel() > 1 else torch.zeros(())
-        drawn = torch.randn(values.shape, generator=generator) * std.cpu() + values.float().mean().cpu()
-        values.copy_(drawn)
+        new_values = torch.randn(values.shape, generator=generator) * std.cpu() + values.float().mean().cpu()
+        values.copy_(new_values)
     if isinstance(module, _NormBase) and module.running_mean is not None and module.running_var is not None:
         permutation = torch.randperm(len(module.running_mean), generator=generator).to(module.running_mean.device)
         for statistic in (module.running_mean, module.running_var):

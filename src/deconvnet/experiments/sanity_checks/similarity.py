@@ -39,7 +39,7 @@ def projection_similarities(first: Tensor, second: Tensor) -> dict[str, float]:
         "ssim": float("nan"),
     }
     if a.any() and b.any() and min(a.shape[1:]) >= _SSIM_WINDOW:
-        drawn = [np.clip(values / display_scale(projection), -1, 1) for values, projection in ((a, first), (b, second))]
-        ssim = structural_similarity(*drawn, win_size=_SSIM_WINDOW, data_range=2.0, channel_axis=0)  # type: ignore[no-untyped-call]
+        pictures = [np.clip(values / display_scale(projection), -1, 1) for values, projection in ((a, first), (b, second))]
+        ssim = structural_similarity(*pictures, win_size=_SSIM_WINDOW, data_range=2.0, channel_axis=0)  # type: ignore[no-untyped-call]
         similarities["ssim"] = float(ssim)
     return similarities

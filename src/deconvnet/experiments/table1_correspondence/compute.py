@@ -143,7 +143,7 @@ def correspond(
 
 def write_correspondence(out: Path, network: Network, images: Path, landmarks: Path, **options: Any) -> Correspondence:
     """Write `correspondence.png` and `correspondence.json` to the new folder `out`; see `correspond`."""
-    return save_result(out, "correspondence", lambda work: correspond(network, images, landmarks, **options))
+    return save_result(out, "correspondence", lambda _: correspond(network, images, landmarks, **options))
 
 
 def _check_options(mask: float, masks: int, draws: int, permutations: int, batch_size: int) -> None:
