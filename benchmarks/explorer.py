@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from deconvnet.demo import demo_image
+from deconvnet.demo_images import demo_image
 
 RESULTS = Path(__file__).parent / "results"
 

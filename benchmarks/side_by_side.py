@@ -29,7 +29,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from deconvnet.data import ImageSet, PackedImageSet, find_images
-from deconvnet.demo import write_views
+from deconvnet.demo_images import write_views
 from deconvnet.local_response_norm import LocalResponseNorm
 from deconvnet.tracing import exact_float32
 

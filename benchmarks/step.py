@@ -44,7 +44,7 @@ from deconvnet.tracing import exact_float32
 from deconvnet.training import read_recipe
 from deconvnet.training.data import TrainingBatch, TrainingData, training_batches
 from deconvnet.training.filter_renormalisation import renormalise_filters
-from deconvnet.training.setup import untrained_network, with_preprocessing
+from deconvnet.training.initial_network import untrained_network, with_preprocessing
 from deconvnet.training.throughput import Throughput
 
 

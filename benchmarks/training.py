@@ -29,7 +29,7 @@ from deconvnet.environment import keep_freed_memory
 from deconvnet.training import read_recipe
 from deconvnet.training.data import TrainingBatch
 from deconvnet.training.filter_renormalisation import renormalise_filters
-from deconvnet.training.setup import untrained_network, with_preprocessing
+from deconvnet.training.initial_network import untrained_network, with_preprocessing
 
 RESULTS = Path(__file__).parent / "results"
 IMAGENET, EPOCHS = 1_281_167, 70

@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from deconvnet.demo import demo_image
+from deconvnet.demo_images import demo_image
 
 PICTURES = Path(__file__).parent / "pictures"
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from deconvnet import Atlas, Network, load
 from deconvnet.atlas.render import font
-from deconvnet.demo import demo_image
+from deconvnet.demo_images import demo_image
 from deconvnet.experiments.look import look
 from deconvnet.projection import (
     RULES,

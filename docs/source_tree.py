@@ -1,6 +1,6 @@
 """The tree of the source that docs/architecture.md shows: a line for each folder and file, from the docstrings.
 
-    python docs/source_tree.py        prints it, to be put between the markers in docs/architecture.md
+python docs/source_tree.py        prints it, to be put between the markers in docs/architecture.md
 """
 
 import ast

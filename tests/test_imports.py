@@ -12,14 +12,14 @@ SOURCE = Path(__file__).parents[1] / "src" / "deconvnet"
 #: From the lowest level to the highest; packages of one level know nothing of each other.
 LEVELS = (
     ("errors",),
-    ("text",),
+    ("formatting",),
     ("progress",),
     ("storage",),
     ("environment",),
     ("distributed",),
     ("local_response_norm",),
     ("data",),
-    ("demo",),
+    ("demo_images",),
     ("tracing",),
     ("models",),
     ("projection",),
@@ -84,6 +84,6 @@ def test_an_upward_import_and_a_circle_are_seen(tmp_path, monkeypatch):
     imported.cache_clear()
     with pytest.raises(AssertionError):
         test_a_package_imports_only_from_those_below(low)
-    with pytest.raises(pytest.fail.Exception, match="errors → data → errors|data → errors → data"):
+    with pytest.raises(pytest.fail.Exception, match=r"errors → data → errors|data → errors → data"):
         test_no_modules_import_each_other_in_a_circle()
     imported.cache_clear()

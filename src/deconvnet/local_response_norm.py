@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import has_torch_function_unary
 
 from deconvnet.errors import UsageError
-from deconvnet.text import repr_name
+from deconvnet.formatting import repr_name
 
 #: Positions (of all maps) normalised at a time on a CPU, so that intermediate results stay in its cache.
 _POSITIONS_PER_CHUNK = 2048

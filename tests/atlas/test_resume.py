@@ -20,7 +20,7 @@ from deconvnet import Atlas, DeconvnetError, UsageError
 from deconvnet.atlas import build, draw_units, project_units
 from deconvnet.atlas.build import build_atlas
 from deconvnet.atlas.tables import Tables
-from deconvnet.atlas.work import AtlasWork
+from deconvnet.atlas.work_folder import AtlasWork
 from deconvnet.data import find_images
 from deconvnet.distributed import Processes
 from deconvnet.mining import MiningState, mine_part

@@ -10,7 +10,7 @@ import pytest
 
 from deconvnet import Atlas, cli, mine
 from deconvnet.data import UnreadableImage, find_images, read_image
-from deconvnet.text import printable
+from deconvnet.formatting import printable
 from helpers.odd_images import odd_images
 
 READABLE = [odd for odd in odd_images() if not odd.reason]

@@ -11,7 +11,7 @@ from deconvnet.data.transforms import (
     random_crops,
     ten_views,
 )
-from deconvnet.training.rng import crop_numbers
+from deconvnet.training.stateless_rng import crop_numbers
 
 SQUARES = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
 

@@ -119,7 +119,7 @@ def originals(tmp_path_factory):
     weights = write_thin_weights(top)
     with pytest.MonkeyPatch.context() as patched:
         use_thin_networks(patched, weights)
-        patched.setattr("deconvnet.demo.SCALES", (1.0,))
+        patched.setattr("deconvnet.demo_images.SCALES", (1.0,))
         make_folder(top / "reader", weights)
     return top / "reader", weights
 
@@ -129,7 +129,7 @@ def folder(originals, tmp_path, monkeypatch):
     """A folder for one page."""
     folder, (original, weights) = tmp_path / "reader", originals
     use_thin_networks(monkeypatch, weights)
-    monkeypatch.setattr("deconvnet.demo.SCALES", (1.0,))
+    monkeypatch.setattr("deconvnet.demo_images.SCALES", (1.0,))
     copy_folder(original, folder)
     monkeypatch.chdir(folder)
     return folder

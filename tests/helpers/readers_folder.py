@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deconvnet.atlas import Atlas
 from deconvnet.data import find_images, find_splits, pack
-from deconvnet.demo import demo_image, write_views
+from deconvnet.demo_images import demo_image, write_views
 from deconvnet.mining import mine_part
 from deconvnet.models import load
 from deconvnet.training import train

@@ -12,7 +12,7 @@ MADE = {"look", "fig-2", "fig-3", "fig-5", "fig-6", "fig-7", "table-3", "sanity"
 def test_a_quick_report_needs_nothing(reproduce, tmp_path, monkeypatch, capsys):
     weights = write_thin_weights(tmp_path)
     use_thin_networks(monkeypatch, weights)
-    monkeypatch.setattr("deconvnet.demo.SCALES", (1.0,))
+    monkeypatch.setattr("deconvnet.demo_images.SCALES", (1.0,))
     monkeypatch.chdir(tmp_path)
     assert reproduce("--quick", "--device", "cpu") == 0
     assert capsys.readouterr().out == "Wrote report/index.html.\n"

@@ -185,7 +185,7 @@ def test_other_landmarks_and_classes_under_the_same_names_are_other_inputs(repro
         text = file.read_text()
         file.write_text(text.replace(before, after))
         assert reproduce(*arguments) == 2
-        assert f"a report of other {name}" in capsys.readouterr().err
+        assert f"a report with other {name}" in capsys.readouterr().err
         file.write_text(text)
     assert reproduce(*arguments) == 0
 

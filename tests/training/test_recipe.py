@@ -17,13 +17,13 @@ from deconvnet.training import (
     train,
 )
 from deconvnet.training.filter_renormalisation import renormalise_filters
-from deconvnet.training.rng import (
+from deconvnet.training.schedule import Plateau, learning_rate
+from deconvnet.training.stateless_rng import (
     crop_numbers,
     dropout_seed,
     epoch_order,
     init_seed,
 )
-from deconvnet.training.schedule import Plateau, learning_rate
 from helpers.small_training import RECIPE
 
 

@@ -14,7 +14,7 @@ from deconvnet.atlas.figures import layer_figure
 from deconvnet.atlas.html import render_pages, write_pages
 from deconvnet.atlas.render import filter_sheet, save_picture
 from deconvnet.atlas.tables import Tables
-from deconvnet.atlas.work import AtlasWork
+from deconvnet.atlas.work_folder import AtlasWork
 from deconvnet.data import ImageSet, find_images
 from deconvnet.distributed import Processes
 from deconvnet.environment import software_versions

@@ -22,7 +22,7 @@ from deconvnet.cli.options import (
     parse_layers,
     parse_ranges,
 )
-from deconvnet.cli.output import print_atlas
+from deconvnet.cli.print_results import print_atlas
 from deconvnet.errors import UsageError
 
 

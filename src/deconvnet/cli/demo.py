@@ -15,7 +15,7 @@ from deconvnet.cli.options import (
     load_network,
     parse_ranges,
 )
-from deconvnet.cli.output import atlas_as_json, describe_atlas, print_result
+from deconvnet.cli.print_results import atlas_as_json, describe_atlas, print_result
 from deconvnet.errors import UsageError
 
 
@@ -34,7 +34,7 @@ def demo(
     """
     from deconvnet.atlas import Atlas
     from deconvnet.atlas.html import page_files, write_pages
-    from deconvnet.demo import write_views
+    from deconvnet.demo_images import write_views
     from deconvnet.models.bundled import BUNDLED
 
     networks = [load_network(name, None, device) for name in ([network] if network else BUNDLED)]

@@ -16,7 +16,7 @@ from deconvnet.cli.options import (
     find_device,
     load_network,
 )
-from deconvnet.cli.output import print_line
+from deconvnet.cli.print_results import print_line
 from deconvnet.errors import UsageError
 
 

@@ -15,7 +15,7 @@ from deconvnet.cli.options import (
     load_network,
     open_image,
 )
-from deconvnet.cli.output import print_result
+from deconvnet.cli.print_results import print_result
 
 
 @app.command(epilog=example("deconvnet look alexnet:imagenet1k dog.jpg --out dog.png"))

@@ -29,7 +29,7 @@ from deconvnet.cli import (  # noqa: F401
     train,
 )
 from deconvnet.cli.app import app
-from deconvnet.cli.output import print_line
+from deconvnet.cli.print_results import print_line
 from deconvnet.errors import DeconvnetError, UsageError
 
 

@@ -20,7 +20,7 @@ from deconvnet.cli.options import (
     load_network,
     parse_ranges,
 )
-from deconvnet.cli.output import print_atlas
+from deconvnet.cli.print_results import print_atlas
 
 
 @app.command(epilog=example("deconvnet merge alexnet:imagenet1k photos/ half-1.safetensors half-2.safetensors --out atlas/"))

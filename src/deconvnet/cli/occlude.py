@@ -17,7 +17,7 @@ from deconvnet.cli.options import (
     load_network,
     parse_numbers,
 )
-from deconvnet.cli.output import print_result
+from deconvnet.cli.print_results import print_result
 
 
 @app.command(

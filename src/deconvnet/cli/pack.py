@@ -7,7 +7,7 @@ import typer
 
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import JsonOption, WorkersOption, check_exists
-from deconvnet.cli.output import describe_skipped, print_result
+from deconvnet.cli.print_results import describe_skipped, print_result
 
 
 @app.command(epilog=example("deconvnet pack imagenet/ --out packed/", "deconvnet pack photos/ --out packed/"))

@@ -21,7 +21,7 @@ from deconvnet.cli.options import (
     check_exists,
     find_device,
 )
-from deconvnet.cli.output import print_result
+from deconvnet.cli.print_results import print_result
 from deconvnet.errors import DeconvnetError
 from deconvnet.report.paper_claims import DEFAULT_NETWORKS, SECTIONS
 

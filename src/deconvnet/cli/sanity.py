@@ -16,7 +16,7 @@ from deconvnet.cli.options import (
     check_exists,
     load_network,
 )
-from deconvnet.cli.output import print_result
+from deconvnet.cli.print_results import print_result
 
 
 @app.command(

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from deconvnet.experiments.class_labels import class_name
 from deconvnet.experiments.result import add_axes_inches, add_text_inches
+from deconvnet.formatting import printable
 from deconvnet.models import Network
 from deconvnet.projection import display_scale, project_batch, strongest_position, to_pixels
-from deconvnet.text import printable
 from deconvnet.tracing import Box, Layer
 
 #: Classes that `look` lists.

@@ -14,8 +14,8 @@ from torch import Tensor
 from deconvnet.experiments.class_labels import class_name
 from deconvnet.experiments.look import UnitActivation, strongest_units
 from deconvnet.explorer.models import LoadedNetwork
+from deconvnet.formatting import json_number, json_numbers
 from deconvnet.projection import display_scale, project_batch, to_pixels
-from deconvnet.text import json_number, json_numbers
 
 #: Strongest units that are shown for each layer, and most probable classes.
 MAX_UNITS = 6

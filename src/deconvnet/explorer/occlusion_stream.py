@@ -18,7 +18,7 @@ from deconvnet.explorer.inference import ImageAnalysis, class_probabilities
 from deconvnet.explorer.models import LoadedNetwork
 from deconvnet.explorer.responses import UNEXPECTED_ERROR, RequestCancelled, RequestError
 from deconvnet.explorer.worker import Worker
-from deconvnet.text import json_number, json_numbers
+from deconvnet.formatting import json_number, json_numbers
 from deconvnet.tracing import ActivationCache, Box
 
 #: Positions of the occluder in one map.

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from deconvnet.formatting import repr_name
 from deconvnet.local_response_norm import LocalResponseNorm, LRNConstants
 from deconvnet.models.alexnet_family import AlexNetFamily, check_removed
 from deconvnet.models.init import init_normal
-from deconvnet.text import repr_name
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from deconvnet.errors import DeconvnetError
 from deconvnet.local_response_norm import LRNConstants
-from deconvnet.models.onnx_check import (
+from deconvnet.models.onnx_graph_check import (
     CONVOLUTION,
     FLATTEN,
     FULLY_CONNECTED,

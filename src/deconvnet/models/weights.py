@@ -20,7 +20,7 @@ from torch import Tensor
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models.alexnet import AlexNet2012
 from deconvnet.models.network import Network
-from deconvnet.models.pytorchcv import rename_pytorchcv_tensors
+from deconvnet.models.pytorchcv_tensor_names import rename_pytorchcv_tensors
 from deconvnet.models.weights_metadata import WeightsMetadata, parse_metadata, preprocessing_metadata
 from deconvnet.models.zfnet import ZFNet
 from deconvnet.storage import atomic_path

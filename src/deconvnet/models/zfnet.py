@@ -6,10 +6,10 @@ from typing import Literal
 from torch import Tensor, nn
 
 from deconvnet.errors import UsageError
+from deconvnet.formatting import repr_name
 from deconvnet.local_response_norm import LocalResponseNorm, LRNConstants
 from deconvnet.models.alexnet_family import AlexNetFamily, check_removed
 from deconvnet.models.init import init_normal
-from deconvnet.text import repr_name
 
 
 @dataclass(frozen=True)

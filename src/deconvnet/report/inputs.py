@@ -16,7 +16,7 @@ from deconvnet.data import (
     UnreadableImage,
     find_images,
 )
-from deconvnet.demo import demo_image, write_views
+from deconvnet.demo_images import demo_image, write_views
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.fig4_evolution import open_snapshots
 from deconvnet.experiments.table1_correspondence import read_landmarks

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from deconvnet.tracing.graph import Trace, TraceStep
 from deconvnet.tracing.intercept import RunCall
-from deconvnet.tracing.ops.arguments import Args, Kwargs, iter_tensors, map_tensors
+from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_tensors, map_tensors
 from deconvnet.tracing.ops.pointwise import is_reshaping
 from deconvnet.tracing.ops.sliding_window import SlidingWindow, match_sliding_window
 from deconvnet.tracing.receptive_field import Axis

@@ -19,9 +19,9 @@ from torch.overrides import TorchFunctionMode
 from deconvnet.errors import DeconvnetError
 from deconvnet.tracing.intercept import evaluation_mode
 from deconvnet.tracing.ops.activations import is_other_activation, match_relu
-from deconvnet.tracing.ops.arguments import Args, Kwargs, iter_tensors
 from deconvnet.tracing.ops.linearity import is_linear
 from deconvnet.tracing.ops.metadata import is_assignment, is_constant_creation, is_metadata_access, is_shape_query
+from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_tensors
 from deconvnet.tracing.ops.normalisation import is_local_response_norm, uses_batch_statistics
 from deconvnet.tracing.ops.pointwise import is_pointwise, supports_cropping
 from deconvnet.tracing.ops.sliding_window import SlidingWindow, SlidingWindowCall, match_sliding_window

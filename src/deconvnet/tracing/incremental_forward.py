@@ -18,8 +18,8 @@ from torch.overrides import TorchFunctionMode
 from deconvnet.tracing.cropped_forward import TraceMismatch, paste
 from deconvnet.tracing.graph import Trace, TraceStep
 from deconvnet.tracing.intercept import RunCall, evaluation_mode
-from deconvnet.tracing.ops.arguments import Args, Kwargs, iter_tensors, map_tensors
 from deconvnet.tracing.ops.metadata import is_metadata_access
+from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_tensors, map_tensors
 from deconvnet.tracing.ops.pointwise import is_reshaping
 from deconvnet.tracing.ops.sliding_window import SlidingWindow, match_sliding_window
 

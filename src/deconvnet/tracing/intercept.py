@@ -21,8 +21,8 @@ from deconvnet.errors import DeconvnetError
 from deconvnet.local_response_norm import local_response_norm
 from deconvnet.tracing.cpu_kernels import convolve, linear
 from deconvnet.tracing.ops.activations import is_other_activation, match_relu
-from deconvnet.tracing.ops.arguments import Args, Kwargs, iter_tensors
 from deconvnet.tracing.ops.metadata import is_metadata_access
+from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_tensors
 from deconvnet.tracing.ops.normalisation import is_local_response_norm
 from deconvnet.tracing.ops.pointwise import split_dim
 from deconvnet.tracing.ops.sliding_window import match_max_pooling

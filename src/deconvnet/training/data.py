@@ -29,7 +29,7 @@ from deconvnet.distributed import Processes
 from deconvnet.errors import DeconvnetError
 from deconvnet.progress import progress_bar
 from deconvnet.training.recipe import Recipe
-from deconvnet.training.rng import crop_numbers, epoch_order
+from deconvnet.training.stateless_rng import crop_numbers, epoch_order
 
 #: Batches prepared ahead by one thread; the images of each are decoded by many.
 _BATCHES_AHEAD = 3

@@ -22,10 +22,10 @@ from deconvnet.training.divergence import check_loss
 from deconvnet.training.filter_renormalisation import max_first_layer_rms, renormalise_filters
 from deconvnet.training.logs import open_logs
 from deconvnet.training.recipe import Recipe
-from deconvnet.training.rng import dropout_seed
 from deconvnet.training.run_folder import SNAPSHOT_EPOCHS, RunFolder
 from deconvnet.training.schedule import learning_rate
 from deconvnet.training.signals import defer_signals
+from deconvnet.training.stateless_rng import dropout_seed
 from deconvnet.training.throughput import Throughput
 from deconvnet.training.validation import validate
 

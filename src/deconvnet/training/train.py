@@ -10,10 +10,10 @@ from deconvnet.distributed import Processes
 from deconvnet.environment import keep_freed_memory
 from deconvnet.errors import UsageError
 from deconvnet.training.data import compute_mean, open_data
+from deconvnet.training.initial_network import check_trainable, untrained_network, with_preprocessing
 from deconvnet.training.loop import fit
 from deconvnet.training.recipe import Recipe, read_recipe
 from deconvnet.training.run_folder import open_run
-from deconvnet.training.setup import check_trainable, untrained_network, with_preprocessing
 
 
 def train(

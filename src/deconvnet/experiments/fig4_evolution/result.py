@@ -12,10 +12,10 @@ from torch import Tensor
 from deconvnet.data import ImageSet
 from deconvnet.experiments.fig4_evolution.convergence import CONVERGED_SIMILARITY, convergence_epoch
 from deconvnet.experiments.result import add_axes_inches, add_text_inches, hit_as_json
+from deconvnet.formatting import json_numbers
 from deconvnet.mining import Hit
 from deconvnet.projection import display_scale, to_pixels
 from deconvnet.projection.picture import tile_grid
-from deconvnet.text import json_numbers
 
 # The figure. Pixels: a projection, the gap between two; per inch.
 _TILE, _GAP, _DPI = 106, 6, 200

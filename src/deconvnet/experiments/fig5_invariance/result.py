@@ -14,8 +14,8 @@ from torch import Tensor
 from deconvnet.data import ImageSet
 from deconvnet.experiments.fig5_invariance.transforms import Transformation
 from deconvnet.experiments.result import add_text_inches
+from deconvnet.formatting import printable
 from deconvnet.projection.picture import tile_grid
-from deconvnet.text import printable
 
 _LineStyle = Literal["-", "--", "-.", ":"]
 

@@ -10,8 +10,8 @@ from deconvnet.atlas.project_units import UnitProjections
 from deconvnet.experiments.fig6_comparison.filter_stats import DUPLICATE_COSINE
 from deconvnet.experiments.fig6_comparison.spectra import BAND_NAMES, Spectra
 from deconvnet.experiments.result import hit_as_json
+from deconvnet.formatting import json_numbers
 from deconvnet.mining import Hit
-from deconvnet.text import json_numbers
 
 #: A unit is hardly active if it is active in a smaller fraction of the images.
 HARDLY_ACTIVE_FRACTION = 0.01

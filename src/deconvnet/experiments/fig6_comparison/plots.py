@@ -18,9 +18,9 @@ from deconvnet.atlas.render import filter_tiles
 from deconvnet.experiments.fig6_comparison.network_stats import LayerStats, NetworkStats, NetworkStatsPair
 from deconvnet.experiments.fig6_comparison.spectra import BAND_EDGES, BAND_NAMES
 from deconvnet.experiments.result import add_axes_inches, add_text_inches
+from deconvnet.formatting import shorten
 from deconvnet.projection import display_scale, to_pixels
 from deconvnet.projection.picture import MID_GREY, tile_grid
-from deconvnet.text import shorten
 
 LayersPair = Sequence[dict[str, LayerStats]]
 """The layers of both networks, by name."""

@@ -18,7 +18,7 @@ from deconvnet.experiments.class_labels import (
     find_class,
     predict_class,
 )
-from deconvnet.experiments.fig7_occlusion.occluded_image import ClassSource, OccludedImage
+from deconvnet.experiments.fig7_occlusion.image_result import ClassSource, OccludedImage
 from deconvnet.experiments.fig7_occlusion.occluder import Occluder
 from deconvnet.experiments.fig7_occlusion.result import Occlusion
 from deconvnet.experiments.images import read_input

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import Formatter, PercentFormatter, ScalarFormatter
 
-from deconvnet.experiments.fig7_occlusion.occluded_image import OccludedImage
+from deconvnet.experiments.fig7_occlusion.image_result import OccludedImage
 from deconvnet.experiments.fig7_occlusion.occluder import Occluder
 from deconvnet.experiments.result import add_axes_inches, add_text_inches
+from deconvnet.formatting import printable, shorten
 from deconvnet.projection import display_scale, to_pixels
-from deconvnet.text import printable, shorten
 
 # Inches: width and height of a panel, gap between panels, height of a row, top and left margin.
 _PANEL, _GAP, _ROW, _TOP_MARGIN, _LEFT_MARGIN = 2.5, 0.6, 3.25, 1.05, 0.35

@@ -6,10 +6,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from deconvnet.data import ImageSet
-from deconvnet.experiments.fig7_occlusion.occluded_image import OccludedImage
+from deconvnet.experiments.fig7_occlusion.image_result import OccludedImage
 from deconvnet.experiments.fig7_occlusion.occluder import Occluder
 from deconvnet.experiments.fig7_occlusion.plot import occlusion_figure
-from deconvnet.text import printable
+from deconvnet.formatting import printable
 
 
 @dataclass(frozen=True)

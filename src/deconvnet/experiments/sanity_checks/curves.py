@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from deconvnet.experiments.sanity_checks.randomisation import ModuleGroup, cascading_randomisation
+from deconvnet.formatting import json_numbers
 from deconvnet.models import Network
 from deconvnet.progress import Advance
-from deconvnet.text import json_numbers
 
 
 @dataclass(frozen=True)

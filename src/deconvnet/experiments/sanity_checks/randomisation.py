@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from deconvnet.errors import DeconvnetError
+from deconvnet.formatting import shorten
 from deconvnet.models import Network
 from deconvnet.progress import progress_bar
-from deconvnet.text import shorten
 
 #: Groups of a cascade at most; in deeper networks each has several submodules.
 _MAX_GROUPS = 16

@@ -12,8 +12,8 @@ from rich.table import Table
 from deconvnet.data import ImageSet
 from deconvnet.experiments.result import add_axes_inches, add_text_inches
 from deconvnet.experiments.table1_correspondence.hamming import p_value
+from deconvnet.formatting import shorten
 from deconvnet.projection.picture import tile_grid
-from deconvnet.text import shorten
 
 #: The paper's Table 1, of five dogs: mean and standard deviation of Δ at layers 5 and 7.
 PAPER_TABLE_1 = {

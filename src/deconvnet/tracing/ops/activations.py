@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deconvnet.tracing.ops.arguments import Args, Kwargs
+from deconvnet.tracing.ops.nested_tensors import Args, Kwargs
 
 
 @dataclass(frozen=True)

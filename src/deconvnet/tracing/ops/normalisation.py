@@ -5,7 +5,7 @@ from typing import Any
 
 import torch.nn.functional as F
 
-from deconvnet.tracing.ops.arguments import Args, Kwargs
+from deconvnet.tracing.ops.nested_tensors import Args, Kwargs
 
 
 def is_local_response_norm(func: Callable[..., Any]) -> bool:

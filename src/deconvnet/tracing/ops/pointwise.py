@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deconvnet.tracing.ops.arguments import Args, Kwargs
+from deconvnet.tracing.ops.nested_tensors import Args, Kwargs
 from deconvnet.tracing.receptive_field import Pair
 
 #: Pointwise functions, by name, that have a finite derivative everywhere and whose arguments do not name the map's size.

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deconvnet.tracing.cpu_kernels import convolve
-from deconvnet.tracing.ops.arguments import Args, Kwargs
+from deconvnet.tracing.ops.nested_tensors import Args, Kwargs
 from deconvnet.tracing.receptive_field import Pair
 
 

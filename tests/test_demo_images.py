@@ -3,7 +3,7 @@ from itertools import pairwise
 from PIL import Image
 
 from deconvnet.data import find_images
-from deconvnet.demo import (
+from deconvnet.demo_images import (
     IMAGE_NAMES,
     MIN_VIEW_SIZE,
     _window_starts,

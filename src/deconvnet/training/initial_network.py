@@ -9,7 +9,7 @@ from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models import ARCHITECTURES, AlexNet2012, Network, ZFNet, build_untrained
 from deconvnet.models.init import init_he
 from deconvnet.training.recipe import Recipe
-from deconvnet.training.rng import init_seed
+from deconvnet.training.stateless_rng import init_seed
 
 #: Names of the networks that can be trained: AlexNet and ZFNet, which the paper trains, and their variants.
 TRAINABLE = tuple(name for name, architecture in ARCHITECTURES.items() if architecture.build in (AlexNet2012, ZFNet))

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from deconvnet.text import printable
+from deconvnet.formatting import printable
 
 if TYPE_CHECKING:
     from deconvnet.atlas import Atlas

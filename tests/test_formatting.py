@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from deconvnet.text import json_number, json_numbers, printable, shorten
+from deconvnet.formatting import json_number, json_numbers, printable, shorten
 
 
 @pytest.mark.parametrize(
