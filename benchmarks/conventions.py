@@ -24,12 +24,7 @@ from torch import Tensor
 
 from deconvnet.data import find_images, read_image
 from deconvnet.models import Network, load
-from deconvnet.projection import (
-    RULES,
-    display_scale,
-    project_batch,
-    to_pixels,
-)
+from deconvnet.projection import RULES, display_scale, project_batch, to_pixels
 from deconvnet.tracing import Rules
 
 RESULTS = Path(__file__).parent / "results"

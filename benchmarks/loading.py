@@ -24,13 +24,7 @@ from side_by_side import Device, Goal, Images, Out, Repeats, Row, Work, jpeg_fol
 from step import reset_memory_settings
 from torchvision.datasets import ImageFolder
 
-from deconvnet.data import (
-    ImageSet,
-    PackedImageSet,
-    Preprocessing,
-    find_images,
-    pack,
-)
+from deconvnet.data import ImageSet, PackedImageSet, Preprocessing, find_images, pack
 from deconvnet.data.transforms import central_crop
 from deconvnet.distributed import Processes
 from deconvnet.environment import keep_freed_memory

@@ -38,12 +38,7 @@ from side_by_side import (
 from torch import Tensor, nn
 from torchvision.datasets import ImageFolder
 
-from deconvnet.data import (
-    ImageSet,
-    PackedImageSet,
-    find_images,
-    pack,
-)
+from deconvnet.data import ImageSet, PackedImageSet, find_images, pack
 from deconvnet.mining import MiningResult, mine
 from deconvnet.models import Network, load
 

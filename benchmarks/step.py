@@ -32,12 +32,7 @@ from side_by_side import Device, Goal, Images, Out, Rate, Repeats, Row, Work, jp
 from step_peer import step, zfnet
 from torch import Tensor, nn
 
-from deconvnet.data import (
-    PackedImageSet,
-    find_images,
-    imagenet_classes,
-    pack,
-)
+from deconvnet.data import PackedImageSet, find_images, imagenet_classes, pack
 from deconvnet.distributed import Processes
 from deconvnet.environment import keep_freed_memory
 from deconvnet.tracing import exact_float32

@@ -23,12 +23,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
 
-from deconvnet import (
-    Atlas,
-    Network,
-    load,
-    project,
-)
+from deconvnet import Atlas, Network, load, project
 from deconvnet.projection import display_scale, to_pixels
 
 PICTURES = Path(__file__).parent / "pictures"

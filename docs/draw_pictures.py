@@ -15,12 +15,7 @@ from deconvnet import Atlas, Network, load
 from deconvnet.atlas.render import font
 from deconvnet.demo_images import demo_image
 from deconvnet.experiments.look import look
-from deconvnet.projection import (
-    RULES,
-    display_scale,
-    project_batch,
-    to_pixels,
-)
+from deconvnet.projection import RULES, display_scale, project_batch, to_pixels
 
 PICTURES = Path(__file__).parent / "pictures"
 

@@ -19,13 +19,7 @@ from deconvnet import cli
 from deconvnet.cli.app import ORDER
 from deconvnet.data import Preprocessing, read_image
 from deconvnet.data.transforms import per_channel
-from deconvnet.models import (
-    AlexNet2012,
-    AlexNetOptions,
-    Network,
-    load,
-    save_weights,
-)
+from deconvnet.models import AlexNet2012, AlexNetOptions, Network, load, save_weights
 from deconvnet.projection import RULES, project
 from deconvnet.training import RECIPES, TRAINABLE
 from helpers.killing import files

@@ -3,13 +3,7 @@ from itertools import pairwise
 from PIL import Image
 
 from deconvnet.data import find_images
-from deconvnet.demo_images import (
-    IMAGE_NAMES,
-    MIN_VIEW_SIZE,
-    _window_starts,
-    demo_image,
-    write_views,
-)
+from deconvnet.demo_images import IMAGE_NAMES, MIN_VIEW_SIZE, _window_starts, demo_image, write_views
 
 
 def test_a_few_hundred_views_in_a_folder_per_photo(tmp_path):

@@ -10,14 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deconvnet import (
-    Atlas,
-    DeconvnetError,
-    Network,
-    Preprocessing,
-    UsageError,
-    mine,
-)
+from deconvnet import Atlas, DeconvnetError, Network, Preprocessing, UsageError, mine
 from deconvnet.atlas import project_units as project_units_module
 from deconvnet.atlas.figures import random_units
 from deconvnet.atlas.render import UnitLayout

@@ -3,15 +3,7 @@
 import numpy as np
 import torch
 
-from deconvnet.atlas.render import (
-    UnitLayout,
-    filter_sheet,
-    filter_tiles,
-    fit_text,
-    font,
-    projection_picture,
-    unit_picture,
-)
+from deconvnet.atlas.render import UnitLayout, filter_sheet, filter_tiles, fit_text, font, projection_picture, unit_picture
 from deconvnet.tracing import Box
 
 

@@ -5,12 +5,7 @@ import pytest
 from PIL import Image
 
 from deconvnet.data import torchvision_preprocessing
-from deconvnet.data.transforms import (
-    central_crop,
-    central_square,
-    random_crops,
-    ten_views,
-)
+from deconvnet.data.transforms import central_crop, central_square, random_crops, ten_views
 from deconvnet.training.stateless_rng import crop_numbers
 
 SQUARES = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)

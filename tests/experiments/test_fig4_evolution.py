@@ -10,13 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deconvnet import (
-    DeconvnetError,
-    UsageError,
-    cli,
-    mine,
-    project,
-)
+from deconvnet import DeconvnetError, UsageError, cli, mine, project
 from deconvnet.data import Preprocessing, find_images, read_image
 from deconvnet.data.transforms import per_channel
 from deconvnet.experiments.fig4_evolution import compute as evolve_module

@@ -10,13 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from deconvnet import (
-    DeconvnetError,
-    UsageError,
-    cli,
-    mine,
-    project,
-)
+from deconvnet import DeconvnetError, UsageError, cli, mine, project
 from deconvnet.data import find_images, torchvision_preprocessing
 from deconvnet.experiments.fig6_comparison import LayerStats, NetworkStats, compare, write_comparison
 from deconvnet.experiments.fig6_comparison import compute as compare_module

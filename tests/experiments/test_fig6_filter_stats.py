@@ -3,12 +3,7 @@
 import pytest
 import torch
 
-from deconvnet.experiments.fig6_comparison.filter_stats import (
-    DUPLICATE_COSINE,
-    filter_rms,
-    is_faint,
-    nearest_cosine,
-)
+from deconvnet.experiments.fig6_comparison.filter_stats import DUPLICATE_COSINE, filter_rms, is_faint, nearest_cosine
 from deconvnet.tracing import LayerWeights
 
 

@@ -8,13 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from deconvnet import (
-    DeconvnetError,
-    UsageError,
-    cli,
-    mine,
-    project,
-)
+from deconvnet import DeconvnetError, UsageError, cli, mine, project
 from deconvnet.data import find_images, torchvision_preprocessing
 from deconvnet.experiments.fig7_occlusion import Occluder, occlude, write_occlusion
 from deconvnet.models import Network

@@ -8,12 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from deconvnet import (
-    DeconvnetError,
-    UsageError,
-    cli,
-    project,
-)
+from deconvnet import DeconvnetError, UsageError, cli, project
 from deconvnet.data import torchvision_preprocessing
 from deconvnet.experiments.fig7_occlusion import Occluder
 from deconvnet.experiments.sanity_checks import check_sanity, write_sanity

@@ -12,12 +12,7 @@ from torch import nn
 from deconvnet import DeconvnetError, UsageError, cli
 from deconvnet.data import find_images, torchvision_preprocessing
 from deconvnet.experiments.table1_correspondence import correspond, read_landmarks, write_correspondence
-from deconvnet.experiments.table1_correspondence.hamming import (
-    hamming_distances,
-    p_value,
-    permutation_means,
-    upper_triangle,
-)
+from deconvnet.experiments.table1_correspondence.hamming import hamming_distances, p_value, permutation_means, upper_triangle
 from deconvnet.experiments.table1_correspondence.part_crops import crop_to_parts, random_corners, translated_corners
 from deconvnet.models import Network
 

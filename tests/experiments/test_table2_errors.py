@@ -13,13 +13,7 @@ import torch
 from torch import nn
 
 from deconvnet import cli
-from deconvnet.data import (
-    Preprocessing,
-    find_images,
-    imagenet_classes,
-    pack,
-    read_image,
-)
+from deconvnet.data import Preprocessing, find_images, imagenet_classes, pack, read_image
 from deconvnet.data.packed import open_packed
 from deconvnet.data.transforms import per_channel
 from deconvnet.distributed import Processes

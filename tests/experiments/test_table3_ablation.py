@@ -17,13 +17,7 @@ from deconvnet.experiments.table2_errors import evaluate
 from deconvnet.experiments.table3_ablation import compute as ablation
 from deconvnet.experiments.table3_ablation.compute import ablate, select_variants
 from deconvnet.experiments.table3_ablation.variants import VARIANTS, Errors, network_size
-from deconvnet.models import (
-    AlexNet2012,
-    AlexNetOptions,
-    ZFNet,
-    ZFNetOptions,
-    load,
-)
+from deconvnet.models import AlexNet2012, AlexNetOptions, ZFNet, ZFNetOptions, load
 from deconvnet.training import Recipe
 
 RECIPE = Recipe(epochs=1, batch_size=3, learning_rate=1e-3, init="he", input_std=58.0, network={"hidden": 8, "removed": ()})

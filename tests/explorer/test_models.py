@@ -10,12 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from deconvnet import (
-    Atlas,
-    DeconvnetError,
-    UsageError,
-    load,
-)
+from deconvnet import Atlas, DeconvnetError, UsageError, load
 from deconvnet.atlas import tables
 from deconvnet.atlas.html import page_files
 from deconvnet.data import torchvision_preprocessing

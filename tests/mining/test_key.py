@@ -9,13 +9,7 @@ from deconvnet.data import find_images
 from deconvnet.data import torchvision_preprocessing as preprocessing
 from deconvnet.local_response_norm import LRNConstants
 from deconvnet.mining import MiningKey
-from deconvnet.models import (
-    AlexNet2012,
-    AlexNetOptions,
-    Network,
-    ZFNet,
-    ZFNetOptions,
-)
+from deconvnet.models import AlexNet2012, AlexNetOptions, Network, ZFNet, ZFNetOptions
 from helpers import thin_networks
 from helpers.thin_networks import thin
 

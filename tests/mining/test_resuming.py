@@ -11,14 +11,7 @@ from filelock import FileLock
 
 from deconvnet.data import find_images
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.mining import (
-    MiningKey,
-    MiningState,
-    merge_parts,
-    mine,
-    mine_part,
-    mine_remaining,
-)
+from deconvnet.mining import MiningKey, MiningState, merge_parts, mine, mine_part, mine_remaining
 from deconvnet.mining.statistics import Statistics
 
 mine_module = sys.modules["deconvnet.mining.mine"]

@@ -10,13 +10,7 @@ from torch import nn
 
 from deconvnet.data import torchvision_preprocessing
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.models import (
-    AlexNet2012,
-    Network,
-    ZFNet,
-    load,
-    save_weights,
-)
+from deconvnet.models import AlexNet2012, Network, ZFNet, load, save_weights
 
 NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
 

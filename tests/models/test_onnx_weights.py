@@ -9,15 +9,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from deconvnet.models import (
-    AlexNet2012,
-    AlexNetOptions,
-    ZFNet,
-    ZFNetOptions,
-    load,
-    onnx_weights,
-    registry,
-)
+from deconvnet.models import AlexNet2012, AlexNetOptions, ZFNet, ZFNetOptions, load, onnx_weights, registry
 from deconvnet.models.pretrained import PRETRAINED
 from helpers.loading import refusal
 from helpers.onnx_files import GEOMETRY, Op, chain, evaluate, write

@@ -9,14 +9,7 @@ from safetensors.torch import save_file
 
 from deconvnet.data import imagenet_classes, torchvision_preprocessing
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.models import (
-    ARCHITECTURES,
-    AlexNetOptions,
-    ZFNetOptions,
-    describe_network,
-    load,
-    save_weights,
-)
+from deconvnet.models import ARCHITECTURES, AlexNetOptions, ZFNetOptions, describe_network, load, save_weights
 
 
 @pytest.fixture

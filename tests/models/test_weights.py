@@ -14,15 +14,7 @@ from deconvnet.data import Preprocessing
 from deconvnet.data.transforms import per_channel
 from deconvnet.errors import DeconvnetError
 from deconvnet.local_response_norm import LRNConstants
-from deconvnet.models import (
-    AlexNet2012,
-    AlexNetOptions,
-    Network,
-    ZFNet,
-    ZFNetOptions,
-    load,
-    save_weights,
-)
+from deconvnet.models import AlexNet2012, AlexNetOptions, Network, ZFNet, ZFNetOptions, load, save_weights
 from helpers.loading import refusal
 
 

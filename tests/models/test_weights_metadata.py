@@ -9,12 +9,7 @@ from deconvnet.data import imagenet_classes
 from deconvnet.errors import DeconvnetError
 from deconvnet.local_response_norm import LRNConstants
 from deconvnet.models import ZFNetOptions
-from deconvnet.models.weights_metadata import (
-    check_options,
-    parse_metadata,
-    preprocessing_metadata,
-    read_metadata,
-)
+from deconvnet.models.weights_metadata import check_options, parse_metadata, preprocessing_metadata, read_metadata
 
 SOUND = {"resize": 256, "crop": 224, "channels": "RGB", "scale": 1, "mean": [0.1, 0.2, 0.3]}
 

@@ -5,12 +5,7 @@ import pytest
 import torch
 
 from deconvnet.errors import UsageError
-from deconvnet.projection import (
-    Projection,
-    display_scale,
-    picture,
-    to_pixels,
-)
+from deconvnet.projection import Projection, display_scale, picture, to_pixels
 
 
 def test_zero_is_mid_grey_and_the_scale_is_symmetric():

@@ -10,22 +10,8 @@ from torch import nn
 
 from deconvnet.data import torchvision_preprocessing
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.models import (
-    AlexNet2012,
-    AlexNetOptions,
-    Network,
-    ZFNet,
-    ZFNetOptions,
-    load,
-)
-from deconvnet.projection import (
-    RULES,
-    Projection,
-    project,
-    project_batch,
-    strongest_position,
-    strongest_unit,
-)
+from deconvnet.models import AlexNet2012, AlexNetOptions, Network, ZFNet, ZFNetOptions, load
+from deconvnet.projection import RULES, Projection, project, project_batch, strongest_position, strongest_unit
 from deconvnet.tracing import Rules
 
 

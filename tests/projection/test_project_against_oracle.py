@@ -14,14 +14,7 @@ from torch.nn import functional as F
 
 from deconvnet.data import find_images, read_image, torchvision_preprocessing
 from deconvnet.local_response_norm import LRNConstants
-from deconvnet.models import (
-    AlexNet2012,
-    AlexNetOptions,
-    Network,
-    ZFNet,
-    ZFNetOptions,
-    load,
-)
+from deconvnet.models import AlexNet2012, AlexNetOptions, Network, ZFNet, ZFNetOptions, load
 from deconvnet.projection import RULES, project_batch
 from oracles import plain_deconvnet as plain
 

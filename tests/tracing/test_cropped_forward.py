@@ -11,14 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deconvnet.models import AlexNet2012, AlexNetOptions, ZFNet, ZFNetOptions
 from deconvnet.projection.rules import DECONVNET
-from deconvnet.tracing import (
-    CroppedForward,
-    TraceMismatch,
-    paste,
-    plan_crop,
-    run_intercepted,
-    trace,
-)
+from deconvnet.tracing import CroppedForward, TraceMismatch, paste, plan_crop, run_intercepted, trace
 from helpers.rectified_steps import RectifiedSteps
 
 pytestmark = [

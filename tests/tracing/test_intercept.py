@@ -5,12 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from deconvnet.tracing import (
-    Rules,
-    evaluation_mode,
-    exact_float32,
-    run_intercepted,
-)
+from deconvnet.tracing import Rules, evaluation_mode, exact_float32, run_intercepted
 
 
 class Net(nn.Module):

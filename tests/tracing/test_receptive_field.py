@@ -16,12 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from deconvnet.models import AlexNet2012, AlexNetOptions, ZFNet, ZFNetOptions
-from deconvnet.tracing import (
-    Box,
-    ReceptiveField,
-    run_intercepted,
-    trace,
-)
+from deconvnet.tracing import Box, ReceptiveField, run_intercepted, trace
 from deconvnet.tracing.receptive_field import Axis
 from helpers.rectified_steps import RectifiedSteps
 

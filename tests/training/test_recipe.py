@@ -10,20 +10,10 @@ from torch import nn
 
 from deconvnet.errors import UsageError
 from deconvnet.models import AlexNet2012, AlexNetOptions
-from deconvnet.training import (
-    RECIPES,
-    Recipe,
-    read_recipe,
-    train,
-)
+from deconvnet.training import RECIPES, Recipe, read_recipe, train
 from deconvnet.training.filter_renormalisation import renormalise_filters
 from deconvnet.training.schedule import Plateau, learning_rate
-from deconvnet.training.stateless_rng import (
-    crop_numbers,
-    dropout_seed,
-    epoch_order,
-    init_seed,
-)
+from deconvnet.training.stateless_rng import crop_numbers, dropout_seed, epoch_order, init_seed
 from helpers.small_training import RECIPE
 
 

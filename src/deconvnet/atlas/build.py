@@ -19,15 +19,7 @@ from deconvnet.data import ImageSet, find_images
 from deconvnet.distributed import Processes
 from deconvnet.environment import software_versions
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.mining import (
-    HISTOGRAM_EDGES,
-    MiningKey,
-    MiningResult,
-    MiningState,
-    merge_parts,
-    mine_remaining,
-    to_result,
-)
+from deconvnet.mining import HISTOGRAM_EDGES, MiningKey, MiningResult, MiningState, merge_parts, mine_remaining, to_result
 from deconvnet.models import Network
 from deconvnet.models.weights_metadata import preprocessing_metadata
 from deconvnet.storage import refuse_existing, write_via_buffer

@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deconvnet.cli.app import app, example
-from deconvnet.cli.options import (
-    DeviceOption,
-    JsonOption,
-    WorkersOption,
-    find_device,
-)
+from deconvnet.cli.options import DeviceOption, JsonOption, WorkersOption, find_device
 from deconvnet.errors import UsageError
 
 if TYPE_CHECKING:

@@ -8,13 +8,7 @@ from typing import Annotated
 import typer
 
 from deconvnet.cli.app import app, example
-from deconvnet.cli.options import (
-    NETWORK_HELP,
-    DeviceOption,
-    JsonOption,
-    load_network,
-    parse_ranges,
-)
+from deconvnet.cli.options import NETWORK_HELP, DeviceOption, JsonOption, load_network, parse_ranges
 from deconvnet.cli.print_results import atlas_as_json, describe_atlas, print_result
 from deconvnet.errors import UsageError
 

@@ -8,14 +8,7 @@ from typing import Annotated
 import typer
 
 from deconvnet.cli.app import app, example
-from deconvnet.cli.options import (
-    NETWORK_HELP,
-    DeviceOption,
-    PreprocessingOption,
-    check_exists,
-    find_device,
-    load_network,
-)
+from deconvnet.cli.options import NETWORK_HELP, DeviceOption, PreprocessingOption, check_exists, find_device, load_network
 from deconvnet.cli.print_results import print_line
 from deconvnet.errors import UsageError
 

@@ -6,10 +6,7 @@ from typing import Annotated
 import typer
 
 from deconvnet.cli.app import app, example
-from deconvnet.cli.options import (
-    JsonOption,
-    PreprocessingOption,
-)
+from deconvnet.cli.options import JsonOption, PreprocessingOption
 from deconvnet.errors import UsageError
 
 

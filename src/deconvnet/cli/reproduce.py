@@ -15,12 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deconvnet.cli.app import app, example
-from deconvnet.cli.options import (
-    DeviceOption,
-    JsonOption,
-    check_exists,
-    find_device,
-)
+from deconvnet.cli.options import DeviceOption, JsonOption, check_exists, find_device
 from deconvnet.cli.print_results import print_result
 from deconvnet.errors import DeconvnetError
 from deconvnet.report.paper_claims import DEFAULT_NETWORKS, SECTIONS

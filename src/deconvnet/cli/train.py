@@ -6,13 +6,7 @@ from typing import Annotated
 import typer
 
 from deconvnet.cli.app import app, example
-from deconvnet.cli.options import (
-    DeviceOption,
-    JsonOption,
-    WorkersOption,
-    check_exists,
-    find_device,
-)
+from deconvnet.cli.options import DeviceOption, JsonOption, WorkersOption, check_exists, find_device
 from deconvnet.cli.print_results import print_result
 
 

@@ -12,13 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from deconvnet.errors import DeconvnetError
 from deconvnet.explorer import static_files
 from deconvnet.explorer.models import LoadedNetwork, ServedModel
-from deconvnet.explorer.responses import (
-    UNEXPECTED_ERROR,
-    RequestCancelled,
-    RequestError,
-    error_response,
-    json_response,
-)
+from deconvnet.explorer.responses import UNEXPECTED_ERROR, RequestCancelled, RequestError, error_response, json_response
 from deconvnet.explorer.routes import add_image_routes
 from deconvnet.explorer.uploads import UploadCache, UploadReader
 from deconvnet.explorer.worker import Worker

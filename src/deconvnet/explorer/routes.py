@@ -9,13 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from deconvnet.experiments.fig7_occlusion import Occluder
-from deconvnet.explorer.inference import (
-    ImageAnalysis,
-    analyse,
-    feature_map,
-    feature_map_json,
-    projection_pixels,
-)
+from deconvnet.explorer.inference import ImageAnalysis, analyse, feature_map, feature_map_json, projection_pixels
 from deconvnet.explorer.occlusion_stream import (
     OcclusionStream,
     OcclusionSweep,
@@ -23,12 +17,7 @@ from deconvnet.explorer.occlusion_stream import (
     default_layer,
     occlude_rectangle,
 )
-from deconvnet.explorer.responses import (
-    RequestError,
-    ServerBusy,
-    json_response,
-    png_response,
-)
+from deconvnet.explorer.responses import RequestError, ServerBusy, json_response, png_response
 from deconvnet.explorer.worker import wait_for_disconnect
 
 if TYPE_CHECKING:

@@ -10,12 +10,7 @@ from deconvnet.experiments.fig5_invariance import TRANSFORMATIONS, relative_dist
 from deconvnet.experiments.table1_correspondence.result import PAPER_TABLE_1
 from deconvnet.experiments.table2_errors.paper_table import TABLE_2
 from deconvnet.experiments.table3_ablation.variants import VARIANTS
-from deconvnet.report.paper_claims import (
-    FIG_2_PATCH_WIDTHS,
-    FIG_3_LAYER_SIZES,
-    FIG_4_CONVERGENCE,
-    FIG_7_PROBABILITY_RANGES,
-)
+from deconvnet.report.paper_claims import FIG_2_PATCH_WIDTHS, FIG_3_LAYER_SIZES, FIG_4_CONVERGENCE, FIG_7_PROBABILITY_RANGES
 
 Results = Mapping[str, Any]
 """By the command's name in its section, the JSON that it wrote."""

@@ -10,12 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from deconvnet.data import (
-    ImageSet,
-    PackedImageSet,
-    UnreadableImage,
-    find_images,
-)
+from deconvnet.data import ImageSet, PackedImageSet, UnreadableImage, find_images
 from deconvnet.demo_images import demo_image, write_views
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.fig4_evolution import open_snapshots

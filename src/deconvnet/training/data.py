@@ -10,21 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deconvnet.data import (
-    ImageSet,
-    PackedImageSet,
-    Preprocessing,
-    UnreadableImage,
-    find_images,
-)
+from deconvnet.data import ImageSet, PackedImageSet, Preprocessing, UnreadableImage, find_images
 from deconvnet.data.image_set import require_same_classes
 from deconvnet.data.loader import prefetch
-from deconvnet.data.transforms import (
-    SQUARE_SIZE,
-    central_crop,
-    central_square,
-    random_crops,
-)
+from deconvnet.data.transforms import SQUARE_SIZE, central_crop, central_square, random_crops
 from deconvnet.distributed import Processes
 from deconvnet.errors import DeconvnetError
 from deconvnet.progress import progress_bar

@@ -12,12 +12,7 @@ from torch import Tensor
 from deconvnet.data import ImageSet, find_images
 from deconvnet.data.packed import PackedImageSet
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.experiments.class_labels import (
-    class_name,
-    count_classes,
-    find_class,
-    predict_class,
-)
+from deconvnet.experiments.class_labels import class_name, count_classes, find_class, predict_class
 from deconvnet.experiments.fig7_occlusion.image_result import ClassSource, OccludedImage
 from deconvnet.experiments.fig7_occlusion.occluder import Occluder
 from deconvnet.experiments.fig7_occlusion.result import Occlusion

@@ -13,11 +13,7 @@ from deconvnet.experiments.class_labels import class_name, count_classes, predic
 from deconvnet.experiments.images import read_input
 from deconvnet.experiments.result import save_result
 from deconvnet.experiments.sanity_checks.curves import RandomisationCurve, randomisation_curves
-from deconvnet.experiments.sanity_checks.occlusion_maps import (
-    default_occluder,
-    deletion_test,
-    randomise_occlusion_maps,
-)
+from deconvnet.experiments.sanity_checks.occlusion_maps import default_occluder, deletion_test, randomise_occlusion_maps
 from deconvnet.experiments.sanity_checks.randomisation import ModuleGroup, group_modules, influential_modules
 from deconvnet.experiments.sanity_checks.result import SanityCheck
 from deconvnet.experiments.sanity_checks.similarity import MEASURES, projection_similarities

@@ -13,12 +13,7 @@ from deconvnet.data.packed import PackedImageSet
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.fig7_occlusion import Occluder
 from deconvnet.experiments.result import save_result
-from deconvnet.experiments.table1_correspondence.hamming import (
-    hamming_distances,
-    p_value,
-    permutation_means,
-    upper_triangle,
-)
+from deconvnet.experiments.table1_correspondence.hamming import hamming_distances, p_value, permutation_means, upper_triangle
 from deconvnet.experiments.table1_correspondence.landmarks import Landmarks, read_landmarks
 from deconvnet.experiments.table1_correspondence.part_crops import (
     PartCrop,

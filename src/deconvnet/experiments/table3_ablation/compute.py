@@ -12,18 +12,8 @@ import torch
 from deconvnet.distributed import Processes
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.table2_errors import evaluate
-from deconvnet.experiments.table3_ablation.table import (
-    TRAIN_VIEWS,
-    VAL_VIEWS,
-    Ablation,
-    AblationRow,
-)
-from deconvnet.experiments.table3_ablation.variants import (
-    VARIANTS,
-    Errors,
-    Variant,
-    network_size,
-)
+from deconvnet.experiments.table3_ablation.table import TRAIN_VIEWS, VAL_VIEWS, Ablation, AblationRow
+from deconvnet.experiments.table3_ablation.variants import VARIANTS, Errors, Variant, network_size
 from deconvnet.models import load
 from deconvnet.progress import print_status
 from deconvnet.storage import WorkFolder, atomic_path, first_difference, write_json
