@@ -1,6 +1,8 @@
 """What all tests share: the folder of real data, if there is one."""
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from deconvnet import cli
 from deconvnet.data import torchvision_preprocessing
 from deconvnet.models import Network
 
@@ -25,6 +28,23 @@ def data() -> Path:
 @pytest.fixture(autouse=True)
 def _same_random_numbers() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def deconvnet_command(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in this process; returns its exit code, standard output and standard error."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["deconvnet", *map(str, words)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 
 import deconvnet
-from deconvnet import cli
 from deconvnet.cli.app import ORDER
 from deconvnet.data import Preprocessing, read_image
 from deconvnet.data.transforms import per_channel
@@ -26,20 +25,8 @@ from helpers.killing import files
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Type a command; returns its exit code, standard output and standard error."""
-
-    def typed(*words):
-        monkeypatch.setattr(sys, "argv", ["deconvnet", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return typed
+def run(deconvnet_command):
+    return deconvnet_command
 
 
 @pytest.fixture

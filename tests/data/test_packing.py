@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deconvnet import Atlas, cli, mine
+from deconvnet import Atlas, mine
 from deconvnet.data import find_images, find_splits, pack
 from deconvnet.data.packed import open_packed
 from deconvnet.data.transforms import central_square
@@ -255,19 +255,8 @@ def test_no_readable_photo(tmp_path):
         pack(find_splits(tmp_path / "p"), tmp_path / "packed")
 
 
-def typed(monkeypatch, capsys, *words):
-    """Exit code, standard output and standard error of `deconvnet pack …`."""
-    monkeypatch.setattr(sys, "argv", ["deconvnet", "pack", *map(str, words)])
-    code = 0
-    try:
-        cli.main()
-    except SystemExit as stop:
-        code = stop.code
-    return code, *capsys.readouterr()
-
-
-def test_the_command(image_set, tmp_path, monkeypatch, capsys):
-    code, out, _ = typed(monkeypatch, capsys, image_set.root, "--out", tmp_path / "packed")
+def test_the_command(image_set, tmp_path, deconvnet_command):
+    code, out, _ = deconvnet_command("pack", image_set.root, "--out", tmp_path / "packed")
     assert code == 0
     assert out.splitlines()[:4] == [
         f"Wrote {tmp_path / 'packed'}: 18 photos of 3 classes.",
@@ -275,18 +264,18 @@ def test_the_command(image_set, tmp_path, monkeypatch, capsys):
         "1 photos could not be read and were skipped:",
         f"  bee/broken.jpg {UNREADABLE}",
     ]
-    code, out, err = typed(monkeypatch, capsys, image_set.root, "--out", tmp_path / "other", "--json")
+    code, out, err = deconvnet_command("pack", image_set.root, "--out", tmp_path / "other", "--json")
     (result,) = json.loads(out)["sets"]
     assert (code, result["folder"], result["photos"]) == (0, str(tmp_path / "other"), 18)
     assert result["skipped"] == [{"path": "bee/broken.jpg", "reason": UNREADABLE}]
     assert "packing: 19 of 19" in err
     existing = image_set.root, "--out", tmp_path / "other"
     for words, code in ((existing, 2), ((tmp_path / "none", "--out", tmp_path / "x"), 1)):
-        failed, out, err = typed(monkeypatch, capsys, *words)
+        failed, out, err = deconvnet_command("pack", *words)
         assert (failed, out, err.count("\n")) == (code, "", 1)
 
 
-def test_ctrl_c_keeps_what_is_done_and_says_so(image_set, packed, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_keeps_what_is_done_and_says_so(image_set, packed, tmp_path, monkeypatch, deconvnet_command):
     def interrupted(photo, calls=[]):  # noqa: B006
         calls.append(1)
         if len(calls) == 12:
@@ -297,11 +286,11 @@ def test_ctrl_c_keeps_what_is_done_and_says_so(image_set, packed, tmp_path, monk
         patch.setattr(pack_module, "SAVE_INTERVAL", -1)
         patch.setattr(pack_module, "central_square", interrupted)
         patch.setattr(pack_module, "_AHEAD_PER_THREAD", 1)
-        code, out, err = typed(patch, capsys, image_set.root, "--out", tmp_path / "out", "--workers", 1)
+        code, out, err = deconvnet_command("pack", image_set.root, "--out", tmp_path / "out", "--workers", 1)
     assert (code, out) == (130, "")
     assert "deconvnet: Stopped. What is done so far is kept in" in err
     assert not (tmp_path / "out").exists()
-    assert typed(monkeypatch, capsys, image_set.root, "--out", tmp_path / "out")[0] == 0
+    assert deconvnet_command("pack", image_set.root, "--out", tmp_path / "out")[0] == 0
     assert files(tmp_path / "out") == files(packed.root)
 
 

@@ -6,13 +6,13 @@ import shutil
 import socket
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from deconvnet import cli
 from deconvnet.data import Preprocessing, find_images, imagenet_classes, pack, read_image
 from deconvnet.data.packed import open_packed
 from deconvnet.data.transforms import per_channel
@@ -252,20 +252,8 @@ def own_file(tmp_path):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Type a command; returns its exit code, standard output and standard error."""
-
-    def typed(*words):
-        monkeypatch.setattr(sys, "argv", ["deconvnet", "evaluate", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return typed
+def run(deconvnet_command):
+    return partial(deconvnet_command, "evaluate")
 
 
 def test_two_processes_say_what_one_says(run, photos, own_file):

@@ -7,28 +7,19 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import httpx
 import pytest
 
-from deconvnet import cli
 from deconvnet.errors import UsageError
 from deconvnet.explorer.server import DEFAULT_PORT, EXTRA_PORTS, listen
 from helpers.exploring import image_bytes
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Type a command that ends by itself; returns its exit code, standard output and standard error."""
-
-    def typed(*words):
-        monkeypatch.setattr(sys, "argv", ["deconvnet", "explore", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        printed = capsys.readouterr()
-        return stop.value.code, printed.out, printed.err
-
-    return typed
+def run(deconvnet_command):
+    return partial(deconvnet_command, "explore")
 
 
 def test_help(run):

@@ -10,7 +10,6 @@ from functools import partial
 import pytest
 import torch
 
-from deconvnet import cli
 from deconvnet import environment as memory
 from deconvnet.data import find_images, pack
 from deconvnet.errors import DeconvnetError, UsageError
@@ -160,28 +159,22 @@ def test_a_batch_that_cannot_be_filled_or_shared(small_zfnet, photos, tmp_path, 
         train("zfnet", photos, tmp_path / "run", ONE)
 
 
-def test_the_command(small_zfnet, photos, tmp_path, monkeypatch, capsys):
+def test_the_command(small_zfnet, photos, tmp_path, deconvnet_command):
     recipe = tmp_path / "my.toml"
     recipe.write_text('epochs = 1\nbatch_size = 4\nlearning_rate = 0.05\ninitial = "he"\ndeviation = 58.0\n')
 
-    def typed(*words):
-        monkeypatch.setattr(sys, "argv", ["deconvnet", "train", *map(str, words), "--device", "cpu"])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, *capsys.readouterr()
+    def run(*words):
+        return deconvnet_command("train", *words, "--device", "cpu")
 
-    code, out, err = typed("zfnet", photos, "--out", tmp_path / "run", "--recipe", recipe)
+    code, out, err = run("zfnet", photos, "--out", tmp_path / "run", "--recipe", recipe)
     assert (code, "of the photos in val are classified wrongly" in out) == (0, True), err
     assert "deconvnet evaluate zfnet:" in out
     assert "training zfnet" in err
-    code, out, _ = typed("zfnet", photos, "--out", tmp_path / "run", "--recipe", recipe, "--json")
+    code, out, _ = run("zfnet", photos, "--out", tmp_path / "run", "--recipe", recipe, "--json")
     assert (code, json.loads(out)["epoch"], json.loads(out)["weights"]) == (0, 1, str(tmp_path / "run/weights.safetensors"))
-    assert typed("zfnet", photos, "--out", tmp_path / "run", "--recipe", "none")[0] == 2
-    assert typed("zfnet", photos, "--out", tmp_path / "run")[0] == 2  # 22 photos are no batch of 128
-    assert typed("zfnet", photos, "--out", tmp_path / "run", "--recipe", recipe, "--seed", "2")[0] == 1
+    assert run("zfnet", photos, "--out", tmp_path / "run", "--recipe", "none")[0] == 2
+    assert run("zfnet", photos, "--out", tmp_path / "run")[0] == 2  # 22 photos are no batch of 128
+    assert run("zfnet", photos, "--out", tmp_path / "run", "--recipe", recipe, "--seed", "2")[0] == 1
 
 
 def test_memory_that_is_kept_is_used_again():
