@@ -237,7 +237,7 @@ class WorkFolder:
         folder.rename(self.out)
 
 
-class OtherWork(DeconvnetError):
+class OtherWork(UsageError):
     """A work folder holds other work than the one asked for."""
 
     can_resume = False

@@ -16,8 +16,8 @@ from torch import nn
 
 from deconvnet import Atlas
 from deconvnet.data import torchvision_preprocessing
-from deconvnet.explorer.app import Explorer
-from deconvnet.explorer.models import find_models
+from deconvnet.explorer.app_state import Explorer
+from deconvnet.explorer.served_networks import find_models
 from deconvnet.models import Network
 from helpers.exploring import RunningServer
 from helpers.reporting import run_command_line, write_report_inputs

@@ -13,9 +13,9 @@ from starlette.requests import Request
 
 from browser.conftest import NETWORKS, RequestLog
 from deconvnet.data import find_images, read_image
-from deconvnet.explorer.app import Explorer
-from deconvnet.explorer.models import find_models
+from deconvnet.explorer.app_state import Explorer
 from deconvnet.explorer.occlusion_stream import OcclusionSweep
+from deconvnet.explorer.served_networks import find_models
 from deconvnet.explorer.uploads import UploadReader
 from helpers.exploring import RunningServer
 

@@ -3,8 +3,8 @@
 import pytest
 
 from deconvnet import Atlas
-from deconvnet.explorer.app import Explorer
-from deconvnet.explorer.models import find_models
+from deconvnet.explorer.app_state import Explorer
+from deconvnet.explorer.served_networks import find_models
 from deconvnet.models import Network
 from helpers.exploring import CLASSES, Client, RunningServer, image_bytes, upload_image
 

@@ -13,9 +13,9 @@ from deconvnet.data import read_image
 from deconvnet.experiments.fig7_occlusion import Occluder, forward_occluded_in_batches
 from deconvnet.experiments.look import look
 from deconvnet.explorer import uploads
-from deconvnet.explorer.app import Explorer
-from deconvnet.explorer.models import LoadedNetwork, ServedModel
+from deconvnet.explorer.app_state import Explorer
 from deconvnet.explorer.occlusion_stream import OcclusionSweep, clip_rectangle
+from deconvnet.explorer.served_networks import LoadedNetwork, ServedModel
 from deconvnet.models import Network
 from deconvnet.projection import display_scale, project_batch, to_pixels
 from helpers.exploring import CLASSES, Client, image_bytes, upload_image

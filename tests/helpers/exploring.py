@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from deconvnet.explorer.app import create_app
 from deconvnet.explorer.middleware import RequestGuard
 from deconvnet.explorer.server import ExplorerServer, listen
 
@@ -21,7 +22,7 @@ class Client:
 
     def __init__(self, explorer, host="127.0.0.1"):
         self._loop = asyncio.new_event_loop()
-        transport = httpx.ASGITransport(RequestGuard(explorer.app, host, 8000), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(RequestGuard(create_app(explorer), host, 8000), raise_app_exceptions=False)
         self._client = httpx.AsyncClient(transport=transport, base_url=ORIGIN)
 
     def request(self, method, address, **options):

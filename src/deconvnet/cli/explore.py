@@ -57,7 +57,7 @@ def explore(
     with ExitStack() as stack:
         with Console(stderr=True).status("Loading PyTorch …"):  # on a terminal only
             from deconvnet.explorer.middleware import is_loopback
-            from deconvnet.explorer.models import find_models
+            from deconvnet.explorer.served_networks import find_models
             from deconvnet.explorer.server import listen, serve
 
             device = find_device(device)

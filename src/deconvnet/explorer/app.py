@@ -1,6 +1,5 @@
 """The web app: what is at which address, and how errors are answered."""
 
-from collections.abc import Sequence
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request
@@ -11,43 +10,13 @@ from starlette.responses import RedirectResponse, Response
 
 from deconvnet.errors import DeconvnetError
 from deconvnet.explorer import static_files
-from deconvnet.explorer.models import LoadedNetwork, ServedModel
+from deconvnet.explorer.app_state import Explorer
 from deconvnet.explorer.responses import UNEXPECTED_ERROR, RequestCancelled, RequestError, error_response, json_response
 from deconvnet.explorer.routes import add_image_routes
-from deconvnet.explorer.uploads import UploadCache, UploadReader
-from deconvnet.explorer.worker import Worker
 
 
-class Explorer:
-    """The app and its state: models, uploaded images and the thread in which networks run."""
-
-    def __init__(self, models: Sequence[ServedModel]) -> None:
-        self.models = {model.key: model for model in models}
-        networks = {id(model.loaded): model.loaded for model in models if model.loaded}  # two atlases may share one
-        self.networks: list[LoadedNetwork] = list(networks.values())
-        self.worker, self.upload_reader, self.upload_cache = Worker(), UploadReader(self.networks), UploadCache()
-        self.stream_count = 0
-        """Occlusion maps that are being streamed."""
-        self.app = _create_app(self)
-
-    def model(self, key: str) -> ServedModel:
-        """The model with this key. Raises `RequestError` (404) if there is none."""
-        if key not in self.models:
-            raise RequestError(404, f"No atlas and no network here is called {key[:80]!r}.")
-        return self.models[key]
-
-    def close(self) -> None:
-        """Drop all waiting requests."""
-        self.worker.close()
-        self.upload_reader.decoder.close()
-
-    def join(self, seconds: float) -> None:
-        """Wait, after `close`, for what cannot be interrupted; at most `seconds` for each of the two threads."""
-        self.worker.join(seconds)
-        self.upload_reader.decoder.join(seconds)
-
-
-def _create_app(explorer: Explorer) -> FastAPI:
+def create_app(explorer: Explorer) -> FastAPI:
+    """The web app that serves `explorer`, without the checks of `RequestGuard`."""
     app = FastAPI(title="deconvnet", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     _add_page_routes(app, explorer)
     add_image_routes(app, explorer)

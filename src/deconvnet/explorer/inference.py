@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deconvnet.experiments.class_labels import class_name
 from deconvnet.experiments.look import UnitActivation, strongest_units
-from deconvnet.explorer.models import LoadedNetwork
+from deconvnet.explorer.served_networks import LoadedNetwork
 from deconvnet.formatting import json_number, json_numbers
 from deconvnet.projection import display_scale, project_batch, to_pixels
 

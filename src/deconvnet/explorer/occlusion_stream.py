@@ -15,8 +15,8 @@ from deconvnet.errors import DeconvnetError
 from deconvnet.experiments.class_labels import class_name
 from deconvnet.experiments.fig7_occlusion import Occluder, forward_occluded
 from deconvnet.explorer.inference import ImageAnalysis, class_probabilities
-from deconvnet.explorer.models import LoadedNetwork
 from deconvnet.explorer.responses import UNEXPECTED_ERROR, RequestCancelled, RequestError
+from deconvnet.explorer.served_networks import LoadedNetwork
 from deconvnet.explorer.worker import Worker
 from deconvnet.formatting import json_number, json_numbers
 from deconvnet.tracing import ActivationCache, Box

@@ -1,7 +1,7 @@
 """The addresses below /api/photos: what can be asked about an uploaded image."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from deconvnet.experiments.fig7_occlusion import Occluder
+from deconvnet.explorer.app_state import Explorer
 from deconvnet.explorer.inference import ImageAnalysis, analyse, feature_map, feature_map_json, projection_pixels
 from deconvnet.explorer.occlusion_stream import (
     OcclusionStream,
@@ -19,9 +20,6 @@ from deconvnet.explorer.occlusion_stream import (
 )
 from deconvnet.explorer.responses import RequestError, ServerBusy, json_response, png_response
 from deconvnet.explorer.worker import wait_for_disconnect
-
-if TYPE_CHECKING:
-    from deconvnet.explorer.app import Explorer
 
 T = TypeVar("T")
 
@@ -57,7 +55,7 @@ class OcclusionRequest(BaseModel):
 class ImageRequest:
     """A request about one uploaded image and one network."""
 
-    def __init__(self, explorer: "Explorer", token: str, key: str, request: Request) -> None:
+    def __init__(self, explorer: Explorer, token: str, key: str, request: Request) -> None:
         """Raises `RequestError` (404) if there is no such image or no such network."""
         model = explorer.model(key)
         if model.loaded is None:
@@ -101,7 +99,7 @@ class ImageRequest:
         return row, column
 
 
-def add_image_routes(app: FastAPI, explorer: "Explorer") -> None:
+def add_image_routes(app: FastAPI, explorer: Explorer) -> None:
     """Add /api/photos and all addresses below it."""
     path = "/api/photos/{token}/{key}"
 

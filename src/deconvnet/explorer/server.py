@@ -15,11 +15,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from deconvnet.errors import UsageError
 from deconvnet.experiments.fig7_occlusion import Occluder
-from deconvnet.explorer.app import Explorer
+from deconvnet.explorer.app import create_app
+from deconvnet.explorer.app_state import Explorer
 from deconvnet.explorer.inference import analyse, projection_pixels
 from deconvnet.explorer.middleware import RequestGuard
-from deconvnet.explorer.models import LoadedNetwork, ServedModel
 from deconvnet.explorer.occlusion_stream import OcclusionSweep, default_layer
+from deconvnet.explorer.served_networks import LoadedNetwork, ServedModel
 
 #: The port that is tried first if none is given, and how many after it.
 DEFAULT_PORT, EXTRA_PORTS = 8000, 20
@@ -111,7 +112,7 @@ class ExplorerServer(uvicorn.Server):
     def __init__(self, explorer: Explorer, host: str, port: int, on_ready: Callable[[], None] = lambda: None) -> None:
         super().__init__(
             uvicorn.Config(
-                RequestGuard(explorer.app, host, port),
+                RequestGuard(create_app(explorer), host, port),
                 http=TimeoutProtocol,
                 ws="none",
                 loop="asyncio",

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from deconvnet.data import UnreadableImage, read_image
 from deconvnet.explorer.inference import ImageAnalysis
-from deconvnet.explorer.models import LoadedNetwork
 from deconvnet.explorer.responses import RequestCancelled, RequestError, ServerBusy
+from deconvnet.explorer.served_networks import LoadedNetwork
 from deconvnet.explorer.worker import Worker, wait_for_disconnect
 
 

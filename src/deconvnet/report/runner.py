@@ -18,16 +18,12 @@ from deconvnet.report.estimate import Speed
 from deconvnet.report.html import write_page
 from deconvnet.report.inputs import ReportInputs, describe_inputs, identity_key
 from deconvnet.report.paper_claims import SECTIONS
-from deconvnet.storage import OtherWork, WorkFolder, atomic_write, first_difference, read_json_object, write_json
+from deconvnet.storage import WorkFolder, atomic_write, first_difference, read_json_object, write_json
 
 FORMAT = 1
 
 #: Ids of the sections that do not need trained weights.
 _NEED_NO_WEIGHTS = frozenset(("training", "fig-3"))
-
-
-class OtherInputs(OtherWork, UsageError):
-    """The folder holds a report of other inputs than the ones asked for."""
 
 
 def report_folder(out: Path) -> WorkFolder:
@@ -49,7 +45,7 @@ def open_report(out: Path) -> Iterator[None]:
 def read_record(out: Path, inputs: ReportInputs) -> dict[str, Any]:
     """The contents of `report.json` in `out`, or those of a new report.
 
-    Raises `OtherInputs` if it is a report of other inputs or damaged.
+    Raises `OtherWork` if it is a report of other inputs or damaged.
     """
     key = json.loads(json.dumps(identity_key(inputs)))
 
@@ -59,11 +55,8 @@ def read_record(out: Path, inputs: ReportInputs) -> dict[str, Any]:
         name = first_difference(record["key"], key)
         return name and f"other {name}"
 
-    try:
-        if report_folder(out).has_record(difference):
-            return read_json_object(out / "report.json")
-    except OtherWork as error:
-        raise OtherInputs(str(error)) from None
+    if report_folder(out).has_record(difference):
+        return read_json_object(out / "report.json")
     return {"format": FORMAT, "key": key, "steps": {}}
 
 

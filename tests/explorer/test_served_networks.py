@@ -14,8 +14,8 @@ from deconvnet import Atlas, DeconvnetError, UsageError, load
 from deconvnet.atlas import tables
 from deconvnet.atlas.html import page_files
 from deconvnet.data import torchvision_preprocessing
-from deconvnet.explorer.app import Explorer
-from deconvnet.explorer.models import find_models
+from deconvnet.explorer.app_state import Explorer
+from deconvnet.explorer.served_networks import find_models
 from deconvnet.models import AlexNet2012, AlexNetOptions, Network, check_runs_no_code, loading, save_weights
 from helpers.exploring import Client
 
