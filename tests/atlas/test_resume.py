@@ -19,8 +19,8 @@ from PIL import Image
 from deconvnet import Atlas, DeconvnetError, UsageError
 from deconvnet.atlas import build, draw_units, project_units
 from deconvnet.atlas.build import build_atlas
+from deconvnet.atlas.build_progress import AtlasWork
 from deconvnet.atlas.tables import Tables
-from deconvnet.atlas.work_folder import AtlasWork
 from deconvnet.data import find_images
 from deconvnet.distributed import Processes
 from deconvnet.mining import MiningState, mine_part

@@ -18,8 +18,8 @@ from deconvnet.models import (
     loading,
     save_weights,
 )
-from deconvnet.models.architecture import Architecture
 from deconvnet.models.init import init_normal
+from deconvnet.models.registry_entry import Architecture
 
 #: Maps of each convolutional layer; enough for the units that the documents name.
 MAPS = 32

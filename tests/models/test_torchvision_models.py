@@ -13,7 +13,7 @@ from torchvision import models
 from deconvnet.data import imagenet_classes
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models import describe_network, load, loading, torchvision_models
-from deconvnet.models.architecture import build_empty
+from deconvnet.models.registry_entry import build_empty
 from deconvnet.models.weights_metadata import parse_metadata
 from helpers.loading import refusal
 

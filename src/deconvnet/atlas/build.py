@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from deconvnet.atlas.build_progress import AtlasWork
 from deconvnet.atlas.draw_units import draw_units
 from deconvnet.atlas.figures import layer_figure
 from deconvnet.atlas.html import render_pages, write_pages
 from deconvnet.atlas.render import filter_sheet, save_picture
 from deconvnet.atlas.tables import Tables
-from deconvnet.atlas.work_folder import AtlasWork
 from deconvnet.data import ImageSet, find_images
 from deconvnet.distributed import Processes
 from deconvnet.environment import software_versions

@@ -12,9 +12,9 @@ from typing import Any, Self
 
 from PIL import Image
 
+from deconvnet.atlas.build_progress import AtlasWork
 from deconvnet.atlas.project_units import UnitProjections, project_units
 from deconvnet.atlas.render import UnitLayout, save_picture, unit_picture, unit_thumbnail
-from deconvnet.atlas.work_folder import AtlasWork
 from deconvnet.mining import MiningResult
 from deconvnet.models import Network
 from deconvnet.progress import print_status, progress_bar

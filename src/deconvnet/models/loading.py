@@ -9,7 +9,6 @@ from torch import nn
 
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models.alexnet import AlexNet2012
-from deconvnet.models.architecture import Architecture, build_empty
 from deconvnet.models.bundled import bundled_weights
 from deconvnet.models.network import ForwardError, Network
 from deconvnet.models.onnx_weights import OnnxNetwork, read_onnx
@@ -28,6 +27,7 @@ from deconvnet.models.registry import (
     user_function,
     weights_keywords,
 )
+from deconvnet.models.registry_entry import Architecture, build_empty
 from deconvnet.models.user_file import load_user_network
 from deconvnet.models.weights import WEIGHTS_SUFFIXES, StateDict, check_state_dict, read_weights
 from deconvnet.models.weights_metadata import WeightsMetadata, parse_metadata, read_metadata

@@ -12,10 +12,10 @@ from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.local_response_norm import LRNConstants
 from deconvnet.models import torchvision_models
 from deconvnet.models.alexnet import AlexNet2012, AlexNetOptions
-from deconvnet.models.architecture import Architecture, build_empty
 from deconvnet.models.bundled import BUNDLED
 from deconvnet.models.network import Network
 from deconvnet.models.pretrained import PRETRAINED, PretrainedFile
+from deconvnet.models.registry_entry import Architecture, build_empty
 from deconvnet.models.torchvision_models import PREFIX, TorchvisionOptions, build_model
 from deconvnet.models.user_file import split_user_spec
 from deconvnet.models.weights_metadata import check_options

@@ -15,8 +15,8 @@ from torch import nn
 
 from deconvnet.data.image_set import imagenet_classes
 from deconvnet.errors import UsageError
-from deconvnet.models.architecture import Architecture, build_empty
 from deconvnet.models.pretrained import PretrainedFile
+from deconvnet.models.registry_entry import Architecture, build_empty
 from deconvnet.models.weights import StateDict
 from deconvnet.models.weights_metadata import parse_metadata
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from deconvnet.progress import duration
 from deconvnet.report.commands import PlannedSection, ReportCommand
-from deconvnet.report.comparison import Table, comparison_tables, network_names, result_findings
 from deconvnet.report.paper_claims import NOT_REPRODUCED, ReportSection
+from deconvnet.report.paper_vs_ours import Table, comparison_tables, network_names, result_findings
 from deconvnet.storage import atomic_write
 
 #: Stems of pictures that come first, in the order of the paper's figure; others follow by name.

@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 from deconvnet.models import build_untrained
-from deconvnet.models.architecture import without_weights
+from deconvnet.models.registry_entry import without_weights
 
 
 @dataclass(frozen=True)

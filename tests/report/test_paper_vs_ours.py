@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deconvnet.report.comparison import comparison_tables, network_names, result_findings
+from deconvnet.report.paper_vs_ours import comparison_tables, network_names, result_findings
 
 FIGURES = Path(__file__).parents[2] / "docs" / "figures"
 
