@@ -2,10 +2,11 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,34 +28,29 @@ class Result(Protocol):
         ...
 
 
-ResultT = TypeVar("ResultT", bound=Result)
+@contextmanager
+def open_result_folder(out: Path) -> Iterator[WorkFolder]:
+    """Hold a hidden folder next to `out` for a result, until `save` puts the result at `out`.
 
-
-def save_result(out: Path, name: str, compute: Callable[[Path], ResultT]) -> ResultT:
-    """Call `compute` and save what it returns to the new folder `out`: `NAME.json`, and a `.png` for each figure.
-
-    `compute` gets the path of a hidden folder next to `out`. Whatever it keeps there as `*.safetensors` survives a kill, so
-    that the same call resumes.
-
-    Raises `UsageError` if `out` exists, `DeconvnetError` if it cannot be written or another process is writing it, and what
-    `compute` raises.
+    What is kept in it as `*.safetensors` survives errors and kills, so that the same call resumes. Raises `UsageError` if
+    `out` exists, `DeconvnetError` if another process is writing it.
     """
     work = WorkFolder(Path(os.path.realpath(out)), "result")
     with work.open(has_work=lambda: any(work.path.glob("*.safetensors"))):
-        result = compute(work.path)
-        try:
-            _write_files(result, work.path / "result", name)
-            work.publish(work.path / "result")
-        except OSError as error:
-            raise DeconvnetError(f"{work.out} cannot be written: {error.strerror or error}.") from error
-    return result
+        yield work
 
 
-def _write_files(result: Result, folder: Path, name: str) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(result.as_json(), indent=1), encoding="utf-8")
-    for figure_name, figure in result.figures().items():
-        write_via_buffer(folder / f"{figure_name}.png", partial(figure.savefig, format="png"))
+def save(result: Result, work: WorkFolder, name: str) -> None:
+    """Write `NAME.json` and a `.png` for each figure to the new folder `work.out`. Raises `DeconvnetError` if it cannot."""
+    folder = work.path / "result"
+    try:
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps(result.as_json(), indent=1), encoding="utf-8")
+        for figure_name, figure in result.figures().items():
+            write_via_buffer(folder / f"{figure_name}.png", partial(figure.savefig, format="png"))
+        work.publish(folder)
+    except OSError as error:
+        raise DeconvnetError(f"{work.out} cannot be written: {error.strerror or error}.") from error
 
 
 def hit_as_json(hit: Hit) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from deconvnet.experiments.fig4_evolution.convergence import similarity
 from deconvnet.experiments.fig4_evolution.result import Evolution, LayerEvolution
 from deconvnet.experiments.fig4_evolution.snapshots import open_snapshots
 from deconvnet.experiments.images import sample_indices
-from deconvnet.experiments.result import save_result
+from deconvnet.experiments.result import open_result_folder, save
 from deconvnet.mining import Hit, LayerHits, MiningResult, mine
 from deconvnet.models import Network
 from deconvnet.progress import print_status
@@ -98,7 +98,10 @@ def write_evolution(out: Path, run: Path, images: Path, units: int = 6, **option
     Work in progress is in a hidden folder next to `out`, from which the same call resumes. Raises `UsageError` if `out`
     exists, `DeconvnetError` if it cannot be written or another process is writing it, and what `evolve` raises.
     """
-    return save_result(out, "evolution", lambda work: evolve(run, images, units, state_folder=work, **options))
+    with open_result_folder(out) as work:
+        result = evolve(run, images, units, state_folder=work.path, **options)
+        save(result, work, "evolution")
+    return result
 
 
 def _check_units(network: Network, units: int) -> None:

@@ -14,7 +14,7 @@ from deconvnet.experiments.class_labels import class_name, count_classes, find_c
 from deconvnet.experiments.fig5_invariance.result import MAX_SHOWN_IMAGES, Curves, Invariance
 from deconvnet.experiments.fig5_invariance.transforms import TRANSFORMATIONS, Transformation
 from deconvnet.experiments.images import read_input
-from deconvnet.experiments.result import save_result
+from deconvnet.experiments.result import open_result_folder, save
 from deconvnet.models import Network
 from deconvnet.progress import progress_bar
 
@@ -80,7 +80,10 @@ def measure_invariance(
 
 def write_invariance(out: Path, network: Network, images: Iterable[Path], label: str = "", **options: Any) -> Invariance:
     """Write `invariance.png` and `invariance.json` to the new folder `out`; see `measure_invariance`."""
-    return save_result(out, "invariance", lambda _: measure_invariance(network, images, label, **options))
+    with open_result_folder(out) as work:
+        result = measure_invariance(network, images, label, **options)
+        save(result, work, "invariance")
+    return result
 
 
 def _measure(

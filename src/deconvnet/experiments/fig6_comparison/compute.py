@@ -18,7 +18,7 @@ from deconvnet.experiments.fig6_comparison.network_stats import LayerStats, Netw
 from deconvnet.experiments.fig6_comparison.result import Comparison
 from deconvnet.experiments.fig6_comparison.spectra import spectra
 from deconvnet.experiments.images import sample_indices
-from deconvnet.experiments.result import save_result
+from deconvnet.experiments.result import open_result_folder, save
 from deconvnet.mining import LayerHits, mine
 from deconvnet.models import Network
 from deconvnet.progress import print_status
@@ -89,7 +89,10 @@ def write_comparison(
     Work in progress is in a hidden folder next to `out`, from which the same call resumes. Raises `UsageError` if `out`
     exists, `DeconvnetError` if it cannot be written or another process is writing it, and what `compare` raises.
     """
-    return save_result(out, "comparison", lambda work: compare(first, second, images, units, state_folder=work, **options))
+    with open_result_folder(out) as work:
+        result = compare(first, second, images, units, state_folder=work.path, **options)
+        save(result, work, "comparison")
+    return result
 
 
 def _shown_layer(network: Network) -> str:

@@ -17,7 +17,7 @@ from deconvnet.experiments.fig7_occlusion.image_result import ClassSource, Occlu
 from deconvnet.experiments.fig7_occlusion.occluder import Occluder
 from deconvnet.experiments.fig7_occlusion.result import Occlusion
 from deconvnet.experiments.images import read_input
-from deconvnet.experiments.result import save_result
+from deconvnet.experiments.result import open_result_folder, save
 from deconvnet.mining import MiningResult, mine
 from deconvnet.models import Network, parallel_map
 from deconvnet.progress import Advance, print_status, progress_bar
@@ -97,9 +97,10 @@ def occlude(
 
 def write_occlusion(out: Path, network: Network, images: Iterable[Path], occluder: Occluder, **options: Any) -> Occlusion:
     """Write `occlusion.png` and `occlusion.json` to the new folder `out`; see `occlude`."""
-    return save_result(
-        out, "occlusion", lambda folder: occlude(network, images, occluder, state=folder / "others.safetensors", **options)
-    )
+    with open_result_folder(out) as work:
+        result = occlude(network, images, occluder, state=work.path / "others.safetensors", **options)
+        save(result, work, "occlusion")
+    return result
 
 
 def forward_occluded_in_batches(

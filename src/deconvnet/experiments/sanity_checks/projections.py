@@ -11,7 +11,7 @@ from deconvnet.data import ImageSet, find_images
 from deconvnet.errors import UsageError
 from deconvnet.experiments.class_labels import class_name, count_classes, predict_class
 from deconvnet.experiments.images import read_input
-from deconvnet.experiments.result import save_result
+from deconvnet.experiments.result import open_result_folder, save
 from deconvnet.experiments.sanity_checks.curves import RandomisationCurve, randomisation_curves
 from deconvnet.experiments.sanity_checks.occlusion_maps import default_occluder, deletion_test, randomise_occlusion_maps
 from deconvnet.experiments.sanity_checks.randomisation import ModuleGroup, group_modules, influential_modules
@@ -98,7 +98,10 @@ def check_sanity(
 
 def write_sanity(out: Path, network: Network, images: Iterable[Path], layer: str = "", **options: Any) -> SanityCheck:
     """Write `sanity.png` and `sanity.json` to the new folder `out`; see `check_sanity`."""
-    return save_result(out, "sanity", lambda _: check_sanity(network, images, layer, **options))
+    with open_result_folder(out) as work:
+        result = check_sanity(network, images, layer, **options)
+        save(result, work, "sanity")
+    return result
 
 
 def _randomise_projections(

@@ -12,7 +12,7 @@ from deconvnet.data import ImageSet, find_images
 from deconvnet.data.packed import PackedImageSet
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.fig7_occlusion import Occluder
-from deconvnet.experiments.result import save_result
+from deconvnet.experiments.result import open_result_folder, save
 from deconvnet.experiments.table1_correspondence.hamming import hamming_distances, p_value, permutation_means, upper_triangle
 from deconvnet.experiments.table1_correspondence.landmarks import Landmarks, read_landmarks
 from deconvnet.experiments.table1_correspondence.part_crops import (
@@ -138,7 +138,10 @@ def correspond(
 
 def write_correspondence(out: Path, network: Network, images: Path, landmarks: Path, **options: Any) -> Correspondence:
     """Write `correspondence.png` and `correspondence.json` to the new folder `out`; see `correspond`."""
-    return save_result(out, "correspondence", lambda _: correspond(network, images, landmarks, **options))
+    with open_result_folder(out) as work:
+        result = correspond(network, images, landmarks, **options)
+        save(result, work, "correspondence")
+    return result
 
 
 def _check_options(mask: float, masks: int, draws: int, permutations: int, batch_size: int) -> None:
