@@ -1,4 +1,4 @@
-"""The command line: one command per verb, which parses, calls and prints, and has no logic of its own."""
+"""The command line: one command per verb, which only parses, calls and prints."""
 
 from deconvnet.cli.main import main
 

@@ -207,6 +207,8 @@ class MiningState:
             raise DeconvnetError(f"{source} is not a whole state file of mining: mine it again.") from None
         if not isinstance(description, dict) or description.get("format") != _FORMAT:
             raise DeconvnetError(f"{source} was written by another version of deconvnet: mine it again.")
+        if isinstance(key := description.get("key"), dict) and key.get("fast"):
+            raise DeconvnetError(f"{source} is of a search with --fast, which this version does not have: mine it again.")
         try:
             state = cls(MiningKey.from_json(description["key"]))
             state.skipped = {int(index): str(reason) for index, reason in description["skipped"]}
