@@ -307,6 +307,17 @@ def test_a_server_that_ends_says_so(page, atlases, photo, monkeypatch):
     expect(page.get_by_role("alert")).to_have_text("The server does not answer: is deconvnet explore still running?")
 
 
+def test_a_photo_may_be_chosen_before_the_networks_are_there(page, server, photo):
+    held = []
+    page.route("**/api/networks", lambda route: held.append(route))
+    page.goto(f"{server}/")
+    page.set_input_files("#file", photo)
+    expect(page.locator("#status")).to_have_text("Reading the photo …")
+    held.pop().continue_()
+    expect(page.locator("#layers section")).to_have_count(2)
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
 def test_the_network_may_change_while_a_photo_is_sent(live, photo, monkeypatch):
     original = UploadReader.read
 

@@ -222,9 +222,10 @@ class Gate:
 
 
 @pytest.fixture
-def gate(monkeypatch):
+def gate(monkeypatch, running_server):
     from deconvnet.explorer import routes
 
+    running_server.wait_for_warm_up()  # or its job would take one of the places that the tests count
     gate = Gate(routes.projection_pixels)
     monkeypatch.setattr(routes, "projection_pixels", gate)
     yield gate

@@ -4,6 +4,7 @@ import asyncio
 import io
 import socket
 import threading
+import time
 
 import httpx
 import numpy as np
@@ -63,6 +64,13 @@ class RunningServer:
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})
         self.thread.start()
         assert started.wait(20)
+
+    def wait_for_warm_up(self):
+        """Wait until the worker has no jobs but those of requests."""
+        end = time.monotonic() + 20
+        while not self.server._warm_up.done():
+            assert time.monotonic() < end, "it took too long"
+            time.sleep(0.01)
 
     @property
     def address(self):

@@ -2,6 +2,7 @@
 "use strict";
 
 let networks = [];
+let listed = null; // kept once the networks are there
 let picked = null; // the network in the list
 let photo = null; // the server's word for the photo
 let sending = null; // what ends an upload
@@ -24,12 +25,13 @@ async function start() {
   addEventListener("dragleave", (event) => event.relatedTarget === null && document.body.classList.remove("dropping"));
   addEventListener("drop", dropped);
   addEventListener("paste", (event) => event.clipboardData.files.length && send(event.clipboardData.files[0]));
-  await showingProblems(async () => {
+  listed = showingProblems(async () => {
     networks = await (await ask("/api/networks")).json();
     showNetworks();
     showSamples();
-    if (photo && picked) await look(); // back from another page, or loaded again
   });
+  await listed;
+  if (photo && picked && !sending) await look(); // back from another page, or loaded again
 }
 
 function dropped(event) {
@@ -83,6 +85,7 @@ async function send(file) {
   sending?.abort();
   const mine = (sending = new AbortController());
   showStatus("Reading the photo …");
+  await listed; // a photo may be chosen before they are there
   const answer = await showingProblems(async () => {
     if (!picked) throw new Error("There is no network to show it to.");
     return (await ask("/api/photos", { body: file, type: "application/octet-stream", signal: mine.signal })).json();
