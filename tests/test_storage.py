@@ -90,10 +90,8 @@ def attempt(work, *, is_saved=False, fails=True, key=KEY):
     def difference(record):
         return first_difference(record["key"], key) and f"another {first_difference(record['key'], key)}"
 
-    def prepare():
+    with work.open(state.exists):
         work.begin({"key": key}, difference, state.exists())
-
-    with work.open(state.exists, prepare):
         if is_saved:
             state.write_text("saved")
         if fails:

@@ -54,13 +54,14 @@ def _renamed_to(file: Path, temporary: Path) -> Iterator[None]:
             temporary.unlink(missing_ok=True)
 
 
-def write_via_buffer(file: Path, encode: Callable[[BytesIO], None]) -> None:
-    """Write what `encode` writes to a buffer in memory. Raises `OSError` with the system's reason.
+@contextmanager
+def buffered(file: Path) -> Iterator[BytesIO]:
+    """A buffer in memory, whose content is written to `file` after the block. Raises `OSError` with the system's reason.
 
     Writing to a file directly, Pillow and numpy raise errors that hide a full disk.
     """
     buffer = BytesIO()
-    encode(buffer)
+    yield buffer
     file.write_bytes(buffer.getbuffer())
 
 
@@ -141,13 +142,12 @@ class WorkFolder:
         return self.path / (".lock" if self.in_place else "lock")
 
     @contextmanager
-    def open(self, has_work: Callable[[], bool], prepare: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Lock the folder against other processes, call `prepare`, and run the block.
+    def open(self, has_work: Callable[[], bool]) -> Iterator[None]:
+        """Lock the folder against other processes while the block runs, which usually calls `begin` first.
 
-        `has_work` says whether there is anything worth resuming. `prepare` usually calls `begin`, which refuses a folder
-        that holds other work. If `prepare` or the block raises, a folder with work is kept, and the error gets a note that
-        says so unless it has a note already or rules out resuming (`can_resume`). A folder without work is removed, in place
-        only if this call created it. After success a hidden folder is removed.
+        `has_work` says whether there is anything worth resuming. If the block raises, a folder with work is kept, and the
+        error gets a note that says so unless it has a note already or rules out resuming (`can_resume`). A folder without
+        work is removed, in place only if this call created it. After success a hidden folder is removed.
 
         Raises what `refuse_foreign` raises, and `DeconvnetError` if another process holds the folder or it cannot be
         written.
@@ -159,7 +159,6 @@ class WorkFolder:
             may_remove = not self.in_place or (not existed and os.listdir(self.path) == [self._lock.name])
             try:
                 self.refuse_foreign()
-                prepare()
                 yield
             except BaseException as error:
                 if has_work():

@@ -32,6 +32,7 @@ from helpers.killing import files
 def _groups_of_three():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(draw_units, "_HITS_IN_GROUP", 27)
+        patch.setattr(draw_units, "_MAX_QUEUED", 1)
         yield
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from deconvnet.data import ImageSet, find_images
 from deconvnet.distributed import Processes
 from deconvnet.environment import software_versions
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.mining import HISTOGRAM_EDGES, MiningKey, MiningResult, MiningState, merge_parts, mine_remaining, to_result
+from deconvnet.mining import HISTOGRAM_EDGES, MiningKey, MiningResult, merge_parts, mine_remaining, to_result
 from deconvnet.models import Network
 from deconvnet.models.weights_metadata import preprocessing_metadata
-from deconvnet.storage import refuse_existing, write_via_buffer
+from deconvnet.storage import buffered, refuse_existing
 
 FORMAT = 2
 
@@ -58,8 +58,8 @@ def build_atlas(
         merged = merge_parts(network, image_set, parts)
         key, chosen = merged.key, _choose_units(network, merged.key.layers, units)
 
-    def mine() -> MiningState:
-        return mine_remaining(
+    with work.open(key, chosen, network.full_name) if processes.is_first else nullcontext():
+        state = merged or mine_remaining(
             network,
             image_set,
             key,
@@ -69,15 +69,10 @@ def build_atlas(
             workers=workers,
             progress=progress,
         )
-
-    if not processes.is_first:
-        if merged is None:
-            mine()
-        with suppress(OSError):
-            work.folder.path.rmdir()  # empty, unless another process of this machine is the first
-        return
-    with work.open(key, chosen, network.full_name):
-        state = mine() if merged is None else merged
+        if not processes.is_first:
+            with suppress(OSError):
+                work.folder.path.rmdir()  # empty, unless another process of this machine is the first
+            return
         if not state.read_count:
             work.state_file.unlink(missing_ok=True)  # so that no work is kept: it would be useless
         result = to_result(state, network, image_set)
@@ -87,7 +82,8 @@ def build_atlas(
             tables.write(work.atlas)
             hits_digest = tables.hits_digest
             del tables  # with millions of images they are large; made anew for the pages
-            draw_units(network, result, chosen, work, hits_digest, batch_size=batch_size, workers=workers, progress=progress)
+            work.resume_drawing(hits_digest, chosen, result)
+            draw_units(network, result, chosen, work, batch_size=batch_size, workers=workers, progress=progress)
             _write_rest(network, result, key, chosen, work)
             work.publish()
         except OSError as error:
@@ -117,7 +113,8 @@ def _write_rest(
 
 
 def _save_array(array: np.ndarray, file: Path) -> None:
-    write_via_buffer(file, lambda buffer: np.save(buffer, array))
+    with buffered(file) as buffer:
+        np.save(buffer, array)
 
 
 def _choose_units(network: Network, layers: Iterable[str], units: Sequence[int] | None) -> dict[str, list[int]]:

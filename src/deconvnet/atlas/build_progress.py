@@ -1,14 +1,14 @@
 """The work folder of an atlas that is being built, and the record of the units that are drawn."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deconvnet.atlas.project_units import HitsChanged
-from deconvnet.mining import MiningKey
+from deconvnet.mining import MiningKey, MiningResult
 from deconvnet.storage import WorkFolder, read_json_object, write_json
 
 _FORMAT = 1
@@ -38,6 +38,18 @@ class AtlasWork:
         """The state of mining."""
         return self.folder.path / "mined.safetensors"
 
+    def unit_file(self, layer: str, unit: int) -> Path:
+        """The picture of a unit's projections and patches."""
+        return self.atlas / layer / f"{unit:04d}.webp"
+
+    def thumbnail_file(self, layer: str, unit: int) -> Path:
+        """The small version of `unit_file`."""
+        return self.atlas / layer / f"{unit:04d}-small.webp"
+
+    def view_file(self, image: int) -> Path:
+        """The view of an image that the network was shown."""
+        return self.atlas / "images" / f"{image:05d}.webp"
+
     @property
     def _drawn_file(self) -> Path:
         return self.folder.path / "drawn.json"
@@ -62,7 +74,8 @@ class AtlasWork:
                 return "other units"
             return "" if earlier["network"] == network else f"another network ({earlier['network']})"
 
-        with self.folder.open(self._has_work, lambda: self.folder.begin(record, difference, self._has_work())):
+        with self.folder.open(self._has_work):
+            self.folder.begin(record, difference, self._has_work())
             try:
                 yield
             except HitsChanged as error:
@@ -73,11 +86,11 @@ class AtlasWork:
         state_files = (self.state_file, *self.folder.path.glob(".mined-process-*.safetensors"))
         return any(file.exists() for file in (*state_files, self._drawn_file))
 
-    def resume_drawing(self, hits_digest: str, units: dict[str, list[int]], files: Callable[[str, int], list[Path]]) -> None:
+    def resume_drawing(self, hits_digest: str, units: dict[str, list[int]], result: MiningResult) -> None:
         """Set `drawn` to those of `units` that an earlier run drew; remove its pictures if they are of other hits.
 
-        `hits_digest` identifies the hits; `files(layer, unit)` are all files that a unit needs. A unit with a file that is
-        missing or, after a power cut, empty does not count as drawn.
+        `hits_digest` identifies the hits of `result`. A unit with a file that is missing or, after a power cut, empty does
+        not count as drawn.
         """
         self._hits_digest = hits_digest
         try:
@@ -87,7 +100,7 @@ class AtlasWork:
                     layer: {
                         unit: float(record["drawn"][layer][str(unit)])
                         for unit in layer_units
-                        if str(unit) in record["drawn"].get(layer, {}) and all(map(_has_content, files(layer, unit)))
+                        if str(unit) in record["drawn"].get(layer, {}) and self._is_drawn(layer, unit, result)
                     }
                     for layer, layer_units in units.items()
                 }
@@ -98,6 +111,13 @@ class AtlasWork:
             if folder.is_dir():
                 shutil.rmtree(folder)
 
+    def _is_drawn(self, layer: str, unit: int, result: MiningResult) -> bool:
+        """Whether all files that a unit needs have content."""
+        images = result[layer].topk.images[unit]
+        views = [self.view_file(image) for image in images[images >= 0].tolist()]
+        files = [self.unit_file(layer, unit), self.thumbnail_file(layer, unit), *views]
+        return all(file.exists() and file.stat().st_size > 0 for file in files)
+
     def record_drawn(self, layer: str, differences: dict[int, float]) -> None:
         """Record that the pictures of these units of `layer`, and all views that they need, are on disk."""
         self.drawn.setdefault(layer, {}).update(differences)
@@ -107,7 +127,3 @@ class AtlasWork:
         """Move the finished atlas to `out`. Raises `OSError`."""
         # A kill after the renaming leaves a record without pictures, which `resume_drawing` notices.
         self.folder.publish(self.atlas)
-
-
-def _has_content(file: Path) -> bool:
-    return file.exists() and file.stat().st_size > 0

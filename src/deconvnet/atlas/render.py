@@ -17,7 +17,7 @@ from torch import Tensor
 
 from deconvnet.projection import display_scale, picture, to_pixels
 from deconvnet.projection.picture import MID_GREY, tile_grid
-from deconvnet.storage import write_via_buffer
+from deconvnet.storage import buffered
 from deconvnet.tracing import Box
 
 _BACKGROUND, _TEXT, _SECONDARY_TEXT = (255, 255, 255), (20, 20, 20), (90, 90, 90)
@@ -216,4 +216,5 @@ def fit_text(text: str, width: int, size: int) -> str:
 
 def save_picture(picture: Image.Image, file: Path, **options: Any) -> None:
     """Write a picture in the format of its suffix. Raises `OSError` with the system's reason if it cannot be written."""
-    write_via_buffer(file, lambda buffer: picture.save(buffer, format=file.suffix[1:], **options))
+    with buffered(file) as buffer:
+        picture.save(buffer, format=file.suffix[1:], **options)

@@ -68,14 +68,12 @@ def pack(
     def difference(other_record: dict[str, Any]) -> str:
         return "" if other_record == record else "other photos, or with these before they were changed"
 
-    def prepare() -> None:
+    with work.open(has_work):
         if not has_work():
             for stale in work.path.glob("done*.npz"):
                 stale.unlink()
             shutil.rmtree(work.path / "packed", ignore_errors=True)
         work.begin(record, difference, has_work())
-
-    with work.open(has_work, prepare):
         try:
             _pack_sets(sets, work.path, workers, progress)
             work.publish(work.path / "packed")

@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 
 from deconvnet.errors import DeconvnetError
 from deconvnet.mining import Hit
-from deconvnet.storage import WorkFolder, write_via_buffer
+from deconvnet.storage import WorkFolder, buffered
 
 
 class Result(Protocol):
@@ -47,7 +46,8 @@ def save(result: Result, work: WorkFolder, name: str) -> None:
         folder.mkdir(exist_ok=True)
         (folder / f"{name}.json").write_text(json.dumps(result.as_json(), indent=1), encoding="utf-8")
         for figure_name, figure in result.figures().items():
-            write_via_buffer(folder / f"{figure_name}.png", partial(figure.savefig, format="png"))
+            with buffered(folder / f"{figure_name}.png") as buffer:
+                figure.savefig(buffer, format="png")
         work.publish(folder)
     except OSError as error:
         raise DeconvnetError(f"{work.out} cannot be written: {error.strerror or error}.") from error

@@ -68,15 +68,14 @@ def analyse(loaded: LoadedNetwork, x: Tensor, check_cancelled: Callable[[], None
         check_cancelled()
         layers[layer] = strongest_units(network.layer(layer), maps[0], MAX_UNITS)
 
-    # A patch that replaces the whole view by itself: this way one pass returns both the layers and the output.
-    corner = torch.zeros(1, 2, dtype=torch.int64)
-    output = network.forward_patched(x[None], None, x[None], corner, network.layers, collect)
+    with torch.inference_mode():
+        output = network.capture(x[None], network.layers, collect, to_end=True)
     return ImageAnalysis(class_probabilities(loaded, output), layers)
 
 
-def class_probabilities(loaded: LoadedNetwork, output: Tensor) -> Tensor | None:
+def class_probabilities(loaded: LoadedNetwork, output: Tensor | None) -> Tensor | None:
     """Softmax (classes,) of the module's output (1, classes), float32 on the CPU; None if it is no score for each class."""
-    return output[0].float().softmax(dim=0).cpu() if loaded.class_count else None
+    return output[0].float().softmax(dim=0).cpu() if output is not None and loaded.class_count else None
 
 
 def feature_map(loaded: LoadedNetwork, x: Tensor, layer: str, unit: int) -> Tensor:

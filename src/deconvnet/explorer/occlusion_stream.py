@@ -43,8 +43,10 @@ def occlude_rectangle(loaded: LoadedNetwork, x: Tensor, analysis: ImageAnalysis,
     def collect(layer: str, maps: Tensor) -> None:
         occluded_values[layer] = float(maps[0, strongest[layer].unit].max())
 
-    zeros = x.new_zeros(1, 3, box.bottom - box.top, box.right - box.left)
-    output = network.forward_patched(x[None], None, zeros, torch.tensor([[box.top, box.left]]), strongest, collect)
+    occluded_x = x[None].clone()
+    occluded_x[:, :, box.top : box.bottom, box.left : box.right] = 0
+    with torch.inference_mode():
+        output = network.capture(occluded_x, strongest, collect, to_end=True)
     occluded = ImageAnalysis(class_probabilities(loaded, output), {})
     units = [
         {

@@ -4,7 +4,7 @@ import copy
 import hashlib
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Self
@@ -266,17 +266,20 @@ class Network:
         callback: LayerCallback,
         rules: Rules | None = None,
         cropped: CroppedForward | None = None,
-    ) -> None:
+        *,
+        to_end: bool = False,
+    ) -> Tensor | None:
         """Run one forward pass over `x` (N, 3, crop, crop), as far as the last of `layers`, and capture their outputs.
 
         `callback(name, maps)` gets the output of each layer as soon as it is computed, (N, units, rows, columns); rows =
         columns = 1 for a fully connected layer. It is a callback because the module may overwrite the maps once it resumes:
-        use them at once or copy them. With `cropped`, `x` are its crops, and the maps of its layer have one position.
+        use them at once or copy them. With `cropped`, `x` are its crops, and the maps of its layer have one position. With
+        `to_end` the pass does not stop at the last of `layers`, and the module's output is returned.
         """
         names = {self.layer(name).index: name for name in layers}
-        if not names:
-            return
-        last, captured = max(names), 0
+        if not names and not to_end:
+            return None
+        last, captured = max(names, default=None), 0
 
         def on_relu(index: int, output: Tensor) -> bool:
             nonlocal captured
@@ -290,14 +293,15 @@ class Network:
                     )
                 callback(layer.name, maps)
                 captured += 1
-            return index == last
+            return index == last and not to_end
 
         if cropped is None:
             self.check_input(x)
         with exact_float32():
-            run_intercepted(self.module, self._module_input(x), on_relu, rules, cropped)
+            output = run_intercepted(self.module, self._module_input(x), on_relu, rules, cropped)
         if captured < len(names):
             raise DeconvnetError(f"{self.name} did not come by all its layers: it has to do the same in every pass.")
+        return output
 
     def activation_cache(self, x: Tensor) -> ActivationCache | None:
         """All signals of one input (1, 3, crop, crop), for `forward_patched`.
@@ -319,55 +323,43 @@ class Network:
         cache: ActivationCache | None,
         patches: Tensor,
         corners: Tensor,
-        layers: Iterable[str] = (),
-        callback: LayerCallback = lambda name, maps: None,
-    ) -> Tensor:
-        """The module's output for N copies of the input x (1, 3, crop, crop), each with another patch pasted in.
+        layer: str,
+    ) -> tuple[Tensor, Tensor]:
+        """Run the module on N copies of the input x (1, 3, crop, crop), each with another patch pasted in.
 
         `patches` is (N, 3, h, w), `corners` (N, 2) are the rows and columns of their upper left corners. With `cache`, from
-        `activation_cache(x)`, only what the patches can change is computed, which is the same up to rounding. `callback` is
-        called as by `capture`, with full maps.
+        `activation_cache(x)`, only what the patches can change is computed, which is the same up to rounding. Returns the
+        module's output and the maps of `layer`, as `capture` passes them.
         """
-        names = {self.layer(name).index: name for name in layers}
         if cache is not None and cache.usable:
-            result = self._forward_incremental(cache, patches, corners, names)
-            if result is not None:
-                output, captured = result
-                for name, maps in captured.items():
-                    callback(name, _as_maps(maps))
-                return output
+            incremental = self._forward_incremental(cache, patches, corners, self.layer(layer).index)
+            if incremental is not None:
+                return incremental
         inputs = self._module_input(x).repeat(len(patches), 1, 1, 1)
         paste(inputs, self._module_input(patches), corners)
-
-        def on_relu(index: int, output: Tensor) -> bool:
-            if index in names:
-                callback(names[index], _as_maps(output))
-            return False
-
-        with torch.inference_mode(), exact_float32():
-            full_output = run_intercepted(self.module, inputs, on_relu)
-        assert full_output is not None  # on_relu never stops the pass
-        return full_output
+        captured: list[Tensor] = []
+        with torch.inference_mode():
+            output = self.capture(inputs, [layer], lambda _, maps: captured.append(maps.clone()), to_end=True)
+        assert output is not None  # to_end
+        return output, captured[0]
 
     def _forward_incremental(
-        self, cache: ActivationCache, patches: Tensor, corners: Tensor, names: Mapping[int, str]
-    ) -> tuple[Tensor, dict[str, Tensor]] | None:
-        """The output and the full maps of the layers in `names`; None, for this cache for good, if the module does not run
-        on crops.
-        """
-        captured: dict[str, Tensor] = {}
+        self, cache: ActivationCache, patches: Tensor, corners: Tensor, layer_index: int
+    ) -> tuple[Tensor, Tensor] | None:
+        """The output and a layer's full maps; None, for this cache for good, if the module does not run on crops."""
+        captured: list[Tensor] = []
         incremental = IncrementalForward(cache, corners, (patches.shape[2], patches.shape[3]))
 
         def on_relu(index: int, output: Tensor) -> bool:
-            if index in names:
-                captured[names[index]] = incremental.full_maps(output).clone()
+            if index == layer_index:
+                captured.append(incremental.full_maps(output).clone())
             return False
 
         try:
             with torch.inference_mode(), exact_float32():
                 output = run_intercepted(self.module, self._module_input(patches), on_relu, partial=incremental)
                 assert output is not None  # on_relu never stops the pass
-                return incremental.full_maps(output), captured
+                return incremental.full_maps(output), _as_maps(captured[0])
         except (TraceMismatch, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
             cache.usable = False  # whatever a module does with crops, its behaviour on full images decides
             return None

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -40,24 +40,25 @@ class RunFolder:
         """The weights after an epoch, in float16."""
         return self.folder / "snapshots" / f"epoch-{epoch:03d}.safetensors"
 
-    def mean_image(self, compute: Callable[[], np.ndarray], processes: Processes) -> np.ndarray:
-        """The training set's mean image, (256, 256, 3) float32; all processes must call it.
+    @property
+    def mean(self) -> Path:
+        """The training set's mean image."""
+        return self.folder / "mean.npy"
 
-        It is kept in `mean.npy`; if that does not exist, the first process computes it. Raises `DeconvnetError` if the file
-        is damaged.
-        """
-        content, file = b"", self.folder / "mean.npy"
-        if processes.is_first:
-            if not file.exists():
-                buffer = io.BytesIO()
-                np.save(buffer, compute())
-                atomic_write(file, buffer.getvalue())
-            content = file.read_bytes()
+    def save_mean(self, mean: np.ndarray) -> None:
+        """Save the training set's mean image, (256, 256, 3) float32."""
+        buffer = io.BytesIO()
+        np.save(buffer, mean)
+        atomic_write(self.mean, buffer.getvalue())
+
+    def load_mean(self, processes: Processes) -> np.ndarray:
+        """The saved mean image, (256, 256, 3) float32; all processes must call it. Raises `DeconvnetError` if damaged."""
+        content = self.mean.read_bytes() if processes.is_first else b""
         content = processes.broadcast(content) if processes.world_size > 1 else content
         try:
             return np.load(io.BytesIO(content), allow_pickle=False)
         except (ValueError, EOFError):
-            raise DeconvnetError(f"{file} is damaged: remove it, and the same command makes it again.") from None
+            raise DeconvnetError(f"{self.mean} is damaged: remove it, and the same command makes it again.") from None
 
 
 def read_log(run: Path) -> list[dict[str, float]]:
@@ -84,19 +85,17 @@ def open_run(folder: Path, key: Mapping[str, Any], processes: Processes) -> Iter
     def has_work() -> bool:
         return folder.exists() and bool(set(os.listdir(folder)) - _FILES_BEFORE_FIRST_STEP)
 
-    def prepare() -> None:
-        difference = partial(_difference, key)
+    difference = partial(_difference, key)
+    with work.open(has_work):
         try:
             is_same_run = work.has_record(difference)
         except OtherWork:
             is_same_run = False
         if not is_same_run and not has_work():
-            (folder / "mean.npy").unlink(missing_ok=True)  # it may be of another image set
+            RunFolder(folder).mean.unlink(missing_ok=True)  # it may be of another image set
         work.begin({"format": FORMAT, **key, "made_with": software_versions()}, difference, has_work())
         for leftover in [*folder.glob(".*.partial*"), *folder.glob("snapshots/.*.partial*")]:  # of a process that was killed
             leftover.unlink(missing_ok=True)
-
-    with work.open(has_work, prepare):
         yield RunFolder(folder)
 
 

@@ -66,7 +66,9 @@ def train(
     ):
         (is_finished,) = processes.all_reduce_sum(processes.is_first and run.weights.exists())
         if not is_finished:
-            mean = run.mean_image(lambda: compute_mean(training_data, pool, show), processes)
+            if processes.is_first and not run.mean.exists():
+                run.save_mean(compute_mean(training_data, pool, show))
+            mean = run.load_mean(processes)
             prepared = with_preprocessing(untrained, training_data.classes, mean, recipe).to(device)
             fit(prepared, training_data, recipe, seed, run, processes, pool, show)
     return run.weights

@@ -148,17 +148,11 @@ def forward_occluded(
     float64, which tells positions apart where the probability itself rounds to 1; (N, 0) for a trunk. All N copies are one
     batch. With `cache`, `network.activation_cache(x[None])`, only what the occluder can change is computed.
     """
-    totals: list[Tensor] = []
-    output = network.forward_patched(
-        x[None],
-        cache,
-        occluder.occluded_windows(x, corners, network.preprocessing),
-        corners,
-        [layer],
-        lambda _, maps: totals.append(maps[:, unit].cpu().double().sum(dim=(1, 2))),
-    )
+    patches = occluder.occluded_windows(x, corners, network.preprocessing)
+    output, maps = network.forward_patched(x[None], cache, patches, corners, layer)
+    totals = maps[:, unit].cpu().double().sum(dim=(1, 2))
     log_probabilities = output.cpu().double().log_softmax(dim=1) if network.classifies else torch.zeros(len(corners), 0)
-    return totals[0], log_probabilities
+    return totals, log_probabilities
 
 
 def _batches_of_neighbours(corners: Tensor, stride: int, max_size: int) -> list[Tensor]:
