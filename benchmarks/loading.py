@@ -26,10 +26,10 @@ from torchvision.datasets import ImageFolder
 
 from deconvnet.data import ImageSet, PackedImageSet, Preprocessing, find_images, pack
 from deconvnet.data.transforms import central_crop
-from deconvnet.distributed import Processes
 from deconvnet.environment import keep_freed_memory
 from deconvnet.training import read_recipe
 from deconvnet.training.data import TrainingBatch, TrainingData, training_batches
+from deconvnet.training.stateless_rng import epoch_order
 
 CROP = 224
 #: Bytes per image: read as uint8, and written as float32.
@@ -41,7 +41,9 @@ def epoch_batches(
 ) -> Iterator[TrainingBatch]:
     """An epoch's batches, not yet normalised."""
     data = TrainingData(image_set, image_set)
-    with closing(training_batches(data, CROP, batch_size, 0, 1, 0, Processes(), pool, device)) as batches:
+    steps = len(image_set) // batch_size
+    batch_indices = epoch_order(0, 1, len(image_set))[: steps * batch_size].reshape(steps, batch_size)
+    with closing(training_batches(data, batch_indices, CROP, 0, 1, pool, device)) as batches:
         yield from batches
 
 

@@ -16,6 +16,7 @@ import ctypes
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -33,24 +34,23 @@ from step_peer import step, zfnet
 from torch import Tensor, nn
 
 from deconvnet.data import PackedImageSet, find_images, imagenet_classes, pack
-from deconvnet.distributed import Processes
 from deconvnet.environment import keep_freed_memory
 from deconvnet.tracing import exact_float32
 from deconvnet.training import read_recipe
 from deconvnet.training.data import TrainingBatch, TrainingData, training_batches
 from deconvnet.training.filter_renormalisation import renormalise_filters
-from deconvnet.training.initial_network import untrained_network, with_preprocessing
-from deconvnet.training.throughput import Throughput
+from deconvnet.training.stateless_rng import epoch_order
+from deconvnet.training.trainer import network_to_train, untrained_module
 
 
 class ZFNetTraining:
-    """ZFNet trained by a recipe, as in `deconvnet.training.loop`."""
+    """ZFNet trained by a recipe, as in `deconvnet.training.trainer`."""
 
     def __init__(self, recipe_name: str, hidden: int, device: torch.device) -> None:
         self.recipe, self.device = replace(read_recipe(recipe_name), network={"hidden": hidden}), device
         classes = tuple(wordnet_id for wordnet_id, _ in imagenet_classes())
-        network = untrained_network("zfnet", len(classes), self.recipe, recipe_name, 0)
-        network = with_preprocessing(network, classes, np.full((256, 256, 3), 116, np.float32), self.recipe).to(device)
+        module, mean = untrained_module("zfnet", len(classes), self.recipe, recipe_name, 0), np.full((256, 256, 3), 116)
+        network = network_to_train("zfnet", module, classes, mean.astype(np.float32), self.recipe).to(device)
         self.module, self.preprocessing = network.module.train(), network.preprocessing
         if self.recipe.channels_last:
             self.module.to(memory_format=torch.channels_last)
@@ -171,12 +171,18 @@ def train_packed(training: ZFNetTraining, image_set: PackedImageSet, batch_size:
     """Train on a packed set: images per second, and the fraction of time spent waiting for data."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         data, crop, device = TrainingData(image_set, image_set), training.preprocessing.crop, training.device
-        with closing(training_batches(data, crop, batch_size, 0, 1, 0, Processes(), pool, device)) as batches:
+        steps = len(image_set) // batch_size
+        batch_indices = epoch_order(0, 1, len(image_set))[: steps * batch_size].reshape(steps, batch_size)
+        with closing(training_batches(data, batch_indices, crop, 0, 1, pool, device)) as batches:
             training.step(next(batches))  # always waited for, which does not matter in a long epoch
-            throughput = Throughput()
-            for batch in throughput.timed(batches):
+            start = wait_start = time.monotonic()
+            waited = 0.0
+            for batch in batches:
+                waited += time.monotonic() - wait_start
                 training.step(batch)
-            return {"photos_per_second": throughput.images_per_second, "waiting": throughput.wait_fraction}
+                wait_start = time.monotonic()
+            seconds = time.monotonic() - start
+            return {"photos_per_second": (steps - 1) * batch_size / seconds, "waiting": waited / seconds}
 
 
 def measure(

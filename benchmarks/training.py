@@ -3,7 +3,7 @@
     python benchmarks/training.py [--device cuda] [--networks zfnet] [--recipes paper,fast] [--steps 5]
 
 Complete steps of full-size networks (1,000 classes, 4,096 units in fc6 and fc7) on random pixels: normalisation, forward,
-backward, update and filter renormalisation, as in `deconvnet.training.loop`, without reading images. Each network and
+backward, update and filter renormalisation, as in `deconvnet.training.trainer`, without reading images. Each network and
 recipe is measured in a separate process, after two steps that are not timed. `train` keeps freed memory on CPUs
 (`deconvnet.environment`); `--no-kept` measures without.
 """
@@ -29,7 +29,7 @@ from deconvnet.environment import keep_freed_memory
 from deconvnet.training import read_recipe
 from deconvnet.training.data import TrainingBatch
 from deconvnet.training.filter_renormalisation import renormalise_filters
-from deconvnet.training.initial_network import untrained_network, with_preprocessing
+from deconvnet.training.trainer import network_to_train, untrained_module
 
 RESULTS = Path(__file__).parent / "results"
 IMAGENET, EPOCHS = 1_281_167, 70
@@ -42,8 +42,8 @@ def measure(network: str, recipe_name: str, device_name: str, steps: int, kept: 
     recipe, device = read_recipe(recipe_name), torch.device(device_name)
     mean = np.full((256, 256, 3), 116, np.float32)
     classes = tuple(wordnet_id for wordnet_id, _ in imagenet_classes())
-    untrained = untrained_network(network, len(classes), recipe, recipe_name, 0)
-    prepared = with_preprocessing(untrained, classes, mean, recipe).to(device)
+    untrained = untrained_module(network, len(classes), recipe, recipe_name, 0)
+    prepared = network_to_train(network, untrained, classes, mean, recipe).to(device)
     module, preprocessing = prepared.module.train(), prepared.preprocessing
     if recipe.channels_last:
         module.to(memory_format=torch.channels_last)

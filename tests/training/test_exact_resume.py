@@ -45,7 +45,7 @@ def test_a_run_killed_and_stopped_again_and_again_by_one_and_two_processes(tmp_p
 @pytest.fixture
 def resume(small_zfnet, photos, tmp_path, monkeypatch):
     """Train two of three epochs, with a checkpoint after each; returns the function that resumes the run."""
-    validate, calls = sys.modules["deconvnet.training.loop"].validate, []
+    validate, calls = sys.modules["deconvnet.training.trainer"]._validate, []
 
     def interrupted(*arguments):
         calls.append(1)
@@ -57,7 +57,7 @@ def resume(small_zfnet, photos, tmp_path, monkeypatch):
         return results(train("zfnet", photos, tmp_path / "run", RECIPE).parent)
 
     with monkeypatch.context() as patch:
-        patch.setattr("deconvnet.training.loop.validate", interrupted)
+        patch.setattr("deconvnet.training.trainer._validate", interrupted)
         with pytest.raises(KeyboardInterrupt) as caught:
             resume()
     assert "What is done so far is kept in" in caught.value.__notes__[0]

@@ -16,7 +16,7 @@ from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models import load
 from deconvnet.training import read_log, train
 from deconvnet.training.checkpoint import TrainingProgress
-from deconvnet.training.divergence import TrainingDiverged, check_loss
+from deconvnet.training.trainer import TrainingDiverged, check_loss
 from helpers.small_training import RECIPE, results
 
 ONE = replace(RECIPE, epochs=1)
@@ -141,7 +141,7 @@ def test_a_run_without_a_step_is_replaced_by_another(small_zfnet, photos, tmp_pa
     uninterrupted = train("zfnet", photos, tmp_path / "uninterrupted", ONE).parent
     assert results(run) == results(uninterrupted)
 
-    monkeypatch.setattr(sys.modules["deconvnet.training.train"], "compute_mean", None)  # the same run keeps its mean
+    monkeypatch.setattr(sys.modules["deconvnet.training.trainer"], "compute_mean", None)  # the same run keeps its mean
     (tmp_path / "killed").mkdir()
     for name in ("run.json", "mean.npy"):
         shutil.copy(uninterrupted / name, tmp_path / "killed" / name)

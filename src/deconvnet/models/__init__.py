@@ -4,7 +4,7 @@ from deconvnet.models.alexnet import AlexNet2012, AlexNetOptions
 from deconvnet.models.cpu_parallel import parallel_map
 from deconvnet.models.loading import check_runs_no_code, describe_network, load
 from deconvnet.models.network import Network
-from deconvnet.models.registry import ARCHITECTURES, build_untrained
+from deconvnet.models.registry import ARCHITECTURES, build_module, build_untrained
 from deconvnet.models.weights import save_weights
 from deconvnet.models.zfnet import ZFNet, ZFNetOptions
 
@@ -15,6 +15,7 @@ __all__ = [
     "Network",
     "ZFNet",
     "ZFNetOptions",
+    "build_module",
     "build_untrained",
     "check_runs_no_code",
     "describe_network",

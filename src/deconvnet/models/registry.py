@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from deconvnet.data.image_set import imagenet_classes
 from deconvnet.data.transforms import torchvision_preprocessing
 from deconvnet.errors import DeconvnetError, UsageError
@@ -133,6 +135,12 @@ def parse_options(architecture: Architecture, entries: Mapping[str, Any], source
         except UsageError as error:
             raise DeconvnetError(f"{source}: {error}") from None
     return replace(architecture.options, **values)
+
+
+def build_module(name: str, options: Mapping[str, Any] | None = None) -> nn.Module:
+    """The module of a network, as `build_untrained`, in training mode."""
+    architecture = find_architecture(name)
+    return architecture.build(parse_options(architecture, options or {}, name))
 
 
 def build_untrained(name: str, options: Mapping[str, Any] | None = None) -> Network:

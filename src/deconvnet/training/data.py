@@ -18,7 +18,7 @@ from deconvnet.distributed import Processes
 from deconvnet.errors import DeconvnetError
 from deconvnet.progress import progress_bar
 from deconvnet.training.recipe import Recipe
-from deconvnet.training.stateless_rng import crop_numbers, epoch_order
+from deconvnet.training.stateless_rng import crop_numbers
 
 #: Batches prepared ahead by one thread; the images of each are decoded by many.
 _BATCHES_AHEAD = 3
@@ -129,31 +129,26 @@ def mean_image(image_set: ImageSet, pool: ThreadPoolExecutor, show: bool) -> np.
 
 def training_batches(
     data: TrainingData,
+    batch_indices: np.ndarray,
     crop: int,
-    batch_size: int,
     seed: int,
     epoch: int,
-    start: int,
-    processes: Processes,
     pool: ThreadPoolExecutor,
     device: torch.device,
 ) -> Generator[TrainingBatch]:
-    """An epoch's batches of random crops, from batch number `start` (from 0) on: this process's slice of each.
+    """Random crops of the training images whose indices are in each row of `batch_indices` (batches, N).
 
-    A last batch that is not full is dropped. Batches are on the CPU, in pinned memory if `device` is a GPU.
+    A crop's position and mirroring are drawn from (seed, epoch, index). Batches are on the CPU, in pinned memory if `device`
+    is a GPU.
     """
-    order = epoch_order(seed, epoch, len(data.train))
     targets = class_indices(data.train, data.classes)
-    slice_size = batch_size // processes.world_size
 
-    def make(batch_number: int) -> TrainingBatch:
-        first = batch_number * batch_size + processes.rank * slice_size
-        indices = order[first : first + slice_size]
+    def make(indices: np.ndarray) -> TrainingBatch:
         pixels = random_crops(read_squares(data.train, indices, pool), crop, crop_numbers(seed, epoch, indices))
         batch = TrainingBatch(torch.from_numpy(pixels), torch.from_numpy(targets[indices]))
         return batch.pin_memory() if device.type == "cuda" else batch
 
-    return prefetch(make, range(start, len(order) // batch_size), 1, _BATCHES_AHEAD)
+    return prefetch(make, batch_indices, 1, _BATCHES_AHEAD)
 
 
 def validation_batches(
