@@ -16,42 +16,37 @@ from deconvnet.errors import DeconvnetError, UsageError
 
 
 @contextmanager
-def atomic_path(file: Path, *suffixes: str) -> Iterator[Path]:
+def atomic_path(file: Path, *suffixes: str, only_writer: bool = False) -> Iterator[Path]:
     """A temporary path next to `file` to write to: renamed to `file` after the block, removed if the block fails.
 
-    Raises `UsageError` if `file` does not end in one of `suffixes`, `DeconvnetError` if it cannot be written.
+    With `only_writer`, which promises that no other process writes to `file`, its name is always the same, so that the next
+    call overwrites what a killed process left. Raises `UsageError` if `file` does not end in one of `suffixes`,
+    `DeconvnetError` if it cannot be written.
     """
     if suffixes and file.suffix.lower() not in suffixes:
         raise UsageError(f"{file} should end in {' or '.join(suffixes)}.")
-    temporary = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix.lower()}")
-    with _renamed_to(file, temporary):
-        yield temporary
-
-
-def atomic_write(file: Path, content: bytes) -> None:
-    """Replace the content of `file`, synced to disk before the old content goes. Raises `DeconvnetError` as `atomic_path`.
-
-    Only one process may write to `file`: the temporary file has a fixed name, so that the next call overwrites what a killed
-    process left.
-    """
-    temporary = file.with_name(f".{file.stem}.partial{file.suffix}")
-    with _renamed_to(file, temporary), temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-@contextmanager
-def _renamed_to(file: Path, temporary: Path) -> Iterator[None]:
+    process = "" if only_writer else f".{os.getpid()}"
+    temporary = file.with_name(f".{file.stem}{process}.partial{file.suffix.lower()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        yield
+        yield temporary
         temporary.replace(file)
     except OSError as error:
         raise DeconvnetError(f"{file} cannot be written: {error.strerror or error}.") from error
     finally:
         with suppress(OSError):  # the first error is the one to report
             temporary.unlink(missing_ok=True)
+
+
+def atomic_write(file: Path, content: bytes) -> None:
+    """Replace the content of `file`, synced to disk before the old content goes; only one process may write to it.
+
+    Raises `DeconvnetError` if it cannot be written.
+    """
+    with atomic_path(file, only_writer=True) as temporary, temporary.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 @contextmanager

@@ -85,7 +85,8 @@ def build_atlas(
             work.resume_drawing(hits_digest, chosen, result)
             draw_units(network, result, chosen, work, batch_size=batch_size, workers=workers, progress=progress)
             _write_rest(network, result, key, chosen, work)
-            work.publish()
+            # A kill after the renaming leaves a record without pictures, which `resume_drawing` notices.
+            work.folder.publish(work.atlas)
         except OSError as error:
             raise DeconvnetError(f"The atlas cannot be written to {out}: {error.strerror or error}.") from error
 

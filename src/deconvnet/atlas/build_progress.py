@@ -122,8 +122,3 @@ class AtlasWork:
         """Record that the pictures of these units of `layer`, and all views that they need, are on disk."""
         self.drawn.setdefault(layer, {}).update(differences)
         write_json(self._drawn_file, {"hits": self._hits_digest, "drawn": self.drawn})
-
-    def publish(self) -> None:
-        """Move the finished atlas to `out`. Raises `OSError`."""
-        # A kill after the renaming leaves a record without pictures, which `resume_drawing` notices.
-        self.folder.publish(self.atlas)

@@ -2,11 +2,9 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -15,9 +13,6 @@ from torch import Tensor
 
 from deconvnet.data.decode import UnreadableImage
 from deconvnet.data.image_set import ImageSet
-
-#: Batches that `batches` decodes ahead.
-_BATCHES_AHEAD = 3
 
 
 @dataclass(frozen=True)
@@ -41,53 +36,45 @@ def batches(
     batch_size: int = 32,
     workers: int | None = None,
     indices: Sequence[int] | None = None,
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Read images in order (all, or those of `indices`) and yield them in batches that all have `batch_size` rows.
 
     As all batches have one size, an image's results do not depend on how many images share its batch. `workers` threads
-    decode (default: one per core, at most 8), at most three batches ahead.
+    (default: one per core, at most 8) each read a batch ahead.
     """
     order = range(len(image_set)) if indices is None else indices
     threads = workers or min(8, os.cpu_count() or 1)
 
-    def read(index: int) -> Tensor | str:
-        return _read(image_set, preprocess, index)
+    def read(batch_indices: Sequence[int]) -> Batch:
+        return read_batch(image_set, preprocess, batch_indices, batch_size)
 
-    with closing(prefetch(read, order, threads, _BATCHES_AHEAD * batch_size)) as results:
-        for batch_indices in split_batches(order, batch_size):
-            yield _to_batch(list(islice(results, len(batch_indices))), batch_indices, batch_size)
+    return prefetch(read, split_batches(order, batch_size), threads, threads)
 
 
 def read_batch(
     image_set: ImageSet, preprocess: Callable[[Image.Image], Tensor], indices: Sequence[int], batch_size: int
 ) -> Batch:
-    """One batch of the images `indices`, at most `batch_size`, read in the calling thread; equal to that of `batches`."""
-    return _to_batch([_read(image_set, preprocess, index) for index in indices], indices, batch_size)
+    """One batch of the images `indices`, at most `batch_size`, read in the calling thread."""
+    inputs = torch.zeros(batch_size, 3, 1, 1)
+    rows: list[int] = []
+    skipped: dict[int, str] = {}
+    for row, index in enumerate(indices):
+        try:
+            tensor = preprocess(image_set.read(index))
+        except UnreadableImage as error:
+            skipped[index] = str(error)
+            continue
+        if not rows:
+            inputs = torch.zeros(batch_size, *tensor.shape, dtype=tensor.dtype)
+        inputs[row] = tensor
+        rows.append(row)
+    read_indices = torch.tensor([indices[row] for row in rows], dtype=torch.int64)
+    return Batch(inputs, torch.tensor(rows, dtype=torch.int64), read_indices, skipped)
 
 
 def split_batches(indices: Sequence[int], batch_size: int) -> list[Sequence[int]]:
     """`indices` in consecutive slices of `batch_size`; the last may be shorter."""
     return [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-
-
-def _read(image_set: ImageSet, preprocess: Callable[[Image.Image], Tensor], index: int) -> Tensor | str:
-    """The preprocessed image, or the reason why it cannot be read."""
-    try:
-        return preprocess(image_set.read(index))
-    except UnreadableImage as error:
-        return str(error)
-
-
-def _to_batch(results: list[Tensor | str], indices: Sequence[int], batch_size: int) -> Batch:
-    rows = [row for row, result in enumerate(results) if isinstance(result, Tensor)]
-    tensors = [result for result in results if isinstance(result, Tensor)]
-    shape = tensors[0].shape if tensors else torch.Size((3, 1, 1))
-    inputs = torch.zeros(batch_size, *shape, dtype=tensors[0].dtype if tensors else None)
-    for row, tensor in zip(rows, tensors, strict=True):
-        inputs[row] = tensor
-    skipped = {index: result for index, result in zip(indices, results, strict=True) if isinstance(result, str)}
-    read_indices = torch.tensor([indices[row] for row in rows], dtype=torch.int64)
-    return Batch(inputs, torch.tensor(rows, dtype=torch.int64), read_indices, skipped)
 
 
 Item = TypeVar("Item")

@@ -314,7 +314,7 @@ def _process_file(file: Path, rank: int) -> Path:
 def _load_saved(file: Path, key: MiningKey) -> MiningState:
     """The state saved by an earlier run in `file` and in its other processes' files, which are merged into `file`."""
     stem, suffix = glob.escape(file.stem), glob.escape(file.suffix)
-    for stale in file.parent.glob(f"..{stem}-process-*.partial{suffix}"):
+    for stale in file.parent.glob(f"..{stem}-process-*.partial{suffix.lower()}"):
         stale.unlink()  # a save that was killed
     process_files = sorted(file.parent.glob(f".{stem}-process-*{suffix}"))
     state = MiningState.load(file, key) if file.exists() else MiningState(key)
