@@ -9,10 +9,10 @@ import os
 import shutil
 import signal
 import sys
-import traceback
 from pathlib import Path
 
 from deconvnet.data import find_splits, pack
+from helpers.forking import fork
 from helpers.killing import files
 
 
@@ -42,14 +42,7 @@ def child(folder: Path, moment: int) -> None:
 
 
 def killed(folder: Path, moment: int) -> bool:
-    pid = os.fork()
-    if not pid:
-        try:
-            child(folder, moment)
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
+    (pid,) = fork(1, lambda rank: child(folder, moment))
     _, status = os.waitpid(pid, 0)
     assert os.WIFSIGNALED(status) or status == 0, status
     return os.WIFSIGNALED(status)

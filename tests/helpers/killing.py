@@ -9,9 +9,7 @@ import os
 import random
 import shutil
 import signal
-import socket
 import sys
-import traceback
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +23,10 @@ from deconvnet.atlas.build import build_atlas
 from deconvnet.data import torchvision_preprocessing
 from deconvnet.distributed import Processes
 from deconvnet.models import Network
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from helpers.forking import fork
 
 PHOTOS, KILLS = 100, 10
 
@@ -73,25 +75,14 @@ def child(folder: Path, out: Path, moment: int) -> int:
 
 def run(folder: Path, out: Path, count: int, victim: int = 0, moment: int = -1) -> int:
     """Build the atlas with `count` processes; returns the number of events in process `victim`, 0 if it was killed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     event_count = folder / "seen"
-    pids = []
-    for rank in range(count):
-        pids.append(os.fork())
-        if not pids[-1]:
-            code = 1
-            try:
-                os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_PORT": str(port)}
-                events = child(folder, out, moment if rank == victim else -1)
-                if rank == victim:
-                    event_count.write_text(str(events))
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
+
+    def work(rank: int) -> None:
+        events = child(folder, out, moment if rank == victim else -1)
+        if rank == victim:
+            event_count.write_text(str(events))
+
+    pids = fork(count, work)
     _, status = os.waitpid(pids.pop(victim), 0)
     killed = os.WIFSIGNALED(status)
     for pid in pids:
@@ -105,7 +96,6 @@ def run(folder: Path, out: Path, count: int, victim: int = 0, moment: int = -1) 
 
 def main(folder: Path, seed: int) -> None:
     torch.set_num_threads(1)
-    os.environ["MASTER_ADDR"] = "127.0.0.1"
     sys.modules["deconvnet.mining.mine"].SAVE_EVERY = -1  # after every batch
     draw_units._HITS_IN_GROUP = 27  # units of three
     write_photos(folder / "photos")

@@ -9,9 +9,7 @@ import os
 import random
 import shutil
 import signal
-import socket
 import sys
-import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from deconvnet.models import ARCHITECTURES
 from deconvnet.training import train
 from deconvnet.training.logs import Logs
+from helpers.forking import fork
 from helpers.small_training import RECIPE, SMALL, results, write_photos
 
 checkpoint = sys.modules["deconvnet.training.checkpoint"]
@@ -60,32 +59,16 @@ def run(
     folder: Path, out: Path, count: int, kill_event: int = -1, stop_step: int = -1, dropout: float = 0.5
 ) -> tuple[int, int]:
     """Train with `count` processes; returns the exit status of the first, which gets the signals, and its events."""
-    with socket.socket() as free_port:
-        free_port.bind(("127.0.0.1", 0))
-        port = free_port.getsockname()[1]
-    event_count, pids = folder / "event-count", []
+    event_count = folder / "event-count"
     event_count.unlink(missing_ok=True)
-    for rank in range(count):
-        pids.append(os.fork())
-        if not pids[-1]:
-            code = 1
-            try:
-                if count > 1:
-                    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_PORT": str(port)}
-                events = train_in_child(
-                    folder,
-                    out,
-                    kill_event if rank == 0 else -1,
-                    stop_step if rank == 0 else -1,
-                    replace(RECIPE, epochs=2, dropout=dropout),
-                )
-                if rank == 0:
-                    event_count.write_text(str(events))
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
+
+    def work(rank: int) -> None:
+        kill, stop = (kill_event, stop_step) if rank == 0 else (-1, -1)
+        events = train_in_child(folder, out, kill, stop, replace(RECIPE, epochs=2, dropout=dropout))
+        if rank == 0:
+            event_count.write_text(str(events))
+
+    pids = fork(count, work)
     first = os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1])
     for pid in pids[1:]:
         if first == -signal.SIGKILL:
@@ -114,7 +97,6 @@ def main(folder: Path, seed: int) -> None:
     torch.set_num_threads(1)
     os.fsync = lambda descriptor: None  # slow, and not needed to survive a kill of the process
     checkpoint.SAVE_TIME_FACTOR = 0
-    os.environ["MASTER_ADDR"] = "127.0.0.1"
     ARCHITECTURES["zfnet"] = SMALL
     write_photos(folder / "photos")
     generator = random.Random(seed)
