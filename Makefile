@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint docs bench package lock clean
+.PHONY: setup demo test test-slow lint docs bench package lock clean
 
 setup: .venv/installed
 
@@ -24,8 +24,15 @@ demo: setup
 
 # Tests marked `data` skip unless DECONVNET_DATA names the folder of real photos and weights (docs/architecture.md).
 # Two processes with a thread each: most tests are too small for a second thread to help.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST) -m "not slow"
+	@echo "Tests marked slow were left out: make test-slow runs them."
+
+# What cannot be quick: kills at many moments, long walks in a browser, installations.
+test-slow: setup
+	$(PYTEST) -m slow
 
 lint: setup
 	$(BIN)/ruff check .
@@ -53,7 +60,7 @@ package: setup
 
 # Names, versions and hashes of everything, for every platform; no addresses.
 lock:
-	$(BIN)/uv pip compile pyproject.toml --group dev --generate-hashes --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --generate-hashes --universal --python-version 3.11 \
 	  --no-emit-index-url --quiet --output-file requirements.lock
 
 clean:

@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "deconvnet"
 #: From the lowest level to the highest; packages of one level know nothing of each other.
 LEVELS = (
     ("errors",),
-    ("formatting",),
+    ("extras", "formatting"),
     ("progress",),
     ("storage",),
     ("environment",),

@@ -318,6 +318,16 @@ def test_a_photo_may_be_chosen_before_the_networks_are_there(page, server, photo
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
+def test_a_photo_chosen_while_the_networks_cannot_be_listed(page, server, photo):
+    held = []
+    page.route("**/api/networks", lambda route: held.append(route))
+    page.goto(f"{server}/")
+    page.set_input_files("#file", photo)
+    held.pop().abort()
+    expect(page.get_by_role("alert")).to_have_text("The server does not answer: is deconvnet explore still running?")
+    expect(page.locator("#status")).to_have_text("")
+
+
 def test_the_network_may_change_while_a_photo_is_sent(live, photo, monkeypatch):
     original = UploadReader.read
 

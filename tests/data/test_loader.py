@@ -115,10 +115,13 @@ def test_each_thread_reads_one_batch_ahead(tmp_path):
 
     all_batches = batches(find_images(tmp_path), remember, batch_size=2, workers=4)
     next(all_batches)
-    time.sleep(0.2)
-    assert 2 <= len(decoded) <= 2 * (1 + 4)
+    end = time.monotonic() + 10
+    while len(decoded) < 2 * (1 + 4) and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert len(decoded) == 2 * (1 + 4)
     all_batches.close()
-    assert len(decoded) <= 2 * (1 + 4)
+    assert len(decoded) == 2 * (1 + 4)
 
 
 @pytest.mark.data

@@ -75,7 +75,7 @@ def test_a_layer_settles_when_it_is_frozen(evolution):
     assert evolution.epochs == EPOCHS
     assert evolution.convergence_epochs == {"conv1": 1, "conv2": 2, "conv3": 5, "conv4": None, "conv5": None}
     for name, layer in evolution.layers.items():
-        for epoch, alike, same in zip(EPOCHS, layer.similarities, layer.same_image_fraction, strict=True):
+        for epoch, alike, same in zip(EPOCHS, layer.similarities, layer.same_image_fractions, strict=True):
             if epoch >= FROZEN[name]:
                 assert alike > 0.999
                 assert same > 0.95

@@ -79,14 +79,14 @@ def test_distances_are_of_features_of_length_1(small_network, files):
             values = curves.transformation.values
             for index in (0, 1, len(values) - 1):
                 y = curves.transformation.apply(x, values[index])
-                for layer, distances in (("conv1", curves.first_layer), ("fc3", curves.last_layer)):
+                for layer, distances in zip(("conv1", "fc3"), curves.distances, strict=True):
                     f, g = (network.activations(image[None], layer).flatten().double() for image in (x, y))
                     expected = (f / f.norm() - g / g.norm()).norm().item()
                     assert distances[number, index].item() == pytest.approx(expected, abs=1e-5)
                 probability = network.probabilities(y[None])[0, scores.argmax()].item()
                 assert curves.probability[number, index].item() == pytest.approx(probability, abs=1e-5)
-            assert curves.first_layer[number, values.index(curves.transformation.identity)] == 0
-            assert (curves.first_layer <= math.sqrt(2) + 1e-9).all()
+            assert curves.distances[0, number, values.index(curves.transformation.identity)] == 0
+            assert (curves.distances[0] <= math.sqrt(2) + 1e-9).all()
 
 
 def test_what_is_near_is_said_of_many_classes(small_network, monkeypatch):
@@ -138,7 +138,7 @@ def test_dead_layers_and_tiny_photos(tmp_path):
         module[0].bias.fill_(-1)
     result = measure_invariance(Network(module.eval(), torchvision_preprocessing(32, 32)), [tmp_path / "tiny.png"])
     for curves in result.curves.values():
-        assert not curves.first_layer.any()
+        assert not curves.distances[0].any()
     assert sum("nothing changes" in line for line in result.findings) >= 3
     json.dumps(result.as_json(), allow_nan=False)
 
@@ -174,7 +174,7 @@ def test_in_half_precision_and_with_an_output_that_is_no_scores(small_network, f
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3600, 2)), torchvision_preprocessing(32, 32)
     )
     network.module.bfloat16()
-    assert measure_invariance(network, files[:1]).curves["scale"].last_layer[0, 0] == 0
+    assert measure_invariance(network, files[:1]).curves["scale"].distances[1, 0, 0] == 0
     maps = Network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval(), torchvision_preprocessing(32, 32), name="maps")
     with pytest.raises(DeconvnetError, match="maps cannot be judged"):
         measure_invariance(maps, files[:1])

@@ -14,9 +14,9 @@ from deconvnet.experiments.fig7_occlusion import Occluder
 from deconvnet.experiments.sanity_checks import check_sanity, write_sanity
 from deconvnet.experiments.sanity_checks.curves import RandomisationCurve
 from deconvnet.experiments.sanity_checks.occlusion_maps import deletion_test, randomise_occlusion_maps
+from deconvnet.experiments.sanity_checks.plot import group_label
 from deconvnet.experiments.sanity_checks.randomisation import (
     cascading_randomisation,
-    group_label,
     group_modules,
     influential_modules,
 )
@@ -244,7 +244,7 @@ def test_projections_start_from_the_strongest_position(network, files):
 def test_a_map_of_the_same_network_would_be_the_same(network, files, monkeypatch):
     """With a cascade that changes nothing, all is alike: so the test measures what randomising does, and nothing else."""
     monkeypatch.setattr(
-        "deconvnet.experiments.sanity_checks.curves.cascading_randomisation",
+        "deconvnet.experiments.sanity_checks.randomisation.cascading_randomisation",
         lambda network, groups, seed, draw: [network] * len(groups),
     )
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))

@@ -79,6 +79,7 @@ def test_a_recipe_that_cannot_be_meant(tmp_path, text, sentence):
         ("zfnet", {"hiden": 8}, "The recipe has a .network. table that cannot be used. .*unknown option 'hiden'"),
         ("zfnet", {"hidden": 8.5}, "hidden = 8.5"),
         ("zfnet", {"classes": 8}, "leave it out"),
+        ("zfnet", {"pool5": 2}, "The recipe has a .network. table that cannot be used. zfnet cannot be run on"),
     ],
 )
 def test_networks_and_options_that_do_not_fit(photos, tmp_path, network, options, sentence):

@@ -11,6 +11,7 @@ from deconvnet.cli.app import app, example
 from deconvnet.cli.options import NETWORK_HELP, DeviceOption, PreprocessingOption, check_exists, find_device, load_network
 from deconvnet.cli.print_results import print_line
 from deconvnet.errors import UsageError
+from deconvnet.extras import require_extra
 
 
 @app.command(
@@ -50,6 +51,7 @@ def explore(
     """
     from rich.console import Console
 
+    require_extra("explore")
     if not atlases and not network:
         raise UsageError("There is nothing to explore: pass the folder of an atlas, or --network NETWORK.")
     if preprocessing is not None and len(network or []) != 1:

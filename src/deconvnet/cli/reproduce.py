@@ -18,6 +18,7 @@ from deconvnet.cli.app import app, example
 from deconvnet.cli.options import DeviceOption, JsonOption, check_exists, find_device
 from deconvnet.cli.print_results import print_result
 from deconvnet.errors import DeconvnetError
+from deconvnet.extras import require_extra
 from deconvnet.report.paper_claims import DEFAULT_NETWORKS, SECTIONS
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def reproduce(
 
     If it is stopped, or killed, the same command goes on where it was.
     """
+    require_extra("report")
     from deconvnet.report.inputs import check_options, collect_inputs
     from deconvnet.report.runner import check_section_ids, open_report
 

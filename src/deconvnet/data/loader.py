@@ -40,7 +40,7 @@ def batches(
     """Read images in order (all, or those of `indices`) and yield them in batches that all have `batch_size` rows.
 
     As all batches have one size, an image's results do not depend on how many images share its batch. `workers` threads
-    (default: one per core, at most 8) each read a batch ahead.
+    (default: one per core, at most 8) each read a batch ahead; a single batch is read by one of them.
     """
     order = range(len(image_set)) if indices is None else indices
     threads = workers or min(8, os.cpu_count() or 1)

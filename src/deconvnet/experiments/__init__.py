@@ -1,1 +1,1 @@
-"""The paper's figures and tables, one folder for each. Each result draws its own figures and converts itself to JSON."""
+"""The paper's figures and tables, one folder for each: `compute.py` makes the result in `result.py`, `plot.py` draws it."""

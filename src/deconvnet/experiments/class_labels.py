@@ -13,7 +13,7 @@ from deconvnet.data.image_set import require_labels
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models import Network
 
-#: An error lists at most so many classes.
+#: Classes that an error lists, at most.
 _MAX_LISTED_CLASSES = 20
 
 

@@ -1,4 +1,4 @@
-"""Read and draw the images that an experiment needs."""
+"""Read the images that an experiment needs, or sample some of them at random."""
 
 from collections.abc import Container
 

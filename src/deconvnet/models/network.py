@@ -274,7 +274,7 @@ class Network:
         `callback(name, maps)` gets the output of each layer as soon as it is computed, (N, units, rows, columns); rows =
         columns = 1 for a fully connected layer. It is a callback because the module may overwrite the maps once it resumes:
         use them at once or copy them. With `cropped`, `x` are its crops, and the maps of its layer have one position. With
-        `to_end` the pass does not stop at the last of `layers`, and the module's output is returned.
+        `to_end` the pass does not stop at the last of `layers`, and the module's output is returned; otherwise None.
         """
         names = {self.layer(name).index: name for name in layers}
         if not names and not to_end:
@@ -324,42 +324,43 @@ class Network:
         patches: Tensor,
         corners: Tensor,
         layer: str,
+        unit: int,
     ) -> tuple[Tensor, Tensor]:
         """Run the module on N copies of the input x (1, 3, crop, crop), each with another patch pasted in.
 
         `patches` is (N, 3, h, w), `corners` (N, 2) are the rows and columns of their upper left corners. With `cache`, from
         `activation_cache(x)`, only what the patches can change is computed, which is the same up to rounding. Returns the
-        module's output and the maps of `layer`, as `capture` passes them.
+        module's output and the feature maps of `unit` of `layer`, (N, rows, columns).
         """
         if cache is not None and cache.usable:
-            incremental = self._forward_incremental(cache, patches, corners, self.layer(layer).index)
+            incremental = self._forward_incremental(cache, patches, corners, self.layer(layer).index, unit)
             if incremental is not None:
                 return incremental
-        inputs = self._module_input(x).repeat(len(patches), 1, 1, 1)
-        paste(inputs, self._module_input(patches), corners)
+        inputs = x.repeat(len(patches), 1, 1, 1)
+        paste(inputs, patches, corners)
         captured: list[Tensor] = []
         with torch.inference_mode():
-            output = self.capture(inputs, [layer], lambda _, maps: captured.append(maps.clone()), to_end=True)
+            output = self.capture(inputs, [layer], lambda _, maps: captured.append(maps[:, unit].clone()), to_end=True)
         assert output is not None  # to_end
         return output, captured[0]
 
     def _forward_incremental(
-        self, cache: ActivationCache, patches: Tensor, corners: Tensor, layer_index: int
+        self, cache: ActivationCache, patches: Tensor, corners: Tensor, layer_index: int, unit: int
     ) -> tuple[Tensor, Tensor] | None:
-        """The output and a layer's full maps; None, for this cache for good, if the module does not run on crops."""
+        """The output and a unit's full feature maps; None, for this cache for good, if the module does not run on crops."""
         captured: list[Tensor] = []
         incremental = IncrementalForward(cache, corners, (patches.shape[2], patches.shape[3]))
 
         def on_relu(index: int, output: Tensor) -> bool:
             if index == layer_index:
-                captured.append(incremental.full_maps(output).clone())
+                captured.append(_as_maps(incremental.full_maps(output))[:, unit].clone())
             return False
 
         try:
             with torch.inference_mode(), exact_float32():
                 output = run_intercepted(self.module, self._module_input(patches), on_relu, partial=incremental)
                 assert output is not None  # on_relu never stops the pass
-                return incremental.full_maps(output), _as_maps(captured[0])
+                return incremental.full_maps(output), captured[0]
         except (TraceMismatch, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
             cache.usable = False  # whatever a module does with crops, its behaviour on full images decides
             return None

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvnet.errors import DeconvnetError
+from deconvnet.extras import require_extra
 from deconvnet.local_response_norm import LRNConstants
 from deconvnet.models.onnx_graph_check import (
     CONVOLUTION,
@@ -55,6 +56,7 @@ def read_onnx(file: Path) -> OnnxNetwork:
 
     Raises `DeconvnetError` for a file that is not ONNX, keeps its weights in another file, or is no chain of operations.
     """
+    require_extra("onnx")
     from google.protobuf.message import DecodeError
     from onnx import ModelProto  # imported here, as it takes a fifth of a second
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,6 +43,10 @@ class TrainingProgress:
     """Time spent on this run so far; the only value here that a restart changes."""
     log_sizes: dict[str, int] = field(default_factory=dict)
     """Bytes of each log file."""
+
+    def next_epoch(self, plateau: Plateau) -> Self:
+        """The progress at the start of the next epoch."""
+        return replace(self, epoch=self.epoch + 1, step=0, images_seen=0, errors=0, loss_sum=0.0, plateau=plateau)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values under the names they have in checkpoints (docs/file-formats.md)."""

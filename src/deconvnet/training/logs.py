@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from deconvnet.distributed import Processes
 from deconvnet.errors import DeconvnetError
+from deconvnet.extras import missing_extra
 from deconvnet.progress import print_status
 
 if TYPE_CHECKING:
@@ -104,11 +105,11 @@ def open_logs(folder: Path, sizes: Mapping[str, int], step: int, processes: Proc
 
 
 def _open_tensorboard(folder: Path, step: int, show: bool) -> "SummaryWriter | None":
-    try:
-        from torch.utils.tensorboard import SummaryWriter  # takes a second, and tensorboard may not be installed
-    except ImportError:
-        print_status("tensorboard is not installed, so there are the CSV logs only.", show)
+    if sentence := missing_extra("train"):
+        print_status(f"There are the CSV logs only: {sentence}.", show)
         return None
+    from torch.utils.tensorboard import SummaryWriter  # takes a second
+
     return SummaryWriter(folder, purge_step=step)
 
 

@@ -1,22 +1,21 @@
 """A recipe, a small TOML file: everything that decides how a network is trained except network, data and seed."""
 
+import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import asdict, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import torch
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
 
 from deconvnet.errors import UsageError
 
-Schedule = Literal["plateau", "one-cycle"]
-Init = Literal["normal", "he"]
-Precision = Literal["float32", "bfloat16"]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", validate_by_name=True, validate_by_alias=True))
 class Recipe:
     """The entries of a recipe file. `recipes/paper.toml` has the paper's values, `recipes/fast.toml` more recent ones.
 
@@ -24,54 +23,44 @@ class Recipe:
     and `steps_at_chance` (`chance_patience`). Raises `UsageError` for values of the wrong type or out of range.
     """
 
-    epochs: int
-    batch_size: int
+    epochs: int = Field(ge=1, le=10**6)
+    batch_size: int = Field(ge=1, le=10**6)
     """Total over all processes."""
-    learning_rate: float
-    schedule: Schedule = "plateau"
+    learning_rate: float = Field(ge=1e-12, le=1e6)
+    schedule: Literal["plateau", "one-cycle"] = "plateau"
     """plateau: ÷10 when the validation error has not fallen for `patience` epochs, at most three times. one-cycle: linear
     warm-up over the fraction `warm_up` of all steps, then down to 0 along a cosine."""
-    patience: int = 5
-    warm_up: float = 0.15
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
+    patience: int = Field(default=5, ge=1, le=10**6)
+    warm_up: float = Field(default=0.15, ge=0, le=1)
+    momentum: float = Field(default=0.9, ge=0, le=0.9999)
+    weight_decay: float = Field(default=5e-4, ge=0, le=1)
     """Of weights; biases do not decay."""
-    dropout: float = 0.5
-    label_smoothing: float = 0.0
-    init: Init = "normal"
+    dropout: float = Field(default=0.5, ge=0, le=0.99)
+    label_smoothing: float = Field(default=0.0, ge=0, le=0.99)
+    init: Literal["normal", "he"] = Field(default="normal", alias="initial")
     """normal: N(0, 0.01²); he: N(0, 2 / fan in), except for the first and the last layer. Biases are 0."""
-    input_std: float = 1.0
+    input_std: float = Field(default=1.0, ge=1e-3, le=1e6, alias="deviation")
     """Inputs are pixels from 0 to 255, minus the mean image, divided by this."""
-    max_filter_rms: float = 0.1
+    max_filter_rms: float = Field(default=0.1, ge=0, le=1e6, alias="largest_rms")
     """Convolutional filters whose root mean square exceeds it are scaled back to it; 0: they are not."""
-    precision: Precision = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
     """Of convolutions and matrix products; weights, normalisation and loss are always float32."""
     channels_last: bool = False
     compile: bool = False
     """Use `torch.compile`."""
-    chance_patience: int = 5000
+    chance_patience: int = Field(default=5000, ge=1, le=10**12, alias="steps_at_chance")
     """Training stops with advice after so many steps with a loss no better than chance."""
-    network: Mapping[str, Any] = field(default_factory=dict)
+    network: Mapping[str, Any] = Field(default_factory=dict, description="a table of options, under [network]")
     """Options of the network that differ from its defaults, such as `hidden`."""
 
-    def __post_init__(self) -> None:
-        """Raise `UsageError` for a value of the wrong type or out of range."""
-        for entry, recipe_field in _fields_by_entry().items():
-            value, number_type = getattr(self, recipe_field.name), recipe_field.type
-            if entry in _CHOICES:
-                if value not in _CHOICES[entry]:
-                    choices = " or ".join(f'"{choice}"' for choice in _CHOICES[entry])
-                    raise UsageError(f"A recipe has {entry} = {value!r}: it is {choices}.")
-            elif number_type is int or number_type is float:
-                low, high = _LIMITS[entry]
-                is_number = isinstance(value, int) or (number_type is float and isinstance(value, float))
-                if not is_number or isinstance(value, bool) or not low <= value <= high:
-                    noun = "a whole number" if number_type is int else "a number"
-                    raise UsageError(f"A recipe has {entry} = {value!r}: it is {noun} from {low:g} to {high:g}.")
-            elif recipe_field.type is bool and not isinstance(value, bool):
-                raise UsageError(f"A recipe has {entry} = {value!r}: it is true or false.")
-        if not isinstance(self.network, Mapping):
-            raise UsageError(f"A recipe has network = {self.network!r}: it is a table of options, under [network].")
+    @model_validator(mode="wrap")
+    @classmethod
+    def _validate(cls, arguments: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Raise an error of ours in place of pydantic's."""
+        try:
+            return validate(arguments)
+        except ValidationError as error:
+            raise UsageError(_first_problem(error)) from None
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -88,67 +77,54 @@ class Recipe:
 
         Raises `UsageError` for an entry that is unknown, missing, of the wrong type or out of range.
         """
-        known = _fields_by_entry()
-        unknown = [entry for entry in entries if entry not in known]
-        if unknown:
+        known = _names_by_entry()
+        if unknown := [entry for entry in entries if entry not in known]:
             raise UsageError(f"{source} has an unknown entry {unknown[0]!r}: there are {', '.join(known)}.")
-        required = [
-            entry
-            for entry, recipe_field in known.items()
-            if recipe_field.default is MISSING and recipe_field.default_factory is MISSING
-        ]
-        missing = [entry for entry in required if entry not in entries]
-        if missing:
-            raise UsageError(f"{source} lacks the entry {missing[0]!r}: it needs {', '.join(required)}.")
         try:
-            return cls(**{known[entry].name: value for entry, value in entries.items()})
+            return cls(**entries)
         except UsageError as error:
             raise UsageError(f"{source} cannot be used. {error}") from None
 
     def entries(self) -> dict[str, Any]:
         """Plain values by entry, the inverse of `from_entries`."""
         values = asdict(self)
-        return {entry: values[recipe_field.name] for entry, recipe_field in _fields_by_entry().items()}
+        return {entry: values[name] for entry, name in _names_by_entry().items()}
 
-
-#: Names of fields in recipe files and wherever a recipe is stored, where they differ from the field's name.
-_ENTRY_NAMES: Mapping[str, str] = {
-    "init": "initial",
-    "input_std": "deviation",
-    "max_filter_rms": "largest_rms",
-    "chance_patience": "steps_at_chance",
-}
-
-#: By entry: the values that are allowed.
-_CHOICES: Mapping[str, tuple[str, ...]] = {
-    "schedule": get_args(Schedule),
-    "initial": get_args(Init),
-    "precision": get_args(Precision),
-}
-
-#: By entry: the least and the largest number that is allowed.
-_LIMITS: Mapping[str, tuple[float, float]] = {
-    "epochs": (1, 1e6),
-    "batch_size": (1, 1e6),
-    "learning_rate": (1e-12, 1e6),
-    "patience": (1, 1e6),
-    "warm_up": (0, 1),
-    "momentum": (0, 0.9999),
-    "weight_decay": (0, 1),
-    "dropout": (0, 0.99),
-    "label_smoothing": (0, 0.99),
-    "deviation": (1e-3, 1e6),
-    "largest_rms": (0, 1e6),
-    "steps_at_chance": (1, 1e12),
-}
 
 #: The names of the bundled recipes.
 RECIPES = ("paper", "fast")
 
 
-def _fields_by_entry() -> "dict[str, Field[Any]]":
-    """The fields of `Recipe` by their names in files."""
-    return {_ENTRY_NAMES.get(recipe_field.name, recipe_field.name): recipe_field for recipe_field in fields(Recipe)}
+def _names_by_entry() -> dict[str, str]:
+    """The names of the fields of `Recipe` by those in files."""
+    return dict(zip(TypeAdapter(Recipe).json_schema()["properties"], (f.name for f in fields(Recipe)), strict=True))
+
+
+#: Types of a JSON schema, in words.
+_NOUNS = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}
+
+
+def _first_problem(error: ValidationError) -> str:
+    """The first problem that pydantic finds, in one sentence that names the entry and says what it may be."""
+    problem = error.errors(include_url=False)[0]
+    name, schema = str(problem["loc"][0]), TypeAdapter(Recipe).json_schema()
+    known = schema["properties"]
+    entry = next((entry for entry, field_name in _names_by_entry().items() if field_name == name), name)
+    if problem["type"] == "missing":
+        return f"A recipe lacks the entry {entry!r}: it needs {', '.join(schema['required'])}."
+    if entry not in known:
+        return f"A recipe has an unknown entry {entry!r}: there are {', '.join(known)}."
+    return f"A recipe has {entry} = {problem['input']!r}: it is {_expected(known[entry])}."
+
+
+def _expected(schema: dict[str, Any]) -> str:
+    """What an entry with this JSON schema may be."""
+    if "description" in schema:
+        return str(schema["description"])
+    if "enum" in schema:
+        return " or ".join(map(json.dumps, schema["enum"]))
+    limits = f" from {schema['minimum']:g} to {schema['maximum']:g}" if "maximum" in schema else ""
+    return _NOUNS[schema["type"]] + limits
 
 
 def read_recipe(recipe: str | Path) -> Recipe:

@@ -1,4 +1,4 @@
-"""Train a network from scratch (section 3). `train` prepares a run, `_fit` is the loop: read them from top to bottom."""
+"""Train a network from scratch (Zeiler & Fergus, section 3): `train` prepares a run, `_fit` is the training loop."""
 
 import math
 import os
@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ TRAINABLE = tuple(name for name, architecture in ARCHITECTURES.items() if archit
 
 
 class TrainingDiverged(DeconvnetError):
-    """A run whose loss is not finite or stays at chance; resuming it would end the same way."""
+    """The loss of a run is not finite, or has stayed at chance; it would be again if the run were resumed."""
 
     can_resume = False
 
@@ -56,32 +55,33 @@ def train(
     workers: int | None = None,
     progress: bool = False,
 ) -> Path:
-    """Train a network from scratch (section 3): `alexnet2012` or one of the ZFNets, on a folder with `train` and `val`.
+    """Train a network from scratch: `alexnet2012` or one of the ZFNets, on the folders `train` and `val` in `data`.
 
     `out` becomes a folder with logs, checkpoints, snapshots and `weights.safetensors`, whose path is returned. If it holds
-    the same run unfinished, that is resumed and ends in the same weights as an uninterrupted one (bit by bit on a CPU,
-    given the same number of threads and processes). Under `torchrun` each batch is divided among all processes. Images are
-    decoded by `workers` threads (default: one per core, at most 8).
+    the same run unfinished, that is resumed and ends in the same weights as an uninterrupted one (bit for bit on a CPU,
+    given the same number of threads and processes); a finished run is left as it is. Under `torchrun` each batch is divided
+    among all processes. Images are decoded by `workers` threads in each process (default: one per core, at most 8).
 
-    Raises `UsageError` for a network or recipe that does not exist or fit, `DeconvnetError` for data that cannot be used,
-    for another run in `out`, for a full disk, and if the loss is NaN or stays at chance.
+    Raises `UsageError` for an unknown network, and for a recipe that is unknown or suits neither the network nor the number
+    of images and processes; `DeconvnetError` for data that cannot be used, for another run in `out`, for a full disk, and
+    if training diverges.
     """
-    check_trainable(network)
-    recipe, recipe_name = (
-        (recipe, "The recipe") if isinstance(recipe, Recipe) else (read_recipe(recipe), f"The recipe {recipe}")
-    )
+    _check_trainable(network)
+    recipe_name = "The recipe" if isinstance(recipe, Recipe) else f"The recipe {recipe}"
+    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     processes = Processes.from_environment()
+    show_progress = progress and processes.is_first
     if recipe.batch_size % processes.world_size:
         raise UsageError(f"A batch of {recipe.batch_size} cannot be shared by {processes.world_size} processes equally.")
-    training_data, device, show = open_data(data), torch.device(device), progress and processes.is_first
+    training_data, device = open_data(data), torch.device(device)
     if len(training_data.train) < recipe.batch_size:
         raise UsageError(
             f"There are {len(training_data.train)} photos to train on, fewer than a batch of {recipe.batch_size}."
         )
-    # Before any image is read, which can take long: the recipe's options may be wrong.
+    # Built before any image is read, which can take long, so that wrong options in the recipe are refused at once.
     module = untrained_module(network, len(training_data.classes), recipe, recipe_name, seed)
     image_sets = {"train": training_data.train, "val": training_data.val}
-    key = {
+    key = {  # what makes a run the same run
         "network": network,
         "recipe": recipe.entries(),
         "seed": seed,
@@ -97,10 +97,10 @@ def train(
         (is_finished,) = processes.all_reduce_sum(processes.is_first and run.weights.exists())
         if not is_finished:
             if processes.is_first and not run.mean.exists():
-                run.save_mean(compute_mean(training_data, pool, show))
+                run.save_mean(compute_mean(training_data, pool, show_progress))
             mean = run.load_mean(processes)
             untrained = network_to_train(network, module, training_data.classes, mean, recipe).to(device)
-            _fit(untrained, training_data, recipe, seed, run, processes, pool, show)
+            _fit(untrained, training_data, recipe, seed, run, processes, pool, show_progress)
     return run.weights
 
 
@@ -112,12 +112,12 @@ def _fit(
     run: RunFolder,
     processes: Processes,
     pool: ThreadPoolExecutor,
-    show: bool,
+    show_progress: bool,
 ) -> None:
     """Train `network` from the newest checkpoint of `run` to the end of the recipe, and save its weights in the run."""
-    module, device, crop, batch_size = network.module, network.device, network.preprocessing.crop, recipe.batch_size
-    epoch_steps = len(data.train) // batch_size
-    total_steps = recipe.epochs * epoch_steps
+    module, device, preprocessing = network.module, network.device, network.preprocessing
+    steps_per_epoch = len(data.train) // recipe.batch_size
+    total_steps = recipe.epochs * steps_per_epoch
     if recipe.channels_last:
         module.to(memory_format=torch.channels_last)
     model: Callable[[Tensor], Tensor] = DistributedDataParallel(module) if processes.world_size > 1 else module
@@ -125,20 +125,23 @@ def _fit(
     optimiser = _sgd(module, recipe)
     if recipe.precision == "bfloat16" and bfloat16_is_slow(device):
         print_status(
-            'This processor computes bfloat16 much slower than float32: a recipe may say precision = "float32".', show
+            'This processor computes bfloat16 much slower than float32: a recipe may say precision = "float32".',
+            show_progress,
         )
 
-    # Weights, momentum and progress as they were saved; without a checkpoint this is the first step of epoch 1.
+    # Weights, momentum and progress as they were saved; without a checkpoint, progress is at the start of epoch 1.
     checkpoints = Checkpoints(run.folder, module, optimiser, processes)
     progress = checkpoints.load()
     start = time.monotonic() - progress.seconds
-    steps_done = (progress.epoch - 1) * epoch_steps + progress.step
+    steps_done = (progress.epoch - 1) * steps_per_epoch + progress.step
+    images_done, images_in_all = steps_done * recipe.batch_size, total_steps * recipe.batch_size
 
     with (
-        open_logs(run.folder, progress.log_sizes, steps_done, processes, show) as logs,
-        progress_bar(f"training {network.name}", total_steps * batch_size, show, steps_done * batch_size) as advance,
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        exact_float32(),
+        # What was logged after the checkpoint is cut off: those steps are done again.
+        open_logs(run.folder, progress.log_sizes, steps_done, processes, show_progress) as logs,
+        progress_bar(f"training {network.name}", images_in_all, show_progress, images_done) as advance,
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),  # leaves the caller's generators alone
+        exact_float32(),  # no TF32; the recipe alone decides the precision
     ):
 
         def save_checkpoint() -> None:
@@ -146,90 +149,83 @@ def _fit(
             checkpoints.save(progress)
 
         while progress.epoch <= recipe.epochs:
-            # Draw the epoch's batches: all training images in an order drawn from (seed, epoch), cut into full batches, of
-            # which each process takes its slice. An image's crop and mirroring are drawn from (seed, epoch, image). As no
-            # generator keeps a state, a run that resumes at any step draws what an uninterrupted one would.
-            order = epoch_order(seed, progress.epoch, len(data.train))[: epoch_steps * batch_size]
-            slices = order.reshape(epoch_steps, processes.world_size, -1)[progress.step :, processes.rank]
-            batches = training_batches(data, slices, crop, seed, progress.epoch, pool, device)
+            # The order of the training images is drawn from (seed, epoch). It is cut into full batches, what is left over is
+            # not used in this epoch, and each process takes an equal slice of every batch. An image's crop and mirroring are
+            # drawn from (seed, epoch, image). As no generator keeps a state, a resumed run sees the same batches.
+            order = epoch_order(seed, progress.epoch, len(data.train))[: steps_per_epoch * recipe.batch_size]
+            slices = order.reshape(steps_per_epoch, processes.world_size, -1)  # image indices by step and process
+            remaining = slices[progress.step :, processes.rank]
+            batches = training_batches(data, remaining, preprocessing.crop, seed, progress.epoch, pool, device)
 
             module.train()
-            epoch_start, wait_seconds, images_before = time.monotonic(), 0.0, progress.images_seen
-            # Within, Ctrl-C and SIGTERM are only recorded.
+            images_before, epoch_start, wait_seconds = progress.images_seen, time.monotonic(), 0.0
+            # A first Ctrl-C or SIGTERM is only recorded, and takes effect at the end of this block.
             with defer_signals(processes) as stop, closing(batches):
                 wait_start = epoch_start
                 for batch in batches:
                     wait_seconds += time.monotonic() - wait_start
-                    step = (progress.epoch - 1) * epoch_steps + progress.step
+                    step = (progress.epoch - 1) * steps_per_epoch + progress.step  # of the whole run, from 0
                     rate = learning_rate(recipe, progress.plateau, step, total_steps)
                     for group in optimiser.param_groups:
                         group["lr"] = rate
                     torch.manual_seed(dropout_seed(seed, step, processes.rank))
 
-                    inputs, targets = batch.to_inputs(network.preprocessing, recipe, device)
+                    inputs, targets = batch.to_inputs(preprocessing, recipe, device)
                     with recipe.autocast(device):
                         logits = model(inputs).float()
                     loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
                     optimiser.zero_grad()
                     torch.autograd.backward(loss)
                     optimiser.step()
-                    if recipe.max_filter_rms:
+                    if recipe.max_filter_rms:  # after every step: no filter may exceed this root mean square
                         renormalise_filters(module, recipe.max_filter_rms)
 
-                    local_errors = (logits.argmax(dim=1) != targets).sum()
-                    mean_loss, errors = processes.all_reduce_sum(
-                        float(loss.detach()) / processes.world_size, int(local_errors)
+                    own_errors = (logits.argmax(dim=1) != targets).sum()
+                    step_loss, errors = processes.all_reduce_sum(
+                        float(loss.detach()) / processes.world_size, int(own_errors)
                     )
-                    check_loss(mean_loss, step, len(data.classes), recipe, progress)
+                    record_loss(step_loss, step, len(data.classes), recipe, progress)  # or give up
                     progress.step += 1
-                    progress.images_seen += batch_size
+                    progress.images_seen += recipe.batch_size
                     progress.errors += int(errors)
-                    progress.loss_sum += mean_loss * batch_size
+                    progress.loss_sum += step_loss * recipe.batch_size
 
                     error, seconds = progress.errors / progress.images_seen, time.monotonic() - epoch_start
                     images_per_second = (progress.images_seen - images_before) / seconds
-                    logs.log_step(step, rate, mean_loss, error, images_per_second, wait_seconds / seconds)
+                    logs.log_step(step, rate, step_loss, error, images_per_second, wait_seconds / seconds)
                     note = f"epoch {progress.epoch}, loss {progress.smoothed_loss:.3f}, error {error:.1%}"
-                    advance(batch_size, f"{note}, {wait_seconds / seconds:.0%} waiting")
+                    advance(recipe.batch_size, f"{note}, {wait_seconds / seconds:.0%} waiting")
 
-                    # A signal lets the step in progress finish, saves, and then acts at the end of the `with` block.
-                    if stop.is_pending():
-                        save_checkpoint()
-                        processes.all_reduce_sum(0)  # no process leaves before the checkpoint is written
+                    if stop.is_pending():  # in any of the processes
                         break
                     if checkpoints.is_due:  # about once a minute
                         save_checkpoint()
                     wait_start = time.monotonic()
-            save_checkpoint()
+                save_checkpoint()  # after a signal, or after the epoch's last batch, before the validation
+                stop.is_pending()  # all processes wait here for the checkpoint, and stop if any has got a signal
 
             top1, top5 = _validate(network, data, recipe, processes, pool)
-            rate = learning_rate(recipe, progress.plateau, progress.epoch * epoch_steps - 1, total_steps)
-            loss_mean, error = progress.loss_sum / progress.images_seen, progress.errors / progress.images_seen
-            logs.log_epoch(progress.epoch, epoch_steps, rate, loss_mean, error, top1, top5, max_first_layer_rms(module))
-            if processes.is_first and progress.epoch in SNAPSHOT_EPOCHS:
+            last_step = progress.epoch * steps_per_epoch - 1
+            rate = learning_rate(recipe, progress.plateau, last_step, total_steps)  # none was computed if all was resumed
+            epoch_loss, error = progress.loss_sum / progress.images_seen, progress.errors / progress.images_seen
+            max_rms = max_first_layer_rms(module)
+            logs.log_epoch(progress.epoch, steps_per_epoch, rate, epoch_loss, error, top1, top5, max_rms)
+            if processes.is_first and progress.epoch in SNAPSHOT_EPOCHS:  # for Fig. 4
                 network.weights = _weights_label(data, f"{progress.epoch} of {recipe.epochs} epochs", seed)
                 save_weights(network, run.snapshot(progress.epoch), torch.float16)
-            progress = replace(
-                progress,
-                epoch=progress.epoch + 1,
-                step=0,
-                images_seen=0,
-                errors=0,
-                loss_sum=0.0,
-                plateau=progress.plateau.after_epoch(top1, recipe.patience),
-            )
+            progress = progress.next_epoch(progress.plateau.after_epoch(top1, recipe.patience))
             save_checkpoint()
 
         if processes.is_first:
             network.weights = _weights_label(data, f"{recipe.epochs} epochs", seed)
             save_weights(network, run.weights)
-    print_status(f"Trained {network.name} for {duration(progress.seconds)} in all.", show)
+    print_status(f"Trained {network.name} for {duration(progress.seconds)} in all.", show_progress)
 
 
-# What a run begins with
+# Set-up
 
 
-def check_trainable(name: str) -> None:
+def _check_trainable(name: str) -> None:
     """Raise `UsageError` for a network that cannot be trained here."""
     if name not in TRAINABLE:
         raise UsageError(f"{name!r} is no network that can be trained from scratch: there are {', '.join(TRAINABLE)}.")
@@ -239,7 +235,7 @@ def untrained_module(name: str, class_count: int, recipe: Recipe, recipe_name: s
     """The module of one of the `TRAINABLE` networks with `class_count` outputs and initial weights drawn from `seed`.
 
     `recipe_name` is the recipe's name in errors. Raises `UsageError` for options in the recipe that the network does not
-    have.
+    have, or with which its layers do not fit together.
     """
     if "classes" in recipe.network:
         raise UsageError(f"{recipe_name} says how many classes there are, which the photos say: leave it out of [network].")
@@ -247,6 +243,7 @@ def untrained_module(name: str, class_count: int, recipe: Recipe, recipe_name: s
         torch.manual_seed(init_seed(seed))
         try:
             module = build_module(name, {**recipe.network, "classes": class_count})
+            Network(module, ARCHITECTURES[name].preprocessing, name=name).layers  # its layers must fit  # noqa: B018
         except DeconvnetError as error:
             raise UsageError(f"{recipe_name} has a [network] table that cannot be used. {error}") from None
         if recipe.init == "he":
@@ -264,41 +261,46 @@ def network_to_train(name: str, module: nn.Module, classes: tuple[str, ...], mea
     """
     crop = ARCHITECTURES[name].preprocessing.crop
     centre = torch.from_numpy(central_crop(mean[None], crop)[0].copy()).permute(2, 0, 1)
-    preprocessing = Preprocessing(SQUARE_SIZE, crop, 255.0, centre, torch.full((3, 1, 1), recipe.input_std))
+    std = torch.full((3, 1, 1), recipe.input_std)
+    preprocessing = Preprocessing(resize=SQUARE_SIZE, crop=crop, scale=255.0, mean=centre, std=std)
     return Network(module, preprocessing, name=name, classes=classes_from_folders(classes))
 
 
 def _sgd(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """Stochastic gradient descent with momentum; biases do not decay."""
+    """Stochastic gradient descent with momentum, and weight decay of all but the biases."""
     weights = [parameter for parameter in module.parameters() if parameter.dim() > 1]
     biases = [parameter for parameter in module.parameters() if parameter.dim() == 1]
     groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": biases}]
     return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
 
 
-# How it goes
+# Loss, validation and errors
 
 
-def check_loss(loss: float, step: int, class_count: int, recipe: Recipe, progress: TrainingProgress) -> None:
+def record_loss(loss: float, step: int, class_count: int, recipe: Recipe, progress: TrainingProgress) -> None:
     """Record a step's loss in `progress`.
 
-    Raises `TrainingDiverged`, with advice, if the loss is not finite, or has been at chance for `recipe.chance_patience`
-    steps: its moving average over about 50 steps is not 1 % below log(classes), the loss of a uniform prediction.
+    Raises `TrainingDiverged`, with advice, if the loss is not finite, or if its moving average over about 50 steps has not
+    been 1 % below log(classes), the loss of a uniform prediction, for `recipe.chance_patience` steps in a row.
     """
-    remedy = f"with a learning_rate below {recipe.learning_rate:g}"
-    if recipe.init == "normal":
-        remedy += ', or with initial = "he" and deviation = 20.0'
-    advice = f"try a recipe {remedy}, in another --out"
     if not math.isfinite(loss):
-        raise TrainingDiverged(f"The loss of step {step} is {loss}, so training has diverged: {advice}.")
+        raise TrainingDiverged(
+            f"The loss of step {step} is {loss}, so training has diverged: try {_other_recipe(recipe)}, in another --out."
+        )
     chance = math.log(class_count)
     progress.smoothed_loss = loss if step == 0 else 0.98 * progress.smoothed_loss + 0.02 * loss
     progress.steps_at_chance = progress.steps_at_chance + 1 if progress.smoothed_loss > 0.99 * chance else 0
     if progress.steps_at_chance >= recipe.chance_patience:
         raise TrainingDiverged(
             f"The loss has stayed at {progress.smoothed_loss:.3f} for {progress.steps_at_chance} steps, no better than "
-            f"chance ({chance:.3f}): try another --seed, or {advice.removeprefix('try ')}."
+            f"chance ({chance:.3f}): try another --seed, or {_other_recipe(recipe)}, in another --out."
         )
+
+
+def _other_recipe(recipe: Recipe) -> str:
+    """What may work where `recipe` does not, in the names of a recipe file."""
+    words = f"a recipe with a learning_rate below {recipe.learning_rate:g}"
+    return f'{words}, or with initial = "he" and deviation = 20.0' if recipe.init == "normal" else words
 
 
 @torch.inference_mode()
@@ -333,5 +335,5 @@ def topk_errors(scores: Tensor, targets: Tensor) -> Tensor:
 
 
 def _weights_label(data: TrainingData, epochs: str, seed: int) -> str:
-    """How the weights were made, for `Network.full_name`."""
+    """How the weights were made: `Network.weights`."""
     return f"{len(data.classes)} classes, {epochs}, seed {seed}"

@@ -1,7 +1,8 @@
 """Fig. 4: how units change while a network is trained."""
 
 from deconvnet.experiments.fig4_evolution.compute import MAX_COMPARED_IMAGES, evolve, write_evolution
-from deconvnet.experiments.fig4_evolution.result import Evolution, LayerEvolution
+from deconvnet.experiments.fig4_evolution.layer_result import LayerEvolution
+from deconvnet.experiments.fig4_evolution.result import Evolution
 from deconvnet.experiments.fig4_evolution.snapshots import Snapshots, open_snapshots
 
 __all__ = [

@@ -2,35 +2,26 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from deconvnet.atlas.project_units import project_units
 from deconvnet.data import ImageSet, find_images
 from deconvnet.errors import UsageError
 from deconvnet.experiments.fig4_evolution.convergence import similarity
-from deconvnet.experiments.fig4_evolution.result import Evolution, LayerEvolution
+from deconvnet.experiments.fig4_evolution.layer_result import LayerEvolution
+from deconvnet.experiments.fig4_evolution.result import Evolution
 from deconvnet.experiments.fig4_evolution.snapshots import open_snapshots
 from deconvnet.experiments.images import sample_indices
 from deconvnet.experiments.result import open_result_folder, save
-from deconvnet.mining import Hit, LayerHits, MiningResult, mine
+from deconvnet.mining import LayerHits, MiningResult, mine
 from deconvnet.models import Network
 from deconvnet.progress import print_status
 
 #: Random images on which the units of two snapshots are compared, at most.
 MAX_COMPARED_IMAGES = 200
-
-
-class _LayerSnapshot(NamedTuple):
-    """One layer at one epoch; the fields are one epoch of those of `LayerEvolution`."""
-
-    hits: list[Hit | None]
-    projections: Tensor
-    similarity: float
-    same_image_fraction: float
 
 
 def evolve(
@@ -69,25 +60,26 @@ def evolve(
 
     final_result = mine_snapshot(last_epoch, final_network)
     generator = np.random.default_rng(seed)
-    shown_units = {name: hits.random_units(units, generator) for name, hits in final_result.layers.items()}
+    layers = {}
+    for name, hits in final_result.layers.items():
+        projections = torch.zeros(units, len(snapshots.epochs), 3, *hits.layer.field.patch_size)
+        layers[name] = LayerEvolution(hits.random_units(units, generator), [[] for _ in range(units)], projections, [], [])
     compared = sample_indices(image_set, final_result.skipped, MAX_COMPARED_IMAGES, generator)
 
-    layer_snapshots: dict[str, list[_LayerSnapshot]] = {name: [] for name in shown_units}
-    for epoch in snapshots.epochs:
+    for column, epoch in enumerate(snapshots.epochs):
         is_last = epoch == last_epoch
         network = final_network if is_last else snapshots.load(epoch, final_network).to(device)
         result = final_result if is_last else mine_snapshot(epoch, network)
         similarities = similarity(network, final_network, image_set, compared, workers)
-        for name, layer_units in shown_units.items():
-            layer_snapshots[name].append(
-                _LayerSnapshot(
-                    [next(iter(result[name][unit]), None) for unit in layer_units],
-                    _projections(network, result[name], layer_units, batch_size, workers),
-                    float(similarities[name].nanquantile(0.5)),
-                    _same_image_fraction(result[name], final_result[name]),
-                )
-            )
-    layers = {name: _layer_evolution(shown_units[name], layer_snapshots[name]) for name in shown_units}
+        for name, layer in layers.items():
+            hits = result[name]
+            projected = project_units(network, hits, layer.units, batch_size=batch_size, workers=workers)
+            for row, unit_projections in enumerate(projected):
+                layer.hits[row].append(next(iter(hits[layer.units[row]]), None))
+                for projection in unit_projections.projections:  # one, or none
+                    layer.projections[row, column] = projection
+            layer.similarities.append(float(similarities[name].nanquantile(0.5)))
+            layer.same_image_fractions.append(_same_image_fraction(hits, final_result[name]))
     read_count = final_result.read_count
     return Evolution(final_network.full_name, snapshots.epochs, layers, image_set, read_count, len(compared), seed)
 
@@ -113,23 +105,7 @@ def _check_units(network: Network, units: int) -> None:
         )
 
 
-def _projections(network: Network, hits: LayerHits, units: list[int], batch_size: int, workers: int | None) -> Tensor:
-    """(units, 3, h, w), of each unit's strongest activation; zeros for a unit that no image activates."""
-    projections = torch.zeros(len(units), 3, *hits.layer.field.patch_size)
-    for row, unit in enumerate(project_units(network, hits, units, batch_size=batch_size, workers=workers)):
-        for projection in unit.projections:  # one, or none
-            projections[row] = projection
-    return projections
-
-
 def _same_image_fraction(hits: LayerHits, final_hits: LayerHits) -> float:
-    """See `LayerEvolution.same_image_fraction`."""
+    """One of `LayerEvolution.same_image_fractions`."""
     images, final_images = hits.topk.images[:, 0], final_hits.topk.images[:, 0]
     return float((images == final_images)[final_images >= 0].double().mean())
-
-
-def _layer_evolution(units: list[int], snapshots: list[_LayerSnapshot]) -> LayerEvolution:
-    hits, projections, similarities, same_image_fraction = zip(*snapshots, strict=True)
-    hits_by_unit = [list(unit_hits) for unit_hits in zip(*hits, strict=True)]
-    stacked = torch.stack(projections, dim=1)
-    return LayerEvolution(units, hits_by_unit, stacked, list(similarities), list(same_image_fraction))

@@ -1,6 +1,6 @@
 """Compute Fig. 5: transform images and measure how features and class probabilities change."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,16 @@ from torch import Tensor
 from deconvnet.data import ImageSet, find_images
 from deconvnet.errors import UsageError
 from deconvnet.experiments.class_labels import class_name, count_classes, find_class, predict_class
-from deconvnet.experiments.fig5_invariance.result import MAX_SHOWN_IMAGES, Curves, Invariance
+from deconvnet.experiments.fig5_invariance.curves import Curves
+from deconvnet.experiments.fig5_invariance.result import Invariance
 from deconvnet.experiments.fig5_invariance.transforms import TRANSFORMATIONS, Transformation
 from deconvnet.experiments.images import read_input
 from deconvnet.experiments.result import open_result_folder, save
 from deconvnet.models import Network
 from deconvnet.progress import progress_bar
+
+#: Images whose transformed views the figure shows, at most; all images have curves.
+_MAX_SHOWN_IMAGES = 5
 
 
 def measure_invariance(
@@ -52,7 +56,7 @@ def measure_invariance(
     if network.classifies:
         count_classes(network)
     inputs = [read_input(network, image_set, index) for index in range(len(image_set))]
-    first_layer, last_layer = next(iter(network.layers)), next(reversed(network.layers))
+    layers = next(iter(network.layers)), next(reversed(network.layers))
     targets: list[int] | None = None
     if network.classifies:
         targets = [labelled_class if labelled_class is not None else predict_class(network, x) for x in inputs]
@@ -63,18 +67,16 @@ def measure_invariance(
             rows = []
             for index, x in enumerate(inputs):
                 target = None if targets is None else targets[index]
-                rows.append(_measure(network, x, transformation, first_layer, last_layer, target, batch_size))
+                rows.append(_measure(network, x, transformation, layers, target, batch_size))
                 advance(len(transformation.values))
-            first, last, probability, views = zip(*rows, strict=True)
+            distances, probability, views = zip(*rows, strict=True)
             curves[transformation.name] = Curves(
                 transformation,
-                torch.stack(first),
-                torch.stack(last),
+                torch.stack(distances, dim=1),
                 None if targets is None else torch.stack(probability),
-                list(views[:MAX_SHOWN_IMAGES]),
+                list(views[:_MAX_SHOWN_IMAGES]),
             )
     classes = None if targets is None else [class_name(network, target) for target in targets]
-    layers = first_layer, last_layer
     return Invariance(network.full_name, network.digest, layers, image_set, classes, labelled_class is not None, curves)
 
 
@@ -87,14 +89,14 @@ def write_invariance(out: Path, network: Network, images: Iterable[Path], label:
 
 
 def _measure(
-    network: Network, x: Tensor, transformation: Transformation, first: str, last: str, target: int | None, batch_size: int
-) -> tuple[Tensor, Tensor, Tensor | None, np.ndarray]:
-    """Of one image: distances (values,) at both layers, probabilities (values,) of the class `target`, and shown views."""
+    network: Network, x: Tensor, transformation: Transformation, layers: Sequence[str], target: int | None, batch_size: int
+) -> tuple[Tensor, Tensor, np.ndarray]:
+    """Of one image: distances (layers, values), probabilities (values,) of the class `target`, and shown views."""
     inputs = torch.stack([transformation.apply(x, value) for value in transformation.values])
     identity = transformation.values.index(transformation.identity)
     order = [identity, *(index for index in range(len(inputs)) if index != identity)]  # the reference of all goes first
     references: dict[str, Tensor] = {}
-    distances = {layer: torch.zeros(len(inputs), dtype=torch.float64) for layer in (first, last)}
+    distances = {layer: torch.zeros(len(inputs), dtype=torch.float64) for layer in layers}
     probabilities = torch.zeros(len(inputs), dtype=torch.float64)
     for indices in torch.split(torch.tensor(order), batch_size):
 
@@ -105,8 +107,8 @@ def _measure(
             distances[layer][indices] = (directions - references.setdefault(layer, directions[0].clone())).norm(dim=1)
 
         with torch.inference_mode():
-            network.capture(inputs[indices], [first, last], compare)
+            network.capture(inputs[indices], layers, compare)
         if target is not None:
             probabilities[indices] = network.probabilities(inputs[indices])[:, target].cpu().double()
     views = network.preprocessing.denormalise(inputs[list(transformation.shown_indices)])
-    return distances[first], distances[last], None if target is None else probabilities, views
+    return torch.stack([distances[layer] for layer in layers]), probabilities, views

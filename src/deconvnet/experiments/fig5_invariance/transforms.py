@@ -27,7 +27,7 @@ class Transformation:
 
 
 def translated(x: Tensor, pixels: float) -> Tensor:
-    """(3, S, S) moved down by a whole number of pixels, or up if it is negative."""
+    """(3, S, S) translated down by a whole number of pixels, or up if it is negative."""
     result, shift, height = torch.zeros_like(x), round(pixels), x.shape[1]
     remaining = max(height - abs(shift), 0)
     result[:, max(shift, 0) : max(shift, 0) + remaining] = x[:, max(-shift, 0) : max(-shift, 0) + remaining]
@@ -35,7 +35,7 @@ def translated(x: Tensor, pixels: float) -> Tensor:
 
 
 def scaled(x: Tensor, ratio: float) -> Tensor:
-    """(3, S, S) enlarged by `ratio` about its centre, so that its border is cut off. Bilinear."""
+    """(3, S, S) scaled by `ratio` about its centre, so that its border is cut off. Bilinear."""
     return _resample(x, ((1 / ratio, 0.0), (0.0, 1 / ratio)))
 
 

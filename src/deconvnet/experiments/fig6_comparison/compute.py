@@ -57,27 +57,27 @@ def compare(
     networks = first, second
     for network in networks:
         _check_network(network, units)
-    mined = []
+    active_fractions, shown_hits, skipped = [], [], []
     for number, network in enumerate(networks, start=1):
         print_status(f"{network.full_name}:", progress)
         state = None if state_folder is None else state_folder / f"network-{number}.safetensors"
         layers = list(network.layers)
         result = mine(network, image_set, layers, state=state, batch_size=batch_size, workers=workers, progress=progress)
-        active = {name: hits.statistics.active_share for name, hits in result.layers.items()}
-        mined.append((active, result[_shown_layer(network)], result.skipped))  # the other hits may be large
-    (_, _, first_skipped), (_, _, second_skipped) = mined
-    translated = sample_indices(image_set, {*first_skipped, *second_skipped}, MAX_TRANSLATED_IMAGES, generator)
+        active_fractions.append({name: hits.statistics.active_share for name, hits in result.layers.items()})
+        shown_hits.append(result[_shown_layer(network)])  # of one layer only: those of all may be large
+        skipped.append(result.skipped)
+    translated = sample_indices(image_set, {*skipped[0], *skipped[1]}, MAX_TRANSLATED_IMAGES, generator)
     if not translated:
         raise DeconvnetError(f"No photo in {image_set.root} can be read by both networks.")
     pair = []
-    for network, (active, hits, _) in zip(networks, mined, strict=True):
+    for network, active, hits in zip(networks, active_fractions, shown_hits, strict=True):
         print_status(f"{network.full_name}: moving {len(translated)} photos, projecting {hits.layer.name}", progress)
         shown_units = hits.random_units(units, generator)
         pair.append(_network_stats(network, active, hits, shown_units, translated, batch_size, workers))
     if pair[0].network == pair[1].network:
         prefix = f"{pair[0].network.removesuffix(')')}, " if first.weights else f"{first.name} ("
         pair = [replace(stats, network=f"{prefix}{stats.sha256[:8]})") for stats in pair]
-    read_count = len(image_set) - len(first_skipped)
+    read_count = len(image_set) - len(skipped[0])
     return Comparison((pair[0], pair[1]), image_set, read_count, len(translated), seed)
 
 

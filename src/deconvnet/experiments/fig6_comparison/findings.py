@@ -123,12 +123,15 @@ def _dominant_filters(networks: NetworkStatsPair) -> Finding | None:
 
 
 def _compare_counts(
-    claim: str, what: str, networks: NetworkStatsPair, is_such: list[Tensor], fewer: bool = False
+    claim: str, what: str, networks: NetworkStatsPair, masks: list[Tensor], fewer: bool = False
 ) -> Finding | None:
-    """The finding is seen in the network with more (or fewer) units that are `what`, if the difference is significant."""
+    """The finding is seen in the network with more (or fewer) units that are `what`, if the difference is significant.
+
+    `masks` tell which units of each network are, (units,) bool.
+    """
     from scipy import stats  # only here, as it takes long to import
 
-    counts, totals = [int(units.sum()) for units in is_such], [len(units) for units in is_such]
+    counts, totals = [int(mask.sum()) for mask in masks], [len(mask) for mask in masks]
     if not all(totals):
         return None
     rest = [total - count for total, count in zip(totals, counts, strict=True)]

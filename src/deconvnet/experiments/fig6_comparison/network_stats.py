@@ -99,7 +99,7 @@ class NetworkStats:
     shown_layer: str
     """The layer of `shown_units`: the second convolutional one, or the only one."""
     shown_units: list[UnitProjections]
-    """Projections and patches of random units of that layer; active ones as far as there are enough."""
+    """Projections and patches of random units of that layer; active ones if there are enough."""
     shown_hits: list[list[Hit]]
     """The hits of each of these units, strongest first."""
 
@@ -137,8 +137,8 @@ class NetworkStats:
 NetworkStatsPair = tuple[NetworkStats, NetworkStats]
 
 
-def _fraction(is_such: Tensor | None) -> float | None:
-    return None if is_such is None else float(is_such.double().mean())
+def _fraction(mask: Tensor | None) -> float | None:
+    return None if mask is None else float(mask.double().mean())
 
 
 def _quantiles(values: Tensor | None) -> dict[str, float | None] | None:

@@ -9,7 +9,7 @@ from deconvnet.data import ImageSet
 from deconvnet.experiments.fig6_comparison.filter_stats import DUPLICATE_COSINE, FAINT_FRACTION
 from deconvnet.experiments.fig6_comparison.findings import DOMINANCE_RATIO, SIGNIFICANCE_LEVEL, Finding, findings
 from deconvnet.experiments.fig6_comparison.network_stats import HARDLY_ACTIVE_FRACTION, NetworkStatsPair
-from deconvnet.experiments.fig6_comparison.plots import filter_figure, stats_figure, unit_figure
+from deconvnet.experiments.fig6_comparison.plot import filter_figure, stats_figure, unit_figure
 from deconvnet.experiments.fig6_comparison.spectra import BAND_EDGES
 
 

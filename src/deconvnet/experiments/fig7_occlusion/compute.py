@@ -18,7 +18,7 @@ from deconvnet.experiments.fig7_occlusion.occluder import Occluder
 from deconvnet.experiments.fig7_occlusion.result import Occlusion
 from deconvnet.experiments.images import read_input
 from deconvnet.experiments.result import open_result_folder, save
-from deconvnet.mining import MiningResult, mine
+from deconvnet.mining import LayerHits, mine
 from deconvnet.models import Network, parallel_map
 from deconvnet.progress import Advance, print_status, progress_bar
 from deconvnet.projection import project_batch, strongest_unit
@@ -77,11 +77,8 @@ def occlude(
     occluded_images = []
     with progress_bar("occluding", len(inputs) * len(starts) ** 2, progress) as advance:
         for index, x in enumerate(inputs):
-            target, class_source = _choose_class(network, image_set, index, x, label_class)
             occluded_images.append(
-                _occlude_image(
-                    network, image_set, index, x, occluder, layer, target, class_source, mined, batch_size, advance
-                )
+                _occlude_image(network, image_set, index, x, occluder, label_class, mined[layer], batch_size, advance)
             )
     return Occlusion(
         network=network.full_name,
@@ -149,8 +146,8 @@ def forward_occluded(
     batch. With `cache`, `network.activation_cache(x[None])`, only what the occluder can change is computed.
     """
     patches = occluder.occluded_windows(x, corners, network.preprocessing)
-    output, maps = network.forward_patched(x[None], cache, patches, corners, layer)
-    totals = maps[:, unit].cpu().double().sum(dim=(1, 2))
+    output, maps = network.forward_patched(x[None], cache, patches, corners, layer, unit)
+    totals = maps.cpu().double().sum(dim=(1, 2))
     log_probabilities = output.cpu().double().log_softmax(dim=1) if network.classifies else torch.zeros(len(corners), 0)
     return totals, log_probabilities
 
@@ -173,14 +170,14 @@ def _occlude_image(
     index: int,
     x: Tensor,
     occluder: Occluder,
-    layer: str,
-    target: int | None,
-    class_source: ClassSource,
-    mined: MiningResult,
+    label_class: int | None,
+    hits: LayerHits,
     batch_size: int,
     advance: Advance,
 ) -> OccludedImage:
-    preprocessing = network.preprocessing
+    """Slide the occluder over image number `index`, whose input is x (3, S, S). `hits` are those of the followed layer."""
+    preprocessing, layer = network.preprocessing, hits.layer.name
+    target, class_source = _choose_class(network, image_set, index, x, label_class)
     unit = strongest_unit(network, x[None], layer)
     clean_activation = float(network.activations(x[None], layer)[0, unit].cpu().double().sum())
     clean_probabilities = network.probabilities(x[None])[0].cpu() if network.classifies else None
@@ -197,9 +194,12 @@ def _occlude_image(
     occluded_x = x[None].clone()
     paste(occluded_x, occluder.occluded_windows(x, worst_corner, preprocessing), worst_corner)
 
-    other_hits = [hit for hit in mined[layer][unit] if not _is_same_image(image_set, index, mined.image_set, hit.image)][
-        :_MAX_OTHER_HITS
-    ]
+    hits_elsewhere = [hit for hit in hits[unit] if not _is_same_image(image_set, index, hits.image_set, hit.image)]
+    other_hits = []
+    for hit in hits_elsewhere[:_MAX_OTHER_HITS]:
+        hit_x = read_input(network, hits.image_set, hit.image)
+        other_hits.append((hit, _cropped_projection(network, hit_x, layer, unit, (hit.row, hit.column))))
+
     map_size = (len(occluder.starts(preprocessing.crop)),) * 2
     return OccludedImage(
         path=image_set.paths[index],
@@ -209,15 +209,7 @@ def _occlude_image(
         activation_map=totals.view(map_size).numpy(),
         clean_activation=clean_activation,
         projection=_cropped_projection(network, x, layer, unit),
-        other_hits=[
-            (
-                hit,
-                _cropped_projection(
-                    network, read_input(network, mined.image_set, hit.image), layer, unit, (hit.row, hit.column)
-                ),
-            )
-            for hit in other_hits
-        ],
+        other_hits=other_hits,
         class_name="" if target is None else class_name(network, target),
         class_source=class_source,
         probability_map=None if probabilities is None else probabilities.view(map_size).numpy(),

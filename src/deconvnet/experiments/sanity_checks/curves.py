@@ -1,17 +1,14 @@
 """Curves of the sanity checks: similarity as weights are randomised, class probability as the image is occluded."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from deconvnet.experiments.sanity_checks.randomisation import ModuleGroup, cascading_randomisation
 from deconvnet.formatting import json_numbers
-from deconvnet.models import Network
-from deconvnet.progress import Advance
+
+#: Paths of the submodules that are randomised in the same step of a cascade, the one that runs last first.
+ModuleGroup = list[str]
 
 
 @dataclass(frozen=True)
@@ -85,64 +82,6 @@ class DeletionCurve:
     def as_json(self) -> dict[str, Any]:
         orders = {name: curves.tolist() for name, curves in self.orders.items()}
         return {"shares": self.fractions, **orders, "areas": self.areas}
-
-
-def randomisation_curves(
-    network: Network,
-    groups: Sequence[ModuleGroup],
-    draws: int,
-    seed: int,
-    compute_pictures: Callable[[Network], dict[str, list[Tensor]]],
-    compare: Callable[[Tensor, Tensor], dict[str, float]],
-    measures: Sequence[str],
-    advance: Advance,
-) -> dict[str, RandomisationCurve]:
-    """Randomise a network from the top down, `draws` times, and compare its pictures with the original ones.
-
-    `compute_pictures` returns the pictures of all images by kind, such as the rule set of projections; `compare`
-    returns the similarity of two of them by `measures`. Returns a curve for each kind. `advance` is called with the number
-    of images after each step.
-    """
-    originals = compute_pictures(network)
-    count = len(next(iter(originals.values())))
-    first_pictures = {kind: [pictures[0].numpy()] for kind, pictures in originals.items()}
-    similarity = {kind: {measure: np.empty((count, draws, len(groups))) for measure in measures} for kind in originals}
-    final_pictures: dict[str, list[list[Tensor]]] = {kind: [] for kind in originals}
-    for draw in range(draws):
-        randomised_pictures = originals
-        for step, randomised in enumerate(cascading_randomisation(network, groups, seed, draw)):
-            randomised_pictures = compute_pictures(randomised)
-            for kind, pictures in randomised_pictures.items():
-                for index, (original, picture) in enumerate(zip(originals[kind], pictures, strict=True)):
-                    for measure, value in compare(original, picture).items():
-                        similarity[kind][measure][index, draw, step] = value
-                if draw == 0:
-                    first_pictures[kind].append(pictures[0].numpy())
-            advance(count)
-        for kind, pictures in randomised_pictures.items():
-            final_pictures[kind].append(pictures)
-    return {
-        kind: RandomisationCurve(
-            list(groups),
-            first_pictures[kind],
-            similarity[kind],
-            _unrelated_similarity(final_pictures[kind], compare, measures),
-        )
-        for kind in originals
-    }
-
-
-def _unrelated_similarity(
-    pictures_by_draw: Sequence[Sequence[Tensor]],
-    compare: Callable[[Tensor, Tensor], dict[str, float]],
-    measures: Sequence[str],
-) -> dict[str, np.ndarray]:
-    """By measure (images, pairs of draws) the similarity of an image's pictures in any two draws."""
-    similarities = [
-        [compare(first, second) for first, second in combinations(pictures, 2)]
-        for pictures in zip(*pictures_by_draw, strict=True)
-    ]
-    return {measure: np.array([[pair[measure] for pair in pairs] for pairs in similarities]) for measure in measures}
 
 
 def nan_mean(values: np.ndarray) -> np.ndarray:

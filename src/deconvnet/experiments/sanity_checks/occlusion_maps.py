@@ -9,16 +9,16 @@ from torch import Tensor
 from deconvnet.errors import UsageError
 from deconvnet.experiments.class_labels import predict_class
 from deconvnet.experiments.fig7_occlusion import Occluder, forward_occluded_in_batches
-from deconvnet.experiments.sanity_checks.curves import DeletionCurve, RandomisationCurve, randomisation_curves
-from deconvnet.experiments.sanity_checks.randomisation import ModuleGroup
+from deconvnet.experiments.sanity_checks.curves import DeletionCurve, ModuleGroup, RandomisationCurve
+from deconvnet.experiments.sanity_checks.randomisation import randomisation_curves
 from deconvnet.experiments.sanity_checks.similarity import rank_correlation
 from deconvnet.models import Network
 from deconvnet.progress import progress_bar
 
-#: The deletion test divides a view into at most so many squares across and down.
+#: Squares across and down into which the deletion test divides a view, at most.
 _SQUARES_PER_SIDE = 14
 
-#: The deletion test measures at 0, 5, … 100 % of the squares: in so many steps.
+#: Steps of the deletion test: it measures at 0, 5, … 100 % of the squares.
 _FRACTION_STEPS = 20
 
 
@@ -77,7 +77,7 @@ def deletion_test(
     """Occlude an image square by square and measure the probability of its class (Petsiuk et al. 2018).
 
     Three orders of the squares are compared: the most important first, the nearest to the centre first, and the mean over
-    `draws` random orders. The importance of a square is how far an occluder around it, three squares wide and moved inside
+    `draws` random orders. The importance of a square is how far an occluder around it, three squares wide and shifted inside
     the view, lowers the probability; a single square hides too little to tell. The class is the one that the network
     predicts for the whole image. `inputs` are (3, crop, crop) each.
     """

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from deconvnet.experiments.result import add_axes_inches, add_text_inches
-from deconvnet.experiments.sanity_checks.curves import DeletionCurve, RandomisationCurve
-from deconvnet.experiments.sanity_checks.randomisation import group_label
+from deconvnet.experiments.sanity_checks.curves import DeletionCurve, ModuleGroup, RandomisationCurve
+from deconvnet.formatting import shorten
 from deconvnet.projection import display_scale, to_pixels
 from deconvnet.tracing import Box
 
@@ -22,6 +22,9 @@ _COLOURS = ("#3b6fb6", "#e08214", "#2a9d5c", "#b63679", "#7a5195", "#8c6d31")
 # Inches: side of a plot, gap between plots, distance between pictures, left and top margin, length of a letter of a plot's
 # tick labels, height of a line of text.
 _PLOT, _GAP, _PICTURE, _LEFT_MARGIN, _TOP_MARGIN, _LETTER, _LINE = 3.0, 0.55, 1.15, 1.15, 0.95, 0.058, 0.19
+
+#: Letters of a submodule's path in a tick label.
+_MAX_PATH_LENGTH = 18
 
 # By rule set. Dashes keep curves visible that coincide, as those of some rule sets do in networks without normalisation.
 _LINE_STYLES = ("-", (0, (5, 2)), (0, (2, 2)), "-", "-", "-.")
@@ -150,3 +153,9 @@ def _draw_pictures(
 def _step_labels(curve: RandomisationCurve) -> list[str]:
     """The submodules randomised in each step, with "+" where earlier ones stay randomised."""
     return [f"{'+ ' if step else ''}{group_label(group)}" for step, group in enumerate(curve.groups)]
+
+
+def group_label(group: ModuleGroup) -> str:
+    """The path of a group's only submodule, or "to" and the path of the last one; long paths lose their beginning."""
+    last = shorten(group[-1], _MAX_PATH_LENGTH, keep="end")
+    return last if len(group) == 1 else f"to {last}"

@@ -1,7 +1,8 @@
-"""Cascading randomisation: a network's weights are replaced by random ones from the top down (Adebayo et al. 2018)."""
+"""Cascading randomisation (Adebayo et al. 2018): randomise weights from the top down, and compare pictures at each step."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -9,17 +10,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.formatting import shorten
+from deconvnet.experiments.sanity_checks.curves import ModuleGroup, RandomisationCurve
 from deconvnet.models import Network
-from deconvnet.progress import progress_bar
+from deconvnet.progress import Advance, progress_bar
 
 #: Groups of a cascade at most; in deeper networks each has several submodules.
 _MAX_GROUPS = 16
-
-_MAX_PATH_LENGTH = 18
-
-#: Paths of the submodules that are randomised in the same step of a cascade, the one that runs last first.
-ModuleGroup = list[str]
 
 
 def influential_modules(network: Network, layer: str = "", progress: bool = False) -> list[str]:
@@ -55,15 +51,9 @@ def influential_modules(network: Network, layer: str = "", progress: bool = Fals
 
 
 def group_modules(paths: Sequence[str]) -> list[ModuleGroup]:
-    """Each submodule in a group of its own, or, if there are more than 16, in 16 groups of about equal size."""
+    """Each submodule in its own group, or, if there are more than 16, in 16 groups of about equal size."""
     groups = np.array_split(np.array(paths), min(len(paths), _MAX_GROUPS)) if paths else []
     return [group.tolist() for group in groups]
-
-
-def group_label(group: ModuleGroup) -> str:
-    """The path of a group's only submodule, or "to" and the path of the last one; long paths lose their beginning."""
-    last = shorten(group[-1], _MAX_PATH_LENGTH, keep="end")
-    return last if len(group) == 1 else f"to {last}"
 
 
 def cascading_randomisation(network: Network, groups: Sequence[ModuleGroup], seed: int, draw: int = 0) -> Iterator[Network]:
@@ -80,6 +70,64 @@ def cascading_randomisation(network: Network, groups: Sequence[ModuleGroup], see
         for path in group:
             _randomise_weights(randomised.module.get_submodule(path), generator)
         yield randomised
+
+
+def randomisation_curves(
+    network: Network,
+    groups: Sequence[ModuleGroup],
+    draws: int,
+    seed: int,
+    compute_pictures: Callable[[Network], dict[str, list[Tensor]]],
+    compare: Callable[[Tensor, Tensor], dict[str, float]],
+    measures: Sequence[str],
+    advance: Advance,
+) -> dict[str, RandomisationCurve]:
+    """Randomise a network from the top down, `draws` times, and compare its pictures with the original ones.
+
+    `compute_pictures` returns the pictures of all images by kind, such as the rule set of projections; `compare`
+    returns the similarity of two of them by `measures`. Returns a curve for each kind. `advance` is called with the number
+    of images after each step.
+    """
+    originals = compute_pictures(network)
+    count = len(next(iter(originals.values())))
+    first_pictures = {kind: [pictures[0].numpy()] for kind, pictures in originals.items()}
+    similarity = {kind: {measure: np.empty((count, draws, len(groups))) for measure in measures} for kind in originals}
+    final_pictures: dict[str, list[list[Tensor]]] = {kind: [] for kind in originals}
+    for draw in range(draws):
+        randomised_pictures = originals
+        for step, randomised in enumerate(cascading_randomisation(network, groups, seed, draw)):
+            randomised_pictures = compute_pictures(randomised)
+            for kind, pictures in randomised_pictures.items():
+                for index, (original, picture) in enumerate(zip(originals[kind], pictures, strict=True)):
+                    for measure, value in compare(original, picture).items():
+                        similarity[kind][measure][index, draw, step] = value
+                if draw == 0:
+                    first_pictures[kind].append(pictures[0].numpy())
+            advance(count)
+        for kind, pictures in randomised_pictures.items():
+            final_pictures[kind].append(pictures)
+    return {
+        kind: RandomisationCurve(
+            list(groups),
+            first_pictures[kind],
+            similarity[kind],
+            _unrelated_similarity(final_pictures[kind], compare, measures),
+        )
+        for kind in originals
+    }
+
+
+def _unrelated_similarity(
+    pictures_by_draw: Sequence[Sequence[Tensor]],
+    compare: Callable[[Tensor, Tensor], dict[str, float]],
+    measures: Sequence[str],
+) -> dict[str, np.ndarray]:
+    """By measure (images, pairs of draws) the similarity of an image's pictures in any two draws."""
+    similarities = [
+        [compare(first, second) for first, second in combinations(pictures, 2)]
+        for pictures in zip(*pictures_by_draw, strict=True)
+    ]
+    return {measure: np.array([[pair[measure] for pair in pairs] for pairs in similarities]) for measure in measures}
 
 
 def _has_weights(module: nn.Module) -> bool:

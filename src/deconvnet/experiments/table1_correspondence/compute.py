@@ -66,8 +66,8 @@ def correspond(
     It allows for pairs that share images.
 
     Parts of faces that fill their views equally lie at about the same position, and masks at one position change the same
-    activations, whatever they hide. So each part has a second control, which the paper does not have: its masks translated
-    equally in all images, to where they touch no part. They coincide in position as much as those of the part.
+    activations, no matter what they hide. So each part has a second control, which the paper does not have: its masks
+    translated equally in all images, to where they touch no part. They coincide in position as much as those of the part.
     `p_translated` is the p-value of Δ under these translations; the fewer there are, the larger its minimum.
 
     `layers` are names; by default the last convolutional and the last hidden one (the paper's 5 and 7).
@@ -106,12 +106,16 @@ def correspond(
         for layer in layers:
             for index, part in enumerate(parts):
                 part_distances = upper_triangle(distances[layer][:, index, :, index])
+                mean, translated = float(part_distances.mean()), [means[layer] for means in translated_means[index]]
                 null = permutation_means(distances[layer], index, random_sets, permutations, rng)
-                scores[layer][part] = PartScore.from_distances(
-                    part_distances,
-                    p_value(float(part_distances.mean()), null),
-                    np.array([means[layer] for means in translated_means[index]]),
-                    float(changed[layer][index]),
+                scores[layer][part] = PartScore(
+                    mean=mean,
+                    deviation=float(part_distances.std()) if len(part_distances) > 1 else None,
+                    p=p_value(mean, null),
+                    translated_mean=float(np.mean(translated)) if translated else None,
+                    p_translated=p_value(mean, np.array(translated)) if translated else None,
+                    num_translations=len(translated),
+                    changed=float(changed[layer][index]),
                 )
                 advance(1)
             random_distances = np.concatenate(

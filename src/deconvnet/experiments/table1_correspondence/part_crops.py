@@ -31,7 +31,7 @@ class PartCrop:
     """Centre (x, y) of each part, in pixels of the crop."""
 
     def part_corners(self, mask_size: int) -> np.ndarray:
-        """(parts, 2) the corners of masks centred on the parts, moved inside the crop."""
+        """(parts, 2) the corners of masks centred on the parts, shifted inside the crop."""
         return np.clip(np.rint(self._centres - mask_size / 2).astype(np.int64), 0, self.x.shape[1] - mask_size)
 
     def free_corners(self, mask_size: int) -> np.ndarray:

@@ -1,19 +1,14 @@
 """The result of Table 1 and Fig. 8: how consistently masking a part changes the features of different images."""
 
-import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 from rich.table import Table
 
 from deconvnet.data import ImageSet
-from deconvnet.experiments.result import add_axes_inches, add_text_inches
-from deconvnet.experiments.table1_correspondence.hamming import p_value
-from deconvnet.formatting import shorten
-from deconvnet.projection.picture import tile_grid
+from deconvnet.experiments.table1_correspondence.plot import MAX_SHOWN_IMAGES, correspondence_figure
 
 #: The paper's Table 1, of five dogs: mean and standard deviation of Δ at layers 5 and 7.
 PAPER_TABLE_1 = {
@@ -22,15 +17,6 @@ PAPER_TABLE_1 = {
     "nose": ((0.079, 0.017), (0.069, 0.011)),
     "random": ((0.107, 0.017), (0.073, 0.014)),
 }
-
-# The figure: pixels of a picture and of the gap between pictures, rows of pictures at most.
-_PICTURE, _GAP, _DPI, _MAX_ROWS = 150, 6, 150, 12
-
-# Inches: left margin, and top margin down to the pictures.
-_LEFT_MARGIN, _TOP_MARGIN = 0.2, 1.0
-
-#: Letters of a part's name that fit above its column.
-_MAX_TITLE_LENGTH = 16
 
 
 @dataclass(frozen=True)
@@ -67,20 +53,6 @@ class PartScore:
     num_translations: int
     changed: float
     """The fraction of activations that a mask changes."""
-
-    @classmethod
-    def from_distances(cls, distances: np.ndarray, p: float, translated_means: np.ndarray, changed: float) -> "PartScore":
-        """From the distances of all pairs of images, and Δ for each translation."""
-        mean, has_translations = float(distances.mean()), bool(len(translated_means))
-        return cls(
-            mean=mean,
-            deviation=float(distances.std()) if len(distances) > 1 else None,
-            p=p,
-            translated_mean=float(translated_means.mean()) if has_translations else None,
-            p_translated=p_value(mean, translated_means) if has_translations else None,
-            num_translations=len(translated_means),
-            changed=changed,
-        )
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -194,44 +166,15 @@ class Correspondence:
 
     def figure(self) -> Figure:
         """Fig. 8 with a row for each image, and the findings below it."""
-        shown, step = self.pictures[:_MAX_ROWS], (_PICTURE + _GAP) / _DPI
-        width = max(_LEFT_MARGIN * 2 + step * len(self.column_titles), 8.0)
-        lines = [
-            line for finding in self.findings for line in textwrap.wrap(finding, int(width * 14.5), subsequent_indent="   ")
-        ]
-        height = _TOP_MARGIN + step * len(shown) + 0.2 * len(lines) + 0.6
-        figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
-        title = f"Correspondence: {self.network}"
-        fitting_font_size = (width - 2 * _LEFT_MARGIN) * 72 / (0.69 * len(title))  # a bold letter is about 0.69 em wide
-        add_text_inches(figure, _LEFT_MARGIN, 0.35, title, fontsize=min(11, fitting_font_size), fontweight="bold")
-        subtitle = "Δ: the share of activations whose change differs in sign; the lower, the more consistent"
-        add_text_inches(figure, _LEFT_MARGIN, 0.6, subtitle, fontsize=7)
-        for column, name in enumerate(self.column_titles):
-            text = shorten(name, _MAX_TITLE_LENGTH)
-            add_text_inches(figure, _LEFT_MARGIN + column * step, _TOP_MARGIN - 0.08, text, fontsize=7)
-        pictures = shown.reshape(-1, *shown.shape[2:])
-        grid = tile_grid(
-            np.stack([_resize(picture) for picture in pictures]), len(self.column_titles), gap=_GAP, background=255
-        )
-        axes = add_axes_inches(figure, _LEFT_MARGIN, _TOP_MARGIN, grid.shape[1] / _DPI, grid.shape[0] / _DPI)
-        axes.imshow(grid)
-        axes.axis("off")
-        findings_top = _TOP_MARGIN + step * len(shown) + 0.25
-        for index, line in enumerate(lines):
-            add_text_inches(figure, _LEFT_MARGIN, findings_top + 0.2 * index, line, fontsize=7)
-        of_which = f", of which {len(shown)} are shown" if len(shown) < len(self.image_set) else ""
+        shown = min(len(self.image_set), MAX_SHOWN_IMAGES)
+        of_which = f", of which {shown} are shown" if shown < len(self.image_set) else ""
         footnote = (
             f"mean ± deviation over pairs of {len(self.image_set)} photos{of_which}; p: how often chance is as far out; "
             f"masks of {self.mask_size} pixels, {self.random_masks} random ones a photo, seed {self.seed}; photos "
             f"{self.image_set.digest[:12]}"
         )
-        add_text_inches(figure, _LEFT_MARGIN, height - 0.12, footnote, fontsize=5.5, color="0.35")
-        return figure
+        return correspondence_figure(self.network, self.pictures, self.column_titles, self.findings, footnote)
 
 
 def _mean_and_deviation(mean: float, deviation: float | None) -> str:
     return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
-
-
-def _resize(picture: np.ndarray) -> np.ndarray:
-    return np.asarray(Image.fromarray(picture).resize((_PICTURE, _PICTURE), Image.Resampling.LANCZOS))

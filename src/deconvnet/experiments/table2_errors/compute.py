@@ -1,4 +1,4 @@
-"""Table 2: top-1 and top-5 errors of networks, and of the average of their probabilities."""
+"""Compute Table 2: top-1 and top-5 errors of networks, and of the average of their probabilities."""
 
 import json
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Table 3: networks with layers removed or resized."""
 
 from deconvnet.experiments.table3_ablation.compute import ablate
-from deconvnet.experiments.table3_ablation.table import Ablation
+from deconvnet.experiments.table3_ablation.result import Ablation
 
 __all__ = ["Ablation", "ablate"]

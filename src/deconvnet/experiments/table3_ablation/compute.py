@@ -1,4 +1,4 @@
-"""Table 3: train networks with layers removed, narrowed or widened, and compare their errors with the paper's."""
+"""Compute Table 3: train networks with layers removed, narrowed or widened, and compare their errors with the paper's."""
 
 import json
 import os
@@ -12,13 +12,16 @@ import torch
 from deconvnet.distributed import Processes
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.table2_errors import evaluate
-from deconvnet.experiments.table3_ablation.table import TRAIN_VIEWS, VAL_VIEWS, Ablation, AblationRow
+from deconvnet.experiments.table3_ablation.result import TRAIN_VIEWS, VAL_VIEWS, Ablation, AblationRow
 from deconvnet.experiments.table3_ablation.variants import VARIANTS, Errors, Variant, network_size
-from deconvnet.models import load
+from deconvnet.models import Network, load
 from deconvnet.progress import print_status
 from deconvnet.storage import WorkFolder, atomic_path, first_difference, write_json
 from deconvnet.training import Recipe, read_recipe, train
 from deconvnet.training.data import TrainingData, open_data
+
+#: In a variant's folder: its errors, once they are measured.
+_ERRORS_FILE = "errors.json"
 
 
 def ablate(
@@ -52,13 +55,13 @@ def ablate(
     training_data, out = open_data(data), Path(os.path.realpath(out))
     options = {**recipe.network, "classes": len(training_data.classes)}
     sizes = {variant.label: network_size(variant, options) for variant in VARIANTS}
+    image_sets = {
+        "train": (len(training_data.train), training_data.train.digest),
+        "val": (len(training_data.val), training_data.val.digest),
+    }
 
     def current_ablation() -> Ablation:
         rows = (AblationRow(variant, sizes[variant.label], _read_errors(out / variant.label)) for variant in VARIANTS)
-        image_sets = {
-            name: (len(image_set), image_set.digest)
-            for name, image_set in (("train", training_data.train), ("val", training_data.val))
-        }
         return Ablation(str(data), len(training_data.classes), image_sets, recipe.entries(), seed, tuple(rows))
 
     _begin_or_resume(out, current_ablation())
@@ -75,7 +78,7 @@ def ablate(
             raise
         errors_file = folder / _ERRORS_FILE
         if _read_errors(folder) is None or errors_file.stat().st_mtime < weights.stat().st_mtime:
-            errors = _measure_errors(variant, weights, training_data, device, workers, progress)
+            errors = _measure_errors(load(variant.network, weights).to(device), training_data, workers, progress)
             write_json(errors_file, asdict(errors))
         _write_tables(out, current_ablation())
     return current_ablation()
@@ -90,22 +93,10 @@ def select_variants(labels: Sequence[str] | None) -> tuple[Variant, ...]:
     return tuple(variant for variant in VARIANTS if labels is None or variant.label in labels)
 
 
-#: In a variant's folder: its errors, once they are measured.
-_ERRORS_FILE = "errors.json"
-
-
-def _measure_errors(
-    variant: Variant,
-    weights: Path,
-    data: TrainingData,
-    device: str | torch.device,
-    workers: int | None,
-    progress: bool,
-) -> Errors:
-    network = load(variant.network, weights).to(device)
-    (train_errors,) = evaluate([network], data.train, TRAIN_VIEWS, workers=workers, progress=progress).networks
-    (val_errors,) = evaluate([network], data.val, VAL_VIEWS, workers=workers, progress=progress).networks
-    return Errors(train_errors.top1.rate, val_errors.top1.rate, val_errors.top5.rate)
+def _measure_errors(network: Network, data: TrainingData, workers: int | None, progress: bool) -> Errors:
+    (on_train,) = evaluate([network], data.train, TRAIN_VIEWS, workers=workers, progress=progress).networks
+    (on_val,) = evaluate([network], data.val, VAL_VIEWS, workers=workers, progress=progress).networks
+    return Errors(on_train.top1.rate, on_val.top1.rate, on_val.top5.rate)
 
 
 def _read_errors(folder: Path) -> Errors | None:
@@ -133,11 +124,9 @@ def _begin_or_resume(out: Path, ablation: Ablation) -> None:
 
 
 def _write_tables(out: Path, ablation: Ablation) -> None:
-    for name in ("ablation.json", "ablation.csv", "ablation.png"):
+    texts = {"ablation.json": json.dumps(ablation.as_json(), indent=1), "ablation.csv": ablation.as_csv()}
+    for name, text in texts.items():
         with atomic_path(out / name) as file:  # its name is unique to this process: another one may write at the same time
-            if file.suffix == ".json":
-                file.write_text(json.dumps(ablation.as_json(), indent=1), encoding="utf-8")
-            elif file.suffix == ".csv":
-                file.write_text(ablation.as_csv(), encoding="utf-8")
-            else:
-                ablation.figure().savefig(file)
+            file.write_text(text, encoding="utf-8")
+    with atomic_path(out / "ablation.png") as file:
+        ablation.figure().savefig(file)

@@ -2,7 +2,7 @@
 "use strict";
 
 let networks = [];
-let listed = null; // kept once the networks are there
+let listed = null; // a promise: whether the networks could be listed
 let picked = null; // the network in the list
 let photo = null; // the server's word for the photo
 let sending = null; // what ends an upload
@@ -29,6 +29,7 @@ async function start() {
     networks = await (await ask("/api/networks")).json();
     showNetworks();
     showSamples();
+    return true;
   });
   await listed;
   if (photo && picked && !sending) await look(); // back from another page, or loaded again
@@ -85,8 +86,10 @@ async function send(file) {
   sending?.abort();
   const mine = (sending = new AbortController());
   showStatus("Reading the photo …");
-  await listed; // a photo may be chosen before they are there
+  const networksThere = await listed; // a photo may be chosen before they are
+  if (sending !== mine) return; // another one has been chosen
   const answer = await showingProblems(async () => {
+    if (!networksThere) throw new Error(UNREACHABLE);
     if (!picked) throw new Error("There is no network to show it to.");
     return (await ask("/api/photos", { body: file, type: "application/octet-stream", signal: mine.signal })).json();
   });

@@ -1,4 +1,4 @@
-"""Our errors and the paper's for each variant of Table 3: as a table, a figure, JSON and CSV."""
+"""The result of Table 3: our errors and the paper's for each variant, as a table, JSON and CSV."""
 
 import csv
 import io
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from deconvnet.experiments.table3_ablation.plot import ablation_figure
 from deconvnet.experiments.table3_ablation.variants import Errors, NetworkSize, Variant
 
 #: Views of each training image, and of each validation image. The paper states neither. The first and the eighth row of its
@@ -30,15 +30,9 @@ class AblationRow:
     """None until it is trained and evaluated."""
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "label": self.variant.label,
-            "change": self.variant.change,
-            "network": self.variant.network,
-            "options": dict(self.variant.options),
-            **asdict(self.size),
-            "ours": self.ours and asdict(self.ours),
-            "paper": asdict(self.variant.paper),
-        }
+        variant = asdict(self.variant)
+        paper = variant.pop("paper")
+        return {**variant, **asdict(self.size), "ours": self.ours and asdict(self.ours), "paper": paper}
 
 
 @dataclass(frozen=True)
@@ -106,24 +100,5 @@ class Ablation:
 
     def figure(self) -> Figure:
         """A panel for each of the three errors, with a bar of ours above one of the paper's for each variant."""
-        figure = Figure(figsize=(13, 6.6), dpi=110, facecolor="white", layout="constrained")
-        panels = figure.subplots(1, 3, sharey=True)
-        positions = np.arange(len(self.rows))
-        titles = ("training, top-1", "validation, top-1", "validation, top-5")
-        for axes, error, title in zip(panels, fields(Errors), titles, strict=True):
-            ours = [100 * getattr(row.ours, error.name) if row.ours else 0 for row in self.rows]
-            labels = [f"{value:.1f}" if row.ours else "–" for value, row in zip(ours, self.rows, strict=True)]
-            paper = [100 * getattr(row.variant.paper, error.name) for row in self.rows]
-            our_bars = axes.barh(positions - 0.2, ours, 0.38, color="#4477aa", label="ours")
-            axes.bar_label(our_bars, labels, padding=3, fontsize=9)
-            paper_bars = axes.barh(positions + 0.2, paper, 0.38, color="0.75", label="the paper's, ImageNet 2012")
-            axes.bar_label(paper_bars, [f"{value:.1f}" for value in paper], padding=3, fontsize=9, color="0.4")
-            axes.set_xlim(0, 1.15 * max(*ours, *paper))
-            axes.set_title(f"error in %: {title}", fontsize=11, loc="left")
-            axes.spines[["top", "right", "left"]].set_visible(False)
-            axes.tick_params(left=False)
-        panels[0].set_yticks(positions, [row.variant.label for row in self.rows])
-        panels[0].invert_yaxis()
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
-        figure.supxlabel(self.description, fontsize=9, color="0.35", parse_math=False, wrap=True)
-        return figure
+        variants, ours = [row.variant for row in self.rows], [row.ours for row in self.rows]
+        return ablation_figure(variants, ours, self.description)

@@ -1,6 +1,7 @@
-"""Sanity checks of a network: compare its projections with those of randomised weights (Adebayo et al. 2018)."""
+"""Compute the sanity checks: compare a network's projections and occlusion maps with those of randomised weights."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,8 @@ from deconvnet.errors import UsageError
 from deconvnet.experiments.class_labels import class_name, count_classes, predict_class
 from deconvnet.experiments.images import read_input
 from deconvnet.experiments.result import open_result_folder, save
-from deconvnet.experiments.sanity_checks.curves import RandomisationCurve, randomisation_curves
 from deconvnet.experiments.sanity_checks.occlusion_maps import default_occluder, deletion_test, randomise_occlusion_maps
-from deconvnet.experiments.sanity_checks.randomisation import ModuleGroup, group_modules, influential_modules
+from deconvnet.experiments.sanity_checks.randomisation import group_modules, influential_modules, randomisation_curves
 from deconvnet.experiments.sanity_checks.result import SanityCheck
 from deconvnet.experiments.sanity_checks.similarity import MEASURES, projection_similarities
 from deconvnet.models import Network
@@ -39,8 +39,8 @@ def check_sanity(
     The submodules on which `layer` (default: the last convolutional one) depends are randomised one after another, from the
     top down (in 16 groups if there are more), see `randomisation.cascading_randomisation`. After each step the layer's
     strongest unit is projected by each of `rules`, at the position of the original network's strongest activation in the
-    image. So all projections of an image have the same receptive field, and are compared within it, as far as it is inside
-    the image. The strongest unit may change, but a unit of a randomised layer has no identity that could be kept.
+    image. So all projections of an image have the same receptive field, and are compared within its part inside the
+    image. The strongest unit may change, but a unit of a randomised layer has no identity that could be kept.
 
     For occlusion maps all weights are randomised, from the classifier down. A map is the log-probability of the class that
     the original network predicts, for an occluder in steps of `stride` pixels. Occlusion maps are also checked by
@@ -71,7 +71,11 @@ def check_sanity(
     inputs = [read_input(network, image_set, index) for index in range(len(image_set))]
     layer_groups = group_modules(influential_modules(network, layer, progress))
     positions = [_strongest_position(network, x, layer) for x in inputs]
-    projection_curves = _randomise_projections(network, inputs, layer, positions, rules, layer_groups, draws, seed, progress)
+    projections = partial(_projections, inputs=inputs, layer=layer, positions=positions, rules=rules)
+    with progress_bar("randomising", draws * len(layer_groups) * len(inputs), progress) as advance:
+        projection_curves = randomisation_curves(
+            network, layer_groups, draws, seed, projections, projection_similarities, MEASURES, advance
+        )
     occlusion_curve, deletion_curve, class_names = None, None, None
     if occluder is not None:
         class_names = [class_name(network, predict_class(network, x)) for x in inputs]
@@ -104,26 +108,6 @@ def write_sanity(out: Path, network: Network, images: Iterable[Path], layer: str
     return result
 
 
-def _randomise_projections(
-    network: Network,
-    inputs: Sequence[Tensor],
-    layer: str,
-    positions: Sequence[tuple[int, int]],
-    rules: Sequence[str],
-    groups: Sequence[ModuleGroup],
-    draws: int,
-    seed: int,
-    progress: bool,
-) -> dict[str, RandomisationCurve]:
-    """By rule set, the similarity of projections with the original ones as weights are randomised."""
-
-    def projections(variant: Network) -> dict[str, list[Tensor]]:
-        return _projections(variant, inputs, layer, positions, rules)
-
-    with progress_bar("randomising", draws * len(groups) * len(inputs), progress) as advance:
-        return randomisation_curves(network, groups, draws, seed, projections, projection_similarities, MEASURES, advance)
-
-
 def _strongest_position(network: Network, x: Tensor, layer: str) -> tuple[int, int]:
     """The row and column of the strongest activation of any unit of `layer` for x (3, crop, crop)."""
     maps = network.activations(x[None], layer).reshape(1, -1, *network.layer(layer).map_size)
@@ -142,7 +126,7 @@ def _projections(
     """By rule set and image, the projection of the strongest unit at a position: (3, h, w).
 
     It is cropped to the part of the receptive field that is inside the image: what `ProjectionBatch.crop` adds at borders is
-    zero in all projections and would make them similar. The signal starts from 1 whatever the activation; where no unit is
+    zero in all projections and would make them similar. The signal starts from 1, not from the activation; where no unit is
     active the projection is all zero.
     """
     projections: dict[str, list[Tensor]] = {rule_name: [] for rule_name in rules}
