@@ -304,6 +304,7 @@ def test_help_names_what_there_is(run, monkeypatch, command, names):
     assert all(name in said for name in names)
 
 
+@pytest.mark.slow
 def test_the_demo_shows_both_networks_that_come_along_and_goes_on_with_what_is_missing(run, tmp_path, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", None)  # offline
     out = tmp_path / "demo"

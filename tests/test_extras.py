@@ -54,6 +54,7 @@ def test_a_plain_installation_runs_the_demo(tmp_path):
     assert (tmp_path / "demo" / "zfnet" / "index.html").exists()
 
 
+@pytest.mark.slow
 def test_a_plain_installation_draws(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
     result = deconvnet_with("", "look", "zfnet", tmp_path / "photo.png", "--out", tmp_path / "look.png")

@@ -53,6 +53,7 @@ def undisturbed(network, photos):
     return files(Atlas.build(network, photos, photos.parent / "undisturbed").folder)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_ten_times_and_made_by_one_to_three_processes(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

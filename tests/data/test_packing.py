@@ -131,6 +131,7 @@ def test_other_labels_versions_and_pixels_are_seen(packed, small_network):
         open_packed(packed.root)
 
 
+@pytest.mark.slow
 def test_killed_at_many_moments_it_becomes_what_it_would_have_been(photo_folder, tmp_path):
     for number, name in enumerate(["train", "val"]):
         for file in sorted(photo_folder.glob("*/*"))[number::2][:6]:

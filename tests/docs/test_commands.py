@@ -136,6 +136,7 @@ def folder(originals, tmp_path, monkeypatch):
 
 
 # Of the servers that are stopped.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("page", dict.fromkeys(shown.page for shown in everything()))
 def test_what_is_shown_works(page, folder, monkeypatch, capsys):
@@ -188,6 +189,7 @@ def run_python(text, where, names):
     exec(compile(text, where, "exec"), names)
 
 
+@pytest.mark.slow
 def test_torchrun_as_it_is_typed_but_with_two_processes(folder):
     """What is shown with torchrun is run above by one process."""
     typed = next(shown.text for shown in everything() if shown.text.startswith("torchrun ") and " atlas " in shown.text)

@@ -62,6 +62,7 @@ def test_every_section_has_a_question_and_an_exercise_with_a_hint():
         assert section.count("<details><summary>Hint</summary>") == section.count("</details>") == 1
 
 
+@pytest.mark.slow
 def test_it_runs_from_top_to_bottom(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Jupyter's own packages say of each other

@@ -50,6 +50,7 @@ def site(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_every_link_and_picture_is_there(site):
     pages = {file: Page(file) for file in site.rglob("*.html")}
     assert {"index.html", "start.html", "ideas.html", "python.html", "deconvnet.html"} <= {file.name for file in pages}

@@ -137,6 +137,7 @@ def stop_at(monkeypatch, function, call):
     monkeypatch.setattr(ablation, function, stopping)
 
 
+@pytest.mark.slow
 def test_an_interrupted_ablation_is_resumed_and_ends_as_an_uninterrupted_one(photos, tmp_path, monkeypatch):
     expected, out = ablate(photos, tmp_path / "uninterrupted", RECIPE, only=TWO), tmp_path / "out"
     trained = []

@@ -84,6 +84,7 @@ def started(*words):
         process.communicate()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_quickly_and_quietly_even_while_something_streams():
     with started("--network", "zfnet:random") as (process, address), httpx.Client(base_url=address, timeout=60) as client:
         headers = {"Content-Type": "application/octet-stream"}
@@ -100,6 +101,7 @@ def test_ctrl_c_ends_it_quickly_and_quietly_even_while_something_streams():
         assert process.stdout.read() == ""
 
 
+@pytest.mark.slow
 def test_another_host_is_warned_of_and_terminate_ends_it(folder):
     with started(folder, "--host", "0.0.0.0") as (process, address):
         assert address.startswith("http://127.0.0.1:")

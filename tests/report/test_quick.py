@@ -3,12 +3,15 @@
 import json
 import re
 
+import pytest
+
 from deconvnet.report.paper_claims import SECTIONS
 from helpers.thin_networks import use_thin_networks, write_thin_weights
 
 MADE = {"look", "fig-2", "fig-3", "fig-5", "fig-6", "fig-7", "table-3", "sanity"}
 
 
+@pytest.mark.slow
 def test_a_quick_report_needs_nothing(reproduce, tmp_path, monkeypatch, capsys):
     weights = write_thin_weights(tmp_path)
     use_thin_networks(monkeypatch, weights)

@@ -286,6 +286,7 @@ hidden = 8
 """
 
 
+@pytest.mark.slow
 def test_networks_can_be_trained_for_the_report(reproduce, tmp_path, monkeypatch):
     use_thin_networks(monkeypatch, write_thin_weights(tmp_path))
     write_photos(tmp_path / "photos")

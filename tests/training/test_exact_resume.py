@@ -25,6 +25,7 @@ def rows(text):
     return [[float(value) for value in row] for row in list(csv.reader(io.StringIO(text)))[1:]]
 
 
+@pytest.mark.slow
 def test_a_run_killed_and_stopped_again_and_again_by_one_and_two_processes(tmp_path):
     """The program compares every file with those of a run that was never stopped."""
     program = subprocess.run(
