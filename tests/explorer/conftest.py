@@ -1,5 +1,8 @@
 """A small network and its atlas, served in this process or by a real server in a thread."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from deconvnet import Atlas
@@ -7,13 +10,14 @@ from deconvnet.explorer.app_state import Explorer
 from deconvnet.explorer.served_networks import find_models
 from deconvnet.models import Network
 from helpers.exploring import CLASSES, Client, RunningServer, image_bytes, upload_image
+from helpers.small_network import make_small_network, write_photo_folder
 
 
-@pytest.fixture
-def network(small_network):
+def make_network():
+    small = make_small_network()
     return Network(
-        small_network.module,
-        small_network.preprocessing,
+        small.module,
+        small.preprocessing,
         name="small",
         weights="random",
         layer_names=["conv1", "conv2", "fc3"],
@@ -22,9 +26,21 @@ def network(small_network):
 
 
 @pytest.fixture
-def folder(network, photo_folder, tmp_path):
-    """An atlas of the network."""
-    return Atlas.build(network, photo_folder, tmp_path / "little atlas").folder
+def network():
+    return make_network()
+
+
+@pytest.fixture(scope="session")
+def atlas_folder(tmp_path_factory):
+    """An atlas of the network, built once."""
+    top = tmp_path_factory.mktemp("atlas")
+    return Atlas.build(make_network(), write_photo_folder(top / "photos"), top / "atlas").folder
+
+
+@pytest.fixture
+def folder(atlas_folder, tmp_path):
+    """An atlas of the network, which a test may change."""
+    return Path(shutil.copytree(atlas_folder, tmp_path / "little atlas"))
 
 
 @pytest.fixture
