@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 FIELDS = {"benchmark", "arguments", "rows", "goals", "found", "machine"}
 
@@ -62,7 +64,6 @@ def test_mining(run, images):
     assert hits["different"] == 0
 
 
-@pytest.mark.slow
 def test_projection(run, images):
     found = run("projection", images=images, photos=9, top=2, units=1, checked=1, repeats=1)["found"]
     apart = found["largest_relative_difference_of_pictures"]
@@ -79,7 +80,6 @@ def test_occlusion(run, images):
         assert found["largest_change_by_occluding"] > 1e-3
 
 
-@pytest.mark.slow
 def test_step(run, images):
     found = run("step", images=images, batches="2", steps=1, long=1, hidden=16, repeats=1)["found"]["batch 2"]
     apart = found["relative_difference_of_plain_step"]
@@ -94,13 +94,11 @@ def test_loading(run):
     assert result["found"]["grey_levels_apart"] <= 1
 
 
-@pytest.mark.slow
 def test_growth(run, images):
     found = run("growth", images=images, sizes="4")["found"]
     assert found["peak_MB"]["4"] > 0
 
 
-@pytest.mark.slow
 def test_profiles(images, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     out = tmp_path / "profiles.json"
