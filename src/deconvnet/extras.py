@@ -1,4 +1,4 @@
-"""Packages that only an extra of the installation brings, such as `deconvnet[explore]`."""
+"""Optional dependencies: which extra installs them (`deconvnet[explore]` …), and what to say if one is missing."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
