@@ -182,19 +182,10 @@ def test_in_half_precision_and_with_an_output_that_is_no_scores(small_network, f
         measure_invariance(network, files[:1], batch_size=0)
 
 
-def test_on_the_command_line(files, tmp_path, capsys, monkeypatch):
-    from deconvnet import cli
-    from deconvnet.models import ZFNet, ZFNetOptions, save_weights
-
-    module = ZFNet(ZFNetOptions(classes=3, middle=(6, 5, 4), hidden=8)).eval()
-    classes = [("n1", "ant"), ("n2", "bee"), ("n3", "cat")]
-    network = Network(module, torchvision_preprocessing(256, 224), name="zfnet", weights="none", classes=classes)
-    weights, out = tmp_path / "weights.safetensors", tmp_path / "out"
-    save_weights(network, weights)
-    words = ["invariance", f"zfnet:{weights}", str(files[0]), "--label", "Cat", "--out", str(out), "--device", "cpu"]
-    monkeypatch.setattr("sys.argv", ["deconvnet", *words])
-    with pytest.raises(SystemExit) as done:
-        cli.main()
-    assert done.value.code in (0, None)
-    assert f"Wrote {out / 'invariance.png'}" in capsys.readouterr().out
+def test_on_the_command_line(network_file, files, tmp_path, deconvnet_command):
+    out = tmp_path / "out"
+    words = ["invariance", f"{network_file}:one", files[0], "--label", "Cat", "--out", out, "--device", "cpu"]
+    code, printed, _ = deconvnet_command(*words)
+    assert code == 0
+    assert f"Wrote {out / 'invariance.png'}" in printed
     assert json.loads((out / "invariance.json").read_text())["classes"] == ["cat"]

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from deconvnet import DeconvnetError, UsageError, cli, mine, project
+from deconvnet import DeconvnetError, UsageError, mine, project
 from deconvnet.data import find_images, torchvision_preprocessing
 from deconvnet.experiments.fig6_comparison import LayerStats, NetworkStats, compare, write_comparison
 from deconvnet.experiments.fig6_comparison import compute as compare_module
 from deconvnet.experiments.fig6_comparison.findings import findings
 from deconvnet.experiments.fig6_comparison.spectra import Spectra
-from deconvnet.models import Network, load, save_weights
+from deconvnet.models import Network, load
 
 
 @pytest.fixture
@@ -275,33 +275,13 @@ def test_a_killed_comparison_goes_on(small_network, other, photo_folder, tmp_pat
     assert not list(tmp_path.glob(".out*"))
 
 
-def test_on_the_command_line(photo_folder, tmp_path, capsys, monkeypatch):
-    from deconvnet.models import ZFNet, ZFNetOptions
-
-    files = []
-    for number in range(2):
-        torch.manual_seed(number)
-        module = ZFNet(ZFNetOptions(classes=0, middle=(6, 5, 4))).eval()
-        network = Network(
-            module, torchvision_preprocessing(100, 95), name="zfnet", weights=f"seed {number}", classifies=False
-        )
-        files.append(tmp_path / f"{number}.safetensors")
-        save_weights(network, files[-1])
-    words = [
-        "compare",
-        *(f"zfnet:{file}" for file in files),
-        str(photo_folder),
-        "--out",
-        str(tmp_path / "out"),
-        "--units",
-        "2",
-    ]
-    monkeypatch.setattr("sys.argv", ["deconvnet", *words, "--device", "cpu"])
-    with pytest.raises(SystemExit) as done:
-        cli.main()
-    assert done.value.code in (0, None)
-    said = capsys.readouterr().out
-    assert "filters of the first layer" in said.lower()
+def test_on_the_command_line(network_file, photo_folder, tmp_path, deconvnet_command):
+    networks = [f"{network_file}:{name}" for name in ("one", "other")]
+    code, printed, _ = deconvnet_command(
+        "compare", *networks, photo_folder, "--out", tmp_path / "out", "--units", 2, "--device", "cpu"
+    )
+    assert code == 0
+    assert "filters of the first layer" in printed.lower()
     assert (tmp_path / "out" / "filters.png").exists()
 
 

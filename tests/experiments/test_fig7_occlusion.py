@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from deconvnet import DeconvnetError, UsageError, cli, mine, project
+from deconvnet import DeconvnetError, UsageError, mine, project
 from deconvnet.data import find_images, torchvision_preprocessing
 from deconvnet.experiments.fig7_occlusion import Occluder, occlude, write_occlusion
 from deconvnet.models import Network
@@ -209,34 +209,23 @@ def test_other_wrong_input_is_refused(network, files, photo_folder):
         occlude(dense, files, Occluder(9, 8))
 
 
-def test_on_the_command_line(files, tmp_path, capsys, monkeypatch):
-    from deconvnet.models import ZFNet, ZFNetOptions, save_weights
-
-    module = ZFNet(ZFNetOptions(classes=3, middle=(6, 5, 4), hidden=8)).eval()
-    weights, out = tmp_path / "weights.safetensors", tmp_path / "out"
-    save_weights(
-        Network(module, torchvision_preprocessing(256, 224), name="zfnet", weights="none", classes=CLASSES), weights
-    )
+def test_on_the_command_line(network_file, files, tmp_path, deconvnet_command):
+    out = tmp_path / "out"
 
     def run(*words):
-        monkeypatch.setattr(
-            "sys.argv", ["deconvnet", "occlude", f"zfnet:{weights}", str(files[0]), "--out", str(out), *words]
-        )
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        return done.value.code or 0, capsys.readouterr()
+        return deconvnet_command("occlude", f"{network_file}:one", files[0], "--out", out, "--device", "cpu", *words)
 
-    code, printed = run("--size", "300")
+    code, _, error = run("--size", 300)
     assert (code, out.exists()) == (2, False)
-    assert "does not fit" in printed.err
-    code, printed = run("--colour", "1,2")
+    assert "does not fit" in error
+    code, _, error = run("--colour", "1,2")
     assert code == 2
-    assert "--colour takes 3 numbers" in printed.err
-    code, printed = run("--size", "80", "--stride", "72", "--shape", "disc", "--colour", "0,0,255", "--device", "cpu")
+    assert "--colour takes 3 numbers" in error
+    code, printed, _ = run("--size", 20, "--stride", 18, "--shape", "disc", "--colour", "0,0,255")
     assert code == 0
-    assert f"Wrote {out / 'occlusion.png'}" in printed.out
+    assert f"Wrote {out / 'occlusion.png'}" in printed
     written = json.loads((out / "occlusion.json").read_text())
-    assert written["occluder"] == {"size": 80, "stride": 72, "shape": "disc", "colour": [0, 0, 255]}
+    assert written["occluder"] == {"size": 20, "stride": 18, "shape": "disc", "colour": [0, 0, 255]}
     assert written["photos"][0]["class_by"] == "folder"
     with Image.open(out / "occlusion.png") as picture:
         assert picture.width > 1000

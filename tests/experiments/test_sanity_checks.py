@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from deconvnet import DeconvnetError, UsageError, cli, project
+from deconvnet import DeconvnetError, UsageError, project
 from deconvnet.data import torchvision_preprocessing
 from deconvnet.experiments.fig7_occlusion import Occluder
 from deconvnet.experiments.sanity_checks import check_sanity, write_sanity
@@ -348,28 +348,10 @@ def test_what_cannot_be_checked_is_refused(network, files, photo_folder):
         check_sanity(network, [photo_folder / "bee" / "broken.jpg"])
 
 
-def test_on_the_command_line(files, tmp_path, capsys, monkeypatch):
-    from deconvnet.models import ZFNet, ZFNetOptions, save_weights
-
-    module = ZFNet(ZFNetOptions(classes=3, middle=(6, 5, 4), hidden=8)).eval()
-    weights, out = tmp_path / "weights.safetensors", tmp_path / "out"
-    network = Network(module, torchvision_preprocessing(256, 224), name="zfnet", weights="none", classes=CLASSES)
-    save_weights(network, weights)
-    words = [
-        "sanity",
-        f"zfnet:{weights}",
-        str(files[0]),
-        "--rules",
-        "deconvnet, gradient",
-        "--draws",
-        "2",
-        "--out",
-        str(out),
-    ]
-    monkeypatch.setattr("sys.argv", ["deconvnet", *words, "--stride", "90", "--device", "cpu"])
-    with pytest.raises(SystemExit) as done:
-        cli.main()
-    assert done.value.code in (0, None)
-    printed = capsys.readouterr().out
+def test_on_the_command_line(network_file, files, tmp_path, deconvnet_command):
+    out = tmp_path / "out"
+    words = ["--rules", "deconvnet, gradient", "--draws", 2, "--out", out, "--stride", 40, "--device", "cpu"]
+    code, printed, _ = deconvnet_command("sanity", f"{network_file}:one", files[0], *words)
+    assert code == 0
     assert "Occlusion maps of 4 places, with all weights random" in printed
     assert f"Wrote {out / 'sanity.png'}" in printed

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from deconvnet import DeconvnetError, UsageError, cli
+from deconvnet import DeconvnetError, UsageError
 from deconvnet.data import find_images, torchvision_preprocessing
 from deconvnet.experiments.table1_correspondence import correspond, read_landmarks, write_correspondence
 from deconvnet.experiments.table1_correspondence.hamming import hamming_distances, p_value, permutation_means, upper_triangle
@@ -251,18 +251,10 @@ def test_it_is_written_and_drawn(small_network, folder, tmp_path, monkeypatch, c
     assert result.table().row_count == 2 * 3
 
 
-def test_on_the_command_line(folder, tmp_path, capsys, monkeypatch):
-    from deconvnet.models import ZFNet, ZFNetOptions, save_weights
-
-    zfnet = ZFNet(ZFNetOptions(classes=3, middle=(6, 5, 4), hidden=8)).eval()
-    weights = tmp_path / "weights.safetensors"
-    save_weights(Network(zfnet, torchvision_preprocessing(256, 224), name="zfnet", weights="none"), weights)
-    words = ["correspond", f"zfnet:{weights}", str(folder), str(tmp_path / "faces.json"), "--layers", "conv5"]
-    monkeypatch.setattr("sys.argv", ["deconvnet", *words, "--out", str(tmp_path / "out"), "--draws", "2", "--device", "cpu"])
-    with pytest.raises(SystemExit) as done:
-        cli.main()
-    assert done.value.code in (0, None)
-    printed = capsys.readouterr().out
-    assert "conv5" in printed
+def test_on_the_command_line(network_file, folder, tmp_path, deconvnet_command):
+    words = ["--layers", "conv2", "--out", tmp_path / "out", "--draws", 2, "--device", "cpu"]
+    code, printed, _ = deconvnet_command("correspond", f"{network_file}:one", folder, tmp_path / "faces.json", *words)
+    assert code == 0
+    assert "conv2" in printed
     assert "random" in printed
     assert f"Wrote {tmp_path / 'out' / 'correspondence.png'}" in printed.replace("\n", "")

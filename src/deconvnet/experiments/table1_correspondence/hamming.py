@@ -4,6 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+#: Distances that are gathered at once: 8 MiB of them.
+_VALUES_AT_ONCE = 1 << 20
+
 
 def hamming_distances(signs: Tensor) -> np.ndarray:
     """(N, N) the fraction of components in which two rows of `signs` (N, components), each −1, 0 or 1, differ: 0 to 1."""
@@ -33,7 +36,9 @@ def permutation_means(
     candidates = np.array([part, *random_sets])
     matrix = distances.reshape(num_images * num_sets, num_images * num_sets)
     rows = np.arange(num_images) * num_sets + rng.choice(candidates, (permutations, num_images))
-    return np.array([upper_triangle(matrix[np.ix_(row, row)]).mean() for row in rows])
+    first, second = np.triu_indices(num_images, 1)
+    chunks = np.array_split(rows, 1 + permutations * len(first) // _VALUES_AT_ONCE)
+    return np.concatenate([matrix[chunk[:, first], chunk[:, second]].mean(axis=1) for chunk in chunks])
 
 
 def p_value(value: float, null: np.ndarray) -> float:
