@@ -160,7 +160,8 @@ class Site:
     origin: str
 
 
-@pytest.fixture(params=["from disk", "served"])
+# The live page's tests walk through a served atlas too, so the second walk of everything may be slow.
+@pytest.fixture(params=["from disk", pytest.param("served", marks=pytest.mark.slow)])
 def site(request: pytest.FixtureRequest, atlases: Path, watched: RequestLog) -> Iterator[Site]:
     """Checks at the end that no page complained or asked another place for anything."""
     if request.param == "from disk":

@@ -67,7 +67,7 @@ def test_the_live_page(page, server, photos, axe, scheme):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_report(page, report, axe, scheme):
+def test_a_report(page, axe, report, scheme):
     page.emulate_media(color_scheme=scheme)
     page.goto((report / "index.html").as_uri())
     check(page, axe)

@@ -71,6 +71,7 @@ def test_every_link_and_picture_is_there(site):
     assert not missing
 
 
+@pytest.mark.slow
 def test_pages_fetch_nothing_from_elsewhere(site):
     """Links lead elsewhere only if somebody follows them."""
     for file in site.rglob("*.html"):
@@ -80,6 +81,7 @@ def test_pages_fetch_nothing_from_elsewhere(site):
         assert not re.search(r"(url\(|@import)\s*[\"']?(https?:)?//", file.read_text(encoding="utf-8")), file
 
 
+@pytest.mark.slow
 def test_docstrings_come_out_whole(site):
     for file in site.rglob("*.html"):
         text = file.read_text(encoding="utf-8")
@@ -87,6 +89,7 @@ def test_docstrings_come_out_whole(site):
         assert "system-message" not in text, file
 
 
+@pytest.mark.slow
 def test_every_name_of_the_package_is_documented(site):
     places = Page(site / "python.html").places
     assert {f"deconvnet.{name}" for name in deconvnet.__all__} <= places

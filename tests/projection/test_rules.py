@@ -215,20 +215,28 @@ def without_in_place(module):
     return module.eval()
 
 
+@pytest.fixture(scope="module")
+def alexnet():
+    """AlexNet of torchvision with random weights, without its fully connected layers, which take most of its time."""
+    torch.manual_seed(0)
+    module = without_in_place(torchvision.models.alexnet(weights=None))
+    module.classifier = nn.Identity()
+    return module
+
+
 @pytest.mark.filterwarnings("ignore:Setting", "ignore:Input Tensor 0 did not already require gradients")
 @pytest.mark.parametrize(
     ("rules", "captum_method"),
     [("deconvnet", NeuronDeconvolution), ("guided", NeuronGuidedBackprop), ("gradient", NeuronGradient)],
 )
 @pytest.mark.parametrize("index", [1, 4, 7, 9, 11])
-def test_equal_to_captum_on_torchvisions_alexnet(index, rules, captum_method):
-    module = without_in_place(torchvision.models.alexnet(weights=None))
-    network = Network(module, torchvision_preprocessing())
+def test_equal_to_captum_on_torchvisions_alexnet(alexnet, index, rules, captum_method):
+    network = Network(alexnet, torchvision_preprocessing())
     layer = f"features.{index}"
     x = torch.randn(1, 3, 224, 224)
     for unit, (row, column) in ((0, (0, 0)), (5, (3, 12)), (11, (12, 6))):
         got = project(network, x, layer=layer, unit=unit, position=(row, column), start="one", rules=rules)
-        want = captum_method(module, module.features[index]).attribute(x, (unit, row, column))
+        want = captum_method(alexnet, alexnet.features[index]).attribute(x, (unit, row, column))
         alive = network.activations(x, layer)[0, unit, row, column] > 0
         want = want if alive else torch.zeros_like(want)
         assert (got - want).norm() <= 1e-6 * want.norm()  # a cropped pass may round differently from a full one

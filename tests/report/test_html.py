@@ -70,7 +70,7 @@ def test_names_of_photos_and_folders_cannot_run_anything(reproduce, arguments, i
     first = sorted(photos.rglob("*.png"))[0]
     first.rename(first.with_name('<b onclick="alert(1)">`b`  \udcff.png'))
     out = tmp_path / "a 'report' #1"
-    assert reproduce(photos, *arguments[1:5], "--out", out, "--only", "look,fig-5", "--seed", 3) == 0
+    assert reproduce(photos, *arguments[1:5], "--out", out, "--only", "look", "--seed", 3) == 0
     assert reproduce(photos, *arguments[1:5], "--out", out, "--only", "fig-3", "--seed", 3) == 0
     page = _Page((out / "index.html").read_text())
     assert "script" not in page.tags

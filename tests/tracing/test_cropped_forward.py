@@ -151,11 +151,11 @@ models = torchvision.models
 NETWORKS = {
     "alexnet2012": (lambda: AlexNet2012(AlexNetOptions(classes=0)), 131, 2, 3),
     "zfnet": (lambda: ZFNet(ZFNetOptions(classes=0)), 96, 2, 3),
-    "vgg11": (lambda: models.vgg11(num_classes=2).features, 64, 4, 2),
-    "resnet18": (models.resnet18, 64, 6, 3),
+    "vgg11": (lambda: models.vgg.make_layers([8, "M", 12, "M", 16, 16, "M", 24, 24, "M", 24, 24, "M"]), 64, 4, 2),
+    "resnet12": (lambda: models.ResNet(models.resnet.BasicBlock, [2, 1, 1, 1]), 64, 4, 3),
     "googlenet": (lambda: models.googlenet(aux_logits=False, init_weights=False), 64, 20, 3),
     "squeezenet": (models.squeezenet1_1, 64, 9, 3),
-    "mobilenet_v2": (models.mobilenet_v2, 64, 12, 3),
+    "mobilenet_v2": (lambda: models.mobilenet_v2(width_mult=0.25), 64, 12, 3),
     "densenet": (lambda: models.DenseNet(8, (2, 2), 8), 48, 4, 3),
 }
 
@@ -230,10 +230,19 @@ def test_uncroppable_operations_have_no_plan(name):
     assert plan_crop(traced, len(traced.layers) - 1) is None
 
 
+def narrow_alexnet():
+    """The windows of AlexNet, with few maps."""
+    return nn.Sequential(
+        *(nn.Conv2d(3, 8, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(8, 12, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(12, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 12, 3, padding=1), nn.ReLU()),
+    )
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0, -3.0])
 def test_ties_have_the_same_switch(value):
     """In flat parts of an image all windows of a pooling hold equal values."""
-    module = random_module(lambda: models.alexnet().features)
+    module = random_module(narrow_alexnet)
     for submodule in module.parameters():
         submodule.data = (submodule.data * 16).round() / 16  # all sums are exact, so what is equal is equal to the bit
     x = torch.full((1, 3, 99, 99), value, dtype=torch.float64)
