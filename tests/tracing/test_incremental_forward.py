@@ -20,11 +20,11 @@ def patch_corners(size):
     return torch.cat([corners, torch.tensor([[i * 3 + 1, i * 2 + 5] for i in range(8)])]).clamp(max=size - PATCH[0])
 
 
-def incremental_and_full(module, size, layer_index=None):
+def incremental_and_full(module, size, layer_index=None, corners=None):
     """The output of the module, or of a layer, for the versions of an image: by an incremental pass and by a full one."""
     module.double().eval()
     x = torch.randn(1, 3, size, size, dtype=torch.float64)
-    corners = patch_corners(size)
+    corners = patch_corners(size) if corners is None else corners
     patches = torch.randn(len(corners), 3, *PATCH, dtype=torch.float64)
     versions = x.repeat(len(corners), 1, 1, 1)
     for version, patch, (row, column) in zip(versions, patches, corners.tolist(), strict=True):
@@ -116,6 +116,13 @@ def test_outputs_are_those_of_the_full_pass(name):
 def test_layers_are_those_of_the_full_pass(layer):
     module = AlexNet2012(AlexNetOptions(classes=0))
     torch.testing.assert_close(*incremental_and_full(module, 227, layer), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("first", [nn.Conv2d(3, 4, 2, 20), nn.MaxPool2d(2, 20)], ids=["convolution", "pooling"])
+@pytest.mark.parametrize("corners", [[[5, 6]], [[5, 6], [9, 8]], [[5, 0]], [[0, 6]], [[31, 33]], [[5, 6], [0, 0]]], ids=str)
+def test_a_patch_that_no_window_reads_changes_nothing(first, corners):
+    module, corners = nn.Sequential(first, nn.ReLU()), torch.tensor(corners)
+    torch.testing.assert_close(*incremental_and_full(module, 40, corners=corners), rtol=1e-9, atol=1e-9)
 
 
 def test_only_changed_columns_are_computed():

@@ -45,8 +45,8 @@ class ChangedRegion:
             extent = (kernel - 1) * dilation
             first = torch.div(corner + padding - extent + stride - 1, stride, rounding_mode="floor")
             last = torch.div(corner + size - 1 + padding, stride, rounding_mode="floor")
-            first, last = first.clamp(0, length - 1), last.clamp(0, length - 1)
-            largest = int((last - first).max()) + 1
+            first, last = first.clamp(min=0), last.clamp(max=length - 1)
+            largest = max(int((last - first).max()) + 1, 1)  # where no window reads a change, one is computed nevertheless
             corners.append(first.clamp(max=length - largest))
             sizes.append(largest)
         return ChangedRegion(torch.stack(corners, dim=1), (sizes[0], sizes[1]))

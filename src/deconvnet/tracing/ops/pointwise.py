@@ -42,15 +42,12 @@ def is_pointwise(func: Callable[..., Any], args: Args, kwargs: Kwargs, shape: Pa
         return dims == 4 and _argument(args, kwargs, _JOINING_OR_SPLITTING[name], "dim", "axis", default=0) in (1, -3)
     if name == "__getitem__":
         return _indexes_channels_only(args[1], dims)
-    if name == "unsqueeze":
-        dim = _argument(args, kwargs, 1, "dim")
-        return (dim if dim >= 0 else dim + dims + 1) <= dims - 2
     if name in _PERMUTING:
         return _keeps_spatial_dims(name, args, kwargs, dims)
     if name in ("batch_norm", "local_response_norm") and dims != 4:
         return False  # they treat the second dimension as channels
     # A reshape enumerates a tensor in row-major order, so if the last dimensions keep their sizes, they are the same.
-    return name in _RESHAPING or name in _POINTWISE or name in _POINTWISE_UNBOUNDED
+    return name in _RESHAPING or name == "unsqueeze" or name in _POINTWISE or name in _POINTWISE_UNBOUNDED
 
 
 def is_reshaping(func: Callable[..., Any]) -> bool:
