@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow lint docs bench package lock clean
+.PHONY: setup demo test test-slow test-data lint docs bench package lock clean
 
 setup: .venv/installed
 
@@ -33,6 +33,10 @@ test: setup
 # What cannot be quick: kills at many moments, long walks in a browser, installations.
 test-slow: setup
 	$(PYTEST) -m slow
+
+# On real photos and weights, in the folder that DECONVNET_DATA names.
+test-data: setup
+	$(PYTEST) -m data
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Installations with none, one or all of the extras, emulated: what is not installed cannot be imported."""
+"""Installations without extras or without one of them, emulated: what is not installed cannot be imported."""
 
 import subprocess
 import sys
@@ -45,6 +45,20 @@ def test_a_command_whose_extra_is_missing_says_what_to_install(tmp_path, monkeyp
     assert (result.returncode, result.stdout) == (1, "")
     modules, verb = " and ".join(extras._MODULES[extra]), "are" if len(extras._MODULES[extra]) > 1 else "is"
     assert result.stderr == f'deconvnet: {modules} {verb} not installed: pip install "deconvnet[{extra}]".\n'
+
+
+def test_a_folder_of_that_name_is_no_package(tmp_path, monkeypatch):
+    (tmp_path / "some_package").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not extras._is_installed("some_package")
+    (tmp_path / "some_package" / "__init__.py").touch()
+    assert extras._is_installed("some_package")
+
+
+def test_a_plain_installation_knows_every_command():
+    result = deconvnet_with("", "networks")
+    assert result.returncode == 0, result.stderr
+    assert "zfnet" in result.stdout
 
 
 @pytest.mark.slow

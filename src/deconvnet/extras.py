@@ -9,14 +9,19 @@ from deconvnet.errors import DeconvnetError
 _MODULES: Mapping[str, tuple[str, ...]] = {
     "explore": ("fastapi", "uvicorn"),
     "onnx": ("onnx",),
-    "report": ("jinja2",),
+    "report": ("jinja2",),  # which torch requires too, today
     "train": ("tensorboard",),
 }
 
 
+def _is_installed(module: str) -> bool:
+    spec = find_spec(module)
+    return spec is not None and spec.origin is not None  # which a mere folder of that name in the current one has not
+
+
 def missing_extra(extra: str) -> str:
     """What is not installed of an extra and how to install it, in one sentence; "" if all of it is installed."""
-    missing = [module for module in _MODULES[extra] if find_spec(module) is None]
+    missing = [module for module in _MODULES[extra] if not _is_installed(module)]
     verb = "is" if len(missing) == 1 else "are"
     return f'{" and ".join(missing)} {verb} not installed: pip install "deconvnet[{extra}]"' if missing else ""
 

@@ -1,8 +1,11 @@
 """What the commands of several experiments are tried on."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from deconvnet import progress
 
 #: Two networks on 72×72 pixels, of different weights, with names of classes.
 NETWORKS = '''"""Networks that are small enough for any test."""
@@ -41,3 +44,24 @@ def network_file(tmp_path: Path) -> Path:
     file = tmp_path / "networks.py"
     file.write_text(NETWORKS)
     return file
+
+
+@pytest.fixture
+def bars_that_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Checks that there are progress bars, and that each ends at its total."""
+    steps: dict[str, list[int]] = {}
+
+    def log_progress(description: str, total: int, done: int) -> progress.Advance:
+        steps[description] = [done, total]
+
+        def advance(count: int, note: str = "", /) -> None:
+            steps[description][0] += count
+
+        return advance
+
+    monkeypatch.setattr(progress, "_log_progress", log_progress)
+    yield
+    assert steps
+    assert {description: done for description, (done, _) in steps.items()} == {
+        description: total for description, (_, total) in steps.items()
+    }

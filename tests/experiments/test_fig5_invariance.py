@@ -182,6 +182,7 @@ def test_in_half_precision_and_with_an_output_that_is_no_scores(small_network, f
         measure_invariance(network, files[:1], batch_size=0)
 
 
+@pytest.mark.usefixtures("bars_that_end")
 def test_on_the_command_line(network_file, files, tmp_path, deconvnet_command):
     out = tmp_path / "out"
     words = ["invariance", f"{network_file}:one", files[0], "--label", "Cat", "--out", out, "--device", "cpu"]

@@ -275,6 +275,7 @@ def test_a_killed_comparison_goes_on(small_network, other, photo_folder, tmp_pat
     assert not list(tmp_path.glob(".out*"))
 
 
+@pytest.mark.usefixtures("bars_that_end")
 def test_on_the_command_line(network_file, photo_folder, tmp_path, deconvnet_command):
     networks = [f"{network_file}:{name}" for name in ("one", "other")]
     code, printed, _ = deconvnet_command(

@@ -209,6 +209,7 @@ def test_other_wrong_input_is_refused(network, files, photo_folder):
         occlude(dense, files, Occluder(9, 8))
 
 
+@pytest.mark.usefixtures("bars_that_end")
 def test_on_the_command_line(network_file, files, tmp_path, deconvnet_command):
     out = tmp_path / "out"
 

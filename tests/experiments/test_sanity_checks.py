@@ -348,6 +348,7 @@ def test_what_cannot_be_checked_is_refused(network, files, photo_folder):
         check_sanity(network, [photo_folder / "bee" / "broken.jpg"])
 
 
+@pytest.mark.usefixtures("bars_that_end")
 def test_on_the_command_line(network_file, files, tmp_path, deconvnet_command):
     out = tmp_path / "out"
     words = ["--rules", "deconvnet, gradient", "--draws", 2, "--out", out, "--stride", 40, "--device", "cpu"]

@@ -11,7 +11,7 @@ from torch import nn
 
 from deconvnet import DeconvnetError, UsageError
 from deconvnet.data import find_images, torchvision_preprocessing
-from deconvnet.experiments.table1_correspondence import correspond, read_landmarks, write_correspondence
+from deconvnet.experiments.table1_correspondence import correspond, hamming, read_landmarks, write_correspondence
 from deconvnet.experiments.table1_correspondence.hamming import hamming_distances, p_value, permutation_means, upper_triangle
 from deconvnet.experiments.table1_correspondence.part_crops import crop_to_parts, random_corners, translated_corners
 from deconvnet.models import Network
@@ -43,12 +43,13 @@ def test_distances_by_hand():
     assert upper_triangle(hamming_distances(signs)).tolist() == pytest.approx([0.25, 0.75, 1.0])
 
 
-def test_permutations_by_hand():
+def test_permutations_by_hand(monkeypatch):
     """Two photos, a part and two random masks of each: all nine ways of taking one from each are as frequent."""
     first = torch.tensor([[1, 0, -1, 0], [1, 1, 1, 1], [0, 0, 1, 1]], dtype=torch.int8)
     second = torch.tensor([[1, -1, -1, 0], [-1, -1, -1, 0], [0, 1, -1, 1]], dtype=torch.int8)
     distances = hamming_distances(torch.cat([first, second])).reshape(2, 3, 2, 3)
     assert [upper_triangle(distances[:, number, :, number]).item() for number in range(3)] == pytest.approx([0.25, 1.0, 0.5])
+    monkeypatch.setattr(hamming, "_VALUES_AT_ONCE", 1000)
     null = permutation_means(distances, 0, range(1, 3), 9000, np.random.default_rng(0))
     expected = sorted(distances[0, a, 1, b] for a in range(3) for b in range(3))
     for value in set(np.round(expected, 6)):
@@ -249,8 +250,12 @@ def test_it_is_written_and_drawn(small_network, folder, tmp_path, monkeypatch, c
     with Image.open(tmp_path / "out" / "correspondence.png") as picture:
         assert picture.width >= 1000
     assert result.table().row_count == 2 * 3
+    assert any("over pairs of 5 photos; p:" in text.get_text() for text in result.figure().texts)
+    monkeypatch.setattr("deconvnet.experiments.table1_correspondence.result.MAX_SHOWN_IMAGES", 3)
+    assert any("5 photos, of which 3 are shown; p:" in text.get_text() for text in result.figure().texts)
 
 
+@pytest.mark.usefixtures("bars_that_end")
 def test_on_the_command_line(network_file, folder, tmp_path, deconvnet_command):
     words = ["--layers", "conv2", "--out", tmp_path / "out", "--draws", 2, "--device", "cpu"]
     code, printed, _ = deconvnet_command("correspond", f"{network_file}:one", folder, tmp_path / "faces.json", *words)

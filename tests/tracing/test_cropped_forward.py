@@ -181,6 +181,12 @@ def test_channels_split_concatenated_and_shuffled():
     assert check(module, torch.randn(1, 3, 64, 64, dtype=torch.float64), every=18, positions_of=corners) == 3
 
 
+def test_constants_without_positions_are_cropped():
+    scale = torch.linspace(0.5, 2, 4, dtype=torch.float64).view(1, 4, 1, 1)
+    steps = RectifiedSteps(conv(padding=1), lambda x: x * scale + torch.tensor(0.1), conv())
+    assert check(steps, torch.randn(1, 3, 11, 9, dtype=torch.float64)) == 3
+
+
 def test_in_place_changes_of_shared_memory_are_not_cropped():
     def change_view(x):
         x[:, :2].relu_()

@@ -1,7 +1,7 @@
 """Recipes: what the paper says, and what a file may not."""
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_the_paper_s_numbers():
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("epochs = 1\nbatch_size = 2\nlearning_rate = 1\nlr = 3", "unknown entry 'lr': there are epochs, batch_size"),
+        ("epochs = 1\nbatch_size = 2\nlearning_rate = 1\nlr = 3", "has no entry 'lr': there are epochs, batch_size"),
         ("epochs = 1\nbatch_size = 2", "lacks the entry 'learning_rate'"),
         ("epochs = 1.5\nbatch_size = 2\nlearning_rate = 1", "epochs = 1.5: it is a whole number from 1"),
         ("epochs = true\nbatch_size = 2\nlearning_rate = 1", "epochs = True: it is a whole number"),
@@ -54,6 +54,10 @@ def test_the_paper_s_numbers():
         ("epochs = 1\nbatch_size = 2\nlearning_rate = 1\ndropout = 1.0", "dropout = 1.0: it is a number from 0 to 0.99"),
         ('epochs = 1\nbatch_size = 2\nlearning_rate = 1\nschedule = "x"', '"plateau" or "one-cycle"'),
         ("epochs = 1\nbatch_size = 2\nlearning_rate = 1\ncompile = 1", "compile = 1: it is true or false"),
+        ('epochs = 1\nbatch_size = 2\nlearning_rate = 1\ninit = "he"', "has no entry 'init': there are epochs"),
+        (f"epochs = 0x{'f' * 4000}\nbatch_size = 2\nlearning_rate = 1", "epochs = a number of thousands of digits: it is"),
+        (f"epochs = {'9' * 5000}", "is not a TOML file"),
+        (f"epochs = {'[' * 5000}", "is not a TOML file"),
         ("epochs = 1\nbatch_size = 2\nlearning_rate = 1\nnetwork = 3", "network = 3: it is a table"),
         ("epochs 1", "is not a TOML file"),
         (b"\xff", "is not a TOML file"),
@@ -69,15 +73,30 @@ def test_a_recipe_that_cannot_be_meant(tmp_path, text, sentence):
     assert str(file) in str(caught.value)
 
 
+def test_what_python_passes_is_named_as_in_a_file():
+    for arguments, options, sentence in (
+        ((True, 2, 1.0), {}, r"epochs = True: it is a whole number from 1 to 1e\+06\.$"),
+        ((1, 2), {}, "lacks the entry 'learning_rate'"),
+        ((1, 2, 1.0), {"epochs": 3}, "has the entry 'epochs' twice"),
+        ((1, 2, 1.0), {"input_std": -1.0}, "deviation = -1.0: it is a number"),
+        ((1, 2, 1.0), {"initial": "he"}, "no entry 'initial'"),
+        ([*asdict(RECIPE).values(), 1], {}, "18 entries, not more"),
+    ):
+        with pytest.raises(UsageError, match=f"^A recipe .*{sentence}") as caught:
+            Recipe(*arguments, **options)
+        assert "pydantic" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("network", "options", "sentence"),
     [
-        ("torchvision:resnet18", {}, "no network that can be trained from scratch: there are alexnet2012, zfnet"),
-        ("alexnet", {}, "no network that can be trained"),
-        ("zfnet:imagenette", {}, "no network that can be trained"),
-        ("net.py:make", {}, "no network that can be trained"),
+        ("torchvision:resnet18", {}, "cannot be trained from scratch: pass one of alexnet2012, zfnet"),
+        ("alexnet", {}, "cannot be trained"),
+        ("zfnet:imagenette", {}, "cannot be trained"),
+        ("net.py:make", {}, "cannot be trained"),
         ("zfnet", {"hiden": 8}, "The recipe has a .network. table that cannot be used. .*unknown option 'hiden'"),
         ("zfnet", {"hidden": 8.5}, "hidden = 8.5"),
+        ("zfnet", {"hidden": 10**7}, "hidden = 10000000"),
         ("zfnet", {"classes": 8}, "leave it out"),
         ("zfnet", {"pool5": 2}, "The recipe has a .network. table that cannot be used. zfnet cannot be run on"),
     ],

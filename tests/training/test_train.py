@@ -80,11 +80,11 @@ def test_on_a_gpu(small_zfnet, photos, tmp_path, precision):
 
 def test_a_loss_that_is_no_number_or_stays_at_chance(small_zfnet, photos, tmp_path):
     with pytest.raises(
-        TrainingDiverged, match=r"has diverged: try a recipe with a learning_rate below 1e\+06, in another --out"
+        TrainingDiverged, match=r"has diverged: try a recipe with a learning_rate below 1e\+06, in another folder"
     ):
         train("zfnet", photos, tmp_path / "nan", replace(ONE, learning_rate=1e6, max_filter_rms=0, schedule="plateau"))
     with pytest.raises(
-        TrainingDiverged, match=r"for 6 steps, no better than chance \(1\.099\): try another --seed, or .*\"he\""
+        TrainingDiverged, match=r"for 6 steps, no better than chance \(1\.099\): try another seed, or .*\"he\""
     ) as why:
         train("zfnet", photos, tmp_path / "flat", replace(RECIPE, init="normal", chance_patience=6))
     assert not hasattr(why.value, "__notes__")

@@ -4,7 +4,6 @@ The same entries (docs/file-formats.md) are read from the metadata of a weights 
 `pretrained.py` and from a TOML file.
 """
 
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -21,6 +20,9 @@ from deconvnet.errors import DeconvnetError, UsageError
 
 _REQUIRED = ("resize", "crop", "channels", "scale", "mean")
 _OPTIONAL = ("std", "interpolation", "network", "weights", "options", "classes")
+
+#: The largest number that an option of a network may be.
+_MAX_OPTION = 10**6
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,8 @@ def preprocessing_metadata(preprocessing: Preprocessing, mean_image: str) -> dic
 def check_options(options: Any, entries: Mapping[str, Any], source: str) -> dict[str, Any]:
     """`entries`, checked to fit the options dataclass `options`, with lists as tuples.
 
-    Raises `DeconvnetError` for a name that the dataclass does not have, and for a value that is negative or not of the same
-    type as the dataclass's.
+    Raises `DeconvnetError` for a name that the dataclass does not have, and for a value that is not of the same type as the
+    dataclass's, negative, or above a million.
     """
     defaults = {option.name: getattr(options, option.name) for option in fields(options)}
     unknown = sorted(set(entries) - set(defaults))
@@ -138,7 +140,7 @@ def check_options(options: Any, entries: Mapping[str, Any], source: str) -> dict
 
 
 def _has_type_of(default: Any, value: Any) -> bool:
-    """Whether `value` can replace `default`: of the same type, and not negative."""
+    """Whether `value` can replace `default`: of the same type, and from 0 to `_MAX_OPTION`."""
     if is_dataclass(default):
         return isinstance(value, Mapping)
     if default == ():
@@ -146,8 +148,8 @@ def _has_type_of(default: Any, value: Any) -> bool:
     if isinstance(default, tuple):
         return isinstance(value, tuple) and len(value) == len(default) and all(map(_has_type_of, default, value))
     if isinstance(default, float):
-        return _is_number(value) and 0 <= value < math.inf
-    return type(value) is type(default) and (isinstance(value, str) or value >= 0)
+        return _is_number(value) and 0 <= value <= _MAX_OPTION
+    return type(value) is type(default) and (isinstance(value, str) or 0 <= value <= _MAX_OPTION)
 
 
 def _is_number(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """A recipe, a small TOML file: everything that decides how a network is trained except network, data and seed."""
 
 import json
+import reprlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -14,8 +15,16 @@ from pydantic.dataclasses import dataclass
 
 from deconvnet.errors import UsageError
 
+#: The entries of a recipe file that are named otherwise than the fields of `Recipe`.
+_ENTRY_NAMES = {
+    "init": "initial",
+    "input_std": "deviation",
+    "max_filter_rms": "largest_rms",
+    "chance_patience": "steps_at_chance",
+}
 
-@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", validate_by_name=True, validate_by_alias=True))
+
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
 class Recipe:
     """The entries of a recipe file. `recipes/paper.toml` has the paper's values, `recipes/fast.toml` more recent ones.
 
@@ -37,18 +46,18 @@ class Recipe:
     """Of weights; biases do not decay."""
     dropout: float = Field(default=0.5, ge=0, le=0.99)
     label_smoothing: float = Field(default=0.0, ge=0, le=0.99)
-    init: Literal["normal", "he"] = Field(default="normal", alias="initial")
+    init: Literal["normal", "he"] = "normal"
     """normal: N(0, 0.01²); he: N(0, 2 / fan in), except for the first and the last layer. Biases are 0."""
-    input_std: float = Field(default=1.0, ge=1e-3, le=1e6, alias="deviation")
+    input_std: float = Field(default=1.0, ge=1e-3, le=1e6)
     """Inputs are pixels from 0 to 255, minus the mean image, divided by this."""
-    max_filter_rms: float = Field(default=0.1, ge=0, le=1e6, alias="largest_rms")
+    max_filter_rms: float = Field(default=0.1, ge=0, le=1e6)
     """Convolutional filters whose root mean square exceeds it are scaled back to it; 0: they are not."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of convolutions and matrix products; weights, normalisation and loss are always float32."""
     channels_last: bool = False
     compile: bool = False
     """Use `torch.compile`."""
-    chance_patience: int = Field(default=5000, ge=1, le=10**12, alias="steps_at_chance")
+    chance_patience: int = Field(default=5000, ge=1, le=10**12)
     """Training stops with advice after so many steps with a loss no better than chance."""
     network: Mapping[str, Any] = Field(default_factory=dict, description="a table of options, under [network]")
     """Options of the network that differ from its defaults, such as `hidden`."""
@@ -77,44 +86,60 @@ class Recipe:
 
         Raises `UsageError` for an entry that is unknown, missing, of the wrong type or out of range.
         """
-        known = _names_by_entry()
-        if unknown := [entry for entry in entries if entry not in known]:
-            raise UsageError(f"{source} has an unknown entry {unknown[0]!r}: there are {', '.join(known)}.")
+        fields_by_entry = {entry: field for field, entry in _entries_by_field().items()}
         try:
-            return cls(**entries)
+            if unknown := [entry for entry in entries if entry not in fields_by_entry]:
+                raise UsageError(_unknown_entry(unknown[0]))
+            return cls(**{fields_by_entry[entry]: value for entry, value in entries.items()})
         except UsageError as error:
-            raise UsageError(f"{source} cannot be used. {error}") from None
+            raise UsageError(f"{source}: {error}") from None
 
     def entries(self) -> dict[str, Any]:
         """Plain values by entry, the inverse of `from_entries`."""
         values = asdict(self)
-        return {entry: values[name] for entry, name in _names_by_entry().items()}
+        return {entry: values[field] for field, entry in _entries_by_field().items()}
 
 
 #: The names of the bundled recipes.
 RECIPES = ("paper", "fast")
 
 
-def _names_by_entry() -> dict[str, str]:
-    """The names of the fields of `Recipe` by those in files."""
-    return dict(zip(TypeAdapter(Recipe).json_schema()["properties"], (f.name for f in fields(Recipe)), strict=True))
+def _entries_by_field() -> dict[str, str]:
+    """The names of the entries of a file by those of the fields of `Recipe`."""
+    return {field.name: _ENTRY_NAMES.get(field.name, field.name) for field in fields(Recipe)}
 
 
-#: Types of a JSON schema, in words.
-_NOUNS = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}
+def _unknown_entry(entry: str) -> str:
+    return f"A recipe has no entry {reprlib.repr(entry)}: there are {', '.join(_entries_by_field().values())}."
 
 
 def _first_problem(error: ValidationError) -> str:
     """The first problem that pydantic finds, in one sentence that names the entry and says what it may be."""
+    entries, schema = _entries_by_field(), TypeAdapter(Recipe).json_schema()
     problem = error.errors(include_url=False)[0]
-    name, schema = str(problem["loc"][0]), TypeAdapter(Recipe).json_schema()
-    known = schema["properties"]
-    entry = next((entry for entry, field_name in _names_by_entry().items() if field_name == name), name)
-    if problem["type"] == "missing":
-        return f"A recipe lacks the entry {entry!r}: it needs {', '.join(schema['required'])}."
-    if entry not in known:
-        return f"A recipe has an unknown entry {entry!r}: there are {', '.join(known)}."
-    return f"A recipe has {entry} = {problem['input']!r}: it is {_expected(known[entry])}."
+    field, kind = problem["loc"][0], problem["type"]
+    if kind == "unexpected_positional_argument":
+        return f"A recipe has {len(entries)} entries, not more."
+    if isinstance(field, int):  # the index of a positional argument
+        field = list(entries)[field]
+    if kind == "unexpected_keyword_argument":
+        return _unknown_entry(field)
+    if kind == "multiple_argument_values":
+        return f"A recipe has the entry {entries[field]!r} twice."
+    if kind == "missing":
+        return f"A recipe lacks the entry {entries[field]!r}: it needs {', '.join(schema['required'])}."
+    return f"A recipe has {entries[field]} = {_shown(problem['input'])}: it is {_expected(schema['properties'][field])}."
+
+
+def _shown(value: Any) -> str:
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # Python does not write out numbers of more than 4,300 digits
+        return "a number of thousands of digits"
+
+
+#: Types of a JSON schema, in words.
+_NOUNS = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}
 
 
 def _expected(schema: dict[str, Any]) -> str:
@@ -146,6 +171,6 @@ def read_recipe(recipe: str | Path) -> Recipe:
             ) from None
     try:
         entries = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of numbers of thousands of digits, of tables in tables in …
         raise UsageError(f"{recipe} is not a TOML file: {error}.") from None
     return Recipe.from_entries(entries, str(recipe))

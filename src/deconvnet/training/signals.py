@@ -24,11 +24,15 @@ class StopRequest:
     signal_number: int = 0
     """The signal received, 0 if none."""
 
-    def is_pending(self) -> bool:
-        """Whether any of the processes has received a signal. All must call it at the same step."""
+    def share(self) -> None:
+        """Let all processes stop if one has received a signal. Collective: each waits here for the others."""
         (received,) = self.processes.all_reduce_sum(self.signal_number > 0)
         if received and not self.signal_number:
             self.signal_number = signal.SIGTERM
+
+    def is_pending(self) -> bool:
+        """Whether any of the processes has received a signal. Collective: all must call it at the same step."""
+        self.share()
         return self.signal_number > 0
 
 

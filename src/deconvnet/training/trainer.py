@@ -39,7 +39,7 @@ TRAINABLE = tuple(name for name, architecture in ARCHITECTURES.items() if archit
 
 
 class TrainingDiverged(DeconvnetError):
-    """The loss of a run is not finite, or has stayed at chance; it would be again if the run were resumed."""
+    """The loss of a run is not finite, or has stayed at chance. Resumed, the same run would end in the same way."""
 
     can_resume = False
 
@@ -59,10 +59,12 @@ def train(
 
     `out` becomes a folder with logs, checkpoints, snapshots and `weights.safetensors`, whose path is returned. If it holds
     the same run unfinished, that is resumed and ends in the same weights as an uninterrupted one (bit for bit on a CPU,
-    given the same number of threads and processes); a finished run is left as it is. Under `torchrun` each batch is divided
-    among all processes. Images are decoded by `workers` threads in each process (default: one per core, at most 8).
+    given the same number of threads and processes); a finished run is left as it is. After Ctrl-C or SIGTERM the run can be
+    resumed at the step that it was in. `seed` decides initial weights, order and crops of the images, and dropout. Under
+    `torchrun` each batch is divided among all processes. Images are decoded by `workers` threads in each process (default:
+    one per core, at most 8).
 
-    Raises `UsageError` for an unknown network, and for a recipe that is unknown or suits neither the network nor the number
+    Raises `UsageError` for an unknown network, an unknown recipe, and a recipe that does not suit the network or the number
     of images and processes; `DeconvnetError` for data that cannot be used, for another run in `out`, for a full disk, and
     if training diverges.
     """
@@ -81,7 +83,7 @@ def train(
     # Built before any image is read, which can take long, so that wrong options in the recipe are refused at once.
     module = untrained_module(network, len(training_data.classes), recipe, recipe_name, seed)
     image_sets = {"train": training_data.train, "val": training_data.val}
-    key = {  # what makes a run the same run
+    key = {  # only a run of which all this is the same is resumed
         "network": network,
         "recipe": recipe.entries(),
         "seed": seed,
@@ -94,6 +96,7 @@ def train(
         processes.process_group(device),
         ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool,
     ):
+        # All processes do what the first one finds.
         (is_finished,) = processes.all_reduce_sum(processes.is_first and run.weights.exists())
         if not is_finished:
             if processes.is_first and not run.mean.exists():
@@ -114,7 +117,15 @@ def _fit(
     pool: ThreadPoolExecutor,
     show_progress: bool,
 ) -> None:
-    """Train `network` from the newest checkpoint of `run` to the end of the recipe, and save its weights in the run."""
+    """Train `network` from the newest checkpoint of `run` to the end of the recipe, and save its weights in the run.
+
+    Checkpoints are written by the first process, atomically: about once a minute, after the last step of an epoch, after its
+    validation, and at a signal. A first Ctrl-C or SIGTERM (in any process) while the steps of an epoch run is only recorded:
+    the step is finished and a checkpoint written, then the signal is raised again for the handler that was there before, by
+    default Python's, so that a `KeyboardInterrupt` is raised or the process ends. A second one ends the process at once. At
+    any other time, such as in the validation, signals act at once too: the newest checkpoint is that of the epoch's last
+    step, and a resumed run validates again.
+    """
     module, device, preprocessing = network.module, network.device, network.preprocessing
     steps_per_epoch = len(data.train) // recipe.batch_size
     total_steps = recipe.epochs * steps_per_epoch
@@ -125,7 +136,7 @@ def _fit(
     optimiser = _sgd(module, recipe)
     if recipe.precision == "bfloat16" and bfloat16_is_slow(device):
         print_status(
-            'This processor computes bfloat16 much slower than float32: a recipe may say precision = "float32".',
+            'This processor computes bfloat16 much slower than float32: precision = "float32" in a recipe avoids that.',
             show_progress,
         )
 
@@ -149,19 +160,20 @@ def _fit(
             checkpoints.save(progress)
 
         while progress.epoch <= recipe.epochs:
-            # The order of the training images is drawn from (seed, epoch). It is cut into full batches, what is left over is
-            # not used in this epoch, and each process takes an equal slice of every batch. An image's crop and mirroring are
-            # drawn from (seed, epoch, image). As no generator keeps a state, a resumed run sees the same batches.
+            # A permutation of the training images is drawn from (seed, epoch) and cut into full batches; images that fill
+            # none are not used in this epoch. Each process takes an equal slice of every batch. Of each image, a square of
+            # 256 pixels, one crop is used, whose position and mirroring are drawn from (seed, epoch, image). As no generator
+            # keeps a state, a resumed run sees the same batches.
             order = epoch_order(seed, progress.epoch, len(data.train))[: steps_per_epoch * recipe.batch_size]
             slices = order.reshape(steps_per_epoch, processes.world_size, -1)  # image indices by step and process
             remaining = slices[progress.step :, processes.rank]
             batches = training_batches(data, remaining, preprocessing.crop, seed, progress.epoch, pool, device)
 
             module.train()
-            images_before, epoch_start, wait_seconds = progress.images_seen, time.monotonic(), 0.0
-            # A first Ctrl-C or SIGTERM is only recorded, and takes effect at the end of this block.
+            resumed_images, loop_start, wait_seconds = progress.images_seen, time.monotonic(), 0.0
+            # A first Ctrl-C or SIGTERM is only recorded, and raised again at the end of this block.
             with defer_signals(processes) as stop, closing(batches):
-                wait_start = epoch_start
+                wait_start = loop_start
                 for batch in batches:
                     wait_seconds += time.monotonic() - wait_start
                     step = (progress.epoch - 1) * steps_per_epoch + progress.step  # of the whole run, from 0
@@ -177,21 +189,21 @@ def _fit(
                     optimiser.zero_grad()
                     torch.autograd.backward(loss)
                     optimiser.step()
-                    if recipe.max_filter_rms:  # after every step: no filter may exceed this root mean square
+                    if recipe.max_filter_rms:  # of any filter of a convolution; 0: not limited
                         renormalise_filters(module, recipe.max_filter_rms)
 
                     own_errors = (logits.argmax(dim=1) != targets).sum()
                     step_loss, errors = processes.all_reduce_sum(
                         float(loss.detach()) / processes.world_size, int(own_errors)
                     )
-                    record_loss(step_loss, step, len(data.classes), recipe, progress)  # or give up
+                    record_loss(step_loss, step, len(data.classes), recipe, progress)  # raises TrainingDiverged
                     progress.step += 1
                     progress.images_seen += recipe.batch_size
                     progress.errors += int(errors)
                     progress.loss_sum += step_loss * recipe.batch_size
 
-                    error, seconds = progress.errors / progress.images_seen, time.monotonic() - epoch_start
-                    images_per_second = (progress.images_seen - images_before) / seconds
+                    error, seconds = progress.errors / progress.images_seen, time.monotonic() - loop_start
+                    images_per_second = (progress.images_seen - resumed_images) / seconds
                     logs.log_step(step, rate, step_loss, error, images_per_second, wait_seconds / seconds)
                     note = f"epoch {progress.epoch}, loss {progress.smoothed_loss:.3f}, error {error:.1%}"
                     advance(recipe.batch_size, f"{note}, {wait_seconds / seconds:.0%} waiting")
@@ -202,15 +214,15 @@ def _fit(
                         save_checkpoint()
                     wait_start = time.monotonic()
                 save_checkpoint()  # after a signal, or after the epoch's last batch, before the validation
-                stop.is_pending()  # all processes wait here for the checkpoint, and stop if any has got a signal
+                stop.share()  # so that all processes stop after this block; waits for the checkpoint
 
             top1, top5 = _validate(network, data, recipe, processes, pool)
             last_step = progress.epoch * steps_per_epoch - 1
-            rate = learning_rate(recipe, progress.plateau, last_step, total_steps)  # none was computed if all was resumed
+            rate = learning_rate(recipe, progress.plateau, last_step, total_steps)  # the loop may have had no step left
             epoch_loss, error = progress.loss_sum / progress.images_seen, progress.errors / progress.images_seen
             max_rms = max_first_layer_rms(module)
             logs.log_epoch(progress.epoch, steps_per_epoch, rate, epoch_loss, error, top1, top5, max_rms)
-            if processes.is_first and progress.epoch in SNAPSHOT_EPOCHS:  # for Fig. 4
+            if processes.is_first and progress.epoch in SNAPSHOT_EPOCHS:  # `evolve` draws Fig. 4 of them
                 network.weights = _weights_label(data, f"{progress.epoch} of {recipe.epochs} epochs", seed)
                 save_weights(network, run.snapshot(progress.epoch), torch.float16)
             progress = progress.next_epoch(progress.plateau.after_epoch(top1, recipe.patience))
@@ -228,7 +240,7 @@ def _fit(
 def _check_trainable(name: str) -> None:
     """Raise `UsageError` for a network that cannot be trained here."""
     if name not in TRAINABLE:
-        raise UsageError(f"{name!r} is no network that can be trained from scratch: there are {', '.join(TRAINABLE)}.")
+        raise UsageError(f"{name!r} cannot be trained from scratch: pass one of {', '.join(TRAINABLE)}.")
 
 
 def untrained_module(name: str, class_count: int, recipe: Recipe, recipe_name: str, seed: int) -> nn.Module:
@@ -238,12 +250,12 @@ def untrained_module(name: str, class_count: int, recipe: Recipe, recipe_name: s
     have, or with which its layers do not fit together.
     """
     if "classes" in recipe.network:
-        raise UsageError(f"{recipe_name} says how many classes there are, which the photos say: leave it out of [network].")
+        raise UsageError(f"{recipe_name} sets `classes`, which follows from the photos: leave it out of [network].")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(init_seed(seed))
         try:
             module = build_module(name, {**recipe.network, "classes": class_count})
-            Network(module, ARCHITECTURES[name].preprocessing, name=name).layers  # its layers must fit  # noqa: B018
+            Network(module, ARCHITECTURES[name].preprocessing, name=name).layers  # traced: they must fit  # noqa: B018
         except DeconvnetError as error:
             raise UsageError(f"{recipe_name} has a [network] table that cannot be used. {error}") from None
         if recipe.init == "he":
@@ -280,12 +292,12 @@ def _sgd(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
 def record_loss(loss: float, step: int, class_count: int, recipe: Recipe, progress: TrainingProgress) -> None:
     """Record a step's loss in `progress`.
 
-    Raises `TrainingDiverged`, with advice, if the loss is not finite, or if its moving average over about 50 steps has not
-    been 1 % below log(classes), the loss of a uniform prediction, for `recipe.chance_patience` steps in a row.
+    Raises `TrainingDiverged`, with advice, if the loss is not finite, or if its moving average over about 50 steps has been
+    above 99 % of log(classes), the loss of a uniform prediction, in each of the last `recipe.chance_patience` steps.
     """
     if not math.isfinite(loss):
         raise TrainingDiverged(
-            f"The loss of step {step} is {loss}, so training has diverged: try {_other_recipe(recipe)}, in another --out."
+            f"The loss of step {step} is {loss}, so training has diverged: try {_other_recipe(recipe)}, in another folder."
         )
     chance = math.log(class_count)
     progress.smoothed_loss = loss if step == 0 else 0.98 * progress.smoothed_loss + 0.02 * loss
@@ -293,7 +305,7 @@ def record_loss(loss: float, step: int, class_count: int, recipe: Recipe, progre
     if progress.steps_at_chance >= recipe.chance_patience:
         raise TrainingDiverged(
             f"The loss has stayed at {progress.smoothed_loss:.3f} for {progress.steps_at_chance} steps, no better than "
-            f"chance ({chance:.3f}): try another --seed, or {_other_recipe(recipe)}, in another --out."
+            f"chance ({chance:.3f}): try another seed, or {_other_recipe(recipe)}, in another folder."
         )
 
 
@@ -307,7 +319,7 @@ def _other_recipe(recipe: Recipe) -> str:
 def _validate(
     network: Network, data: TrainingData, recipe: Recipe, processes: Processes, pool: ThreadPoolExecutor
 ) -> tuple[float, float]:
-    """Top-1 and top-5 error, 0 to 1, on the central view of each validation image. Leaves the module in eval mode."""
+    """Top-1 and top-5 error, 0 to 1, on the central crop of each validation image. Leaves the module in eval mode."""
     network.module.eval()
     preprocessing, device = network.preprocessing, network.device
     errors = torch.zeros(2, dtype=torch.int64, device=device)
@@ -316,8 +328,8 @@ def _validate(
         with recipe.autocast(device):
             logits = network.module(inputs)
         errors += topk_errors(logits, targets)
-    top1, top5 = processes.all_reduce_sum(*errors.tolist())
-    return top1 / len(data.val), top5 / len(data.val)
+    top1_errors, top5_errors = processes.all_reduce_sum(*errors.tolist())
+    return top1_errors / len(data.val), top5_errors / len(data.val)
 
 
 def topk_errors(scores: Tensor, targets: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from deconvnet.atlas.project_units import project_units
 from deconvnet.data import ImageSet, find_images
@@ -16,7 +17,7 @@ from deconvnet.experiments.fig4_evolution.result import Evolution
 from deconvnet.experiments.fig4_evolution.snapshots import open_snapshots
 from deconvnet.experiments.images import sample_indices
 from deconvnet.experiments.result import open_result_folder, save
-from deconvnet.mining import LayerHits, MiningResult, mine
+from deconvnet.mining import Hit, LayerHits, MiningResult, mine
 from deconvnet.models import Network
 from deconvnet.progress import print_status
 
@@ -60,28 +61,45 @@ def evolve(
 
     final_result = mine_snapshot(last_epoch, final_network)
     generator = np.random.default_rng(seed)
-    layers = {}
-    for name, hits in final_result.layers.items():
-        projections = torch.zeros(units, len(snapshots.epochs), 3, *hits.layer.field.patch_size)
-        layers[name] = LayerEvolution(hits.random_units(units, generator), [[] for _ in range(units)], projections, [], [])
+    shown_units = {name: hits.random_units(units, generator) for name, hits in final_result.layers.items()}
     compared = sample_indices(image_set, final_result.skipped, MAX_COMPARED_IMAGES, generator)
 
-    for column, epoch in enumerate(snapshots.epochs):
+    hits: dict[str, list[list[Hit | None]]] = {name: [] for name in shown_units}  # by epoch and unit, as projections
+    projections: dict[str, list[Tensor]] = {name: [] for name in shown_units}
+    similarities: dict[str, list[float]] = {name: [] for name in shown_units}
+    same_image_fractions: dict[str, list[float]] = {name: [] for name in shown_units}
+    for epoch in snapshots.epochs:
         is_last = epoch == last_epoch
         network = final_network if is_last else snapshots.load(epoch, final_network).to(device)
         result = final_result if is_last else mine_snapshot(epoch, network)
-        similarities = similarity(network, final_network, image_set, compared, workers)
-        for name, layer in layers.items():
-            hits = result[name]
-            projected = project_units(network, hits, layer.units, batch_size=batch_size, workers=workers)
-            for row, unit_projections in enumerate(projected):
-                layer.hits[row].append(next(iter(hits[layer.units[row]]), None))
-                for projection in unit_projections.projections:  # one, or none
-                    layer.projections[row, column] = projection
-            layer.similarities.append(float(similarities[name].nanquantile(0.5)))
-            layer.same_image_fractions.append(_same_image_fraction(hits, final_result[name]))
-    read_count = final_result.read_count
-    return Evolution(final_network.full_name, snapshots.epochs, layers, image_set, read_count, len(compared), seed)
+        unit_similarities = similarity(network, final_network, image_set, compared, workers)
+        for name, layer_units in shown_units.items():
+            layer_hits = result[name]
+            hits[name].append([next(iter(layer_hits[unit]), None) for unit in layer_units])
+            projected = project_units(network, layer_hits, layer_units, batch_size=batch_size, workers=workers)
+            nothing = torch.zeros(3, *layer_hits.layer.field.patch_size)
+            # Of each unit there is one projection, or none.
+            projections[name].append(torch.stack([next(iter(unit.projections), nothing) for unit in projected]))
+            similarities[name].append(float(unit_similarities[name].nanquantile(0.5)))
+            same_image_fractions[name].append(_same_image_fraction(layer_hits, final_result[name]))
+    return Evolution(
+        network=final_network.full_name,
+        epochs=snapshots.epochs,
+        layers={
+            name: LayerEvolution(
+                units=layer_units,
+                hits=[list(unit_hits) for unit_hits in zip(*hits[name], strict=True)],
+                projections=torch.stack(projections[name], dim=1),
+                similarities=similarities[name],
+                same_image_fractions=same_image_fractions[name],
+            )
+            for name, layer_units in shown_units.items()
+        },
+        image_set=image_set,
+        read_count=final_result.read_count,
+        compared_count=len(compared),
+        seed=seed,
+    )
 
 
 def write_evolution(out: Path, run: Path, images: Path, units: int = 6, **options: Any) -> Evolution:

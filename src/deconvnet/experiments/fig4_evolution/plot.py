@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from deconvnet.experiments.fig4_evolution.convergence import CONVERGED_SIMILARITY, convergence_epoch
+from deconvnet.experiments.fig4_evolution.convergence import CONVERGED_SIMILARITY
 from deconvnet.experiments.fig4_evolution.layer_result import LayerEvolution
 from deconvnet.experiments.result import add_axes_inches, add_text_inches
 from deconvnet.projection import display_scale, to_pixels
@@ -26,13 +26,15 @@ def evolution_figure(
     network_name: str,
     epochs: Sequence[int],
     layers: Mapping[str, LayerEvolution],
+    convergence_epochs: Mapping[str, int | None],
     read_count: int,
     compared_count: int,
     seed: int,
 ) -> Figure:
     """Fig. 4: a block for each of `layers`, a row for each unit, a column for each epoch; and a plot of similarities.
 
-    Units were mined in `read_count` images and compared on `compared_count` of them; `seed` drew both at random.
+    Units were mined in `read_count` images and compared on `compared_count` of them; `seed` drew both at random. The titles
+    of the blocks say the layer's entry of `convergence_epochs`, which is None for one that has not converged.
     """
     max_units = max(len(layer.units) for layer in layers.values())
     cells = len(layers) + 1  # one for the similarities
@@ -54,7 +56,7 @@ def evolution_figure(
         for cell in range(cells)
     ]
     for (left, top), (name, layer) in zip(corners, layers.items(), strict=False):
-        _draw_layer(figure, name, layer, epochs, left, top, width)
+        _draw_layer(figure, name, layer, epochs, convergence_epochs[name], left, top, width)
     left, top = corners[-1]
     _draw_similarities(add_axes_inches(figure, left, top, width, height - 0.35), layers, epochs)  # leaves room for labels
     _write_title(figure, left, top - 0.06, width, "similarity to the end", f"median, {compared_count} photos")
@@ -62,7 +64,14 @@ def evolution_figure(
 
 
 def _draw_layer(
-    figure: Figure, name: str, layer: LayerEvolution, epochs: Sequence[int], left: float, top: float, width: float
+    figure: Figure,
+    name: str,
+    layer: LayerEvolution,
+    epochs: Sequence[int],
+    convergence_epoch: int | None,
+    left: float,
+    top: float,
+    width: float,
 ) -> None:
     block = _block(layer.projections)
     axes = add_axes_inches(figure, left, top, block.shape[1] / _DPI, block.shape[0] / _DPI)  # one pixel to one pixel
@@ -72,8 +81,8 @@ def _draw_layer(
     axes.set_yticks([row * step + middle for row in range(len(layer.units))], map(str, layer.units))
     axes.tick_params(length=0, labelsize=8, labeltop=True, labelbottom=False, pad=2)
     axes.spines[:].set_visible(False)
-    epoch = convergence_epoch(epochs, layer.similarities)
-    status = f"not settled before epoch {epochs[-1]}" if epoch is None else f"settled at epoch {epoch}"
+    is_settled = convergence_epoch is not None
+    status = f"settled at epoch {convergence_epoch}" if is_settled else f"not settled before epoch {epochs[-1]}"
     _write_title(figure, left, top - 0.22, width, name, status)
 
 

@@ -55,4 +55,12 @@ class Evolution:
         A row has one grey scale over all epochs, symmetric about zero: the 99.5th percentile of its absolute values is black
         or white. So a unit with weak activations at first is nearly flat there, and rows cannot be compared with each other.
         """
-        return evolution_figure(self.network, self.epochs, self.layers, self.read_count, self.compared_count, self.seed)
+        return evolution_figure(
+            self.network,
+            self.epochs,
+            self.layers,
+            self.convergence_epochs,
+            self.read_count,
+            self.compared_count,
+            self.seed,
+        )

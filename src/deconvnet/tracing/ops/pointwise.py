@@ -46,7 +46,7 @@ def is_pointwise(func: Callable[..., Any], args: Args, kwargs: Kwargs, shape: Pa
         return _keeps_spatial_dims(name, args, kwargs, dims)
     if name in ("batch_norm", "local_response_norm") and dims != 4:
         return False  # they treat the second dimension as channels
-    # A reshape enumerates a tensor in row-major order, so if the last dimensions keep their sizes, they are the same.
+    # A reshape or `unsqueeze` keeps the row-major order, so if the last two dimensions keep their sizes, they are the same.
     return name in _RESHAPING or name == "unsqueeze" or name in _POINTWISE or name in _POINTWISE_UNBOUNDED
 
 
