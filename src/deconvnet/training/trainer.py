@@ -59,10 +59,10 @@ def train(
 
     `out` becomes a folder with logs, checkpoints, snapshots and `weights.safetensors`, whose path is returned. If it holds
     the same run unfinished, that is resumed and ends in the same weights as an uninterrupted one (bit for bit on a CPU,
-    given the same number of threads and processes); a finished run is left as it is. After Ctrl-C or SIGTERM the run can be
-    resumed at the step that it was in. `seed` decides initial weights, order and crops of the images, and dropout. Under
-    `torchrun` each batch is divided among all processes. Images are decoded by `workers` threads in each process (default:
-    one per core, at most 8).
+    given the same number of threads and processes); a finished run is left as it is. Ctrl-C or SIGTERM while training
+    finishes the step and saves; resuming goes on with the next one. `seed` decides initial weights, order and crops of the
+    images, and dropout. Under `torchrun` each batch is divided among all processes. Images are decoded by `workers` threads
+    in each process (default: one per core, at most 8).
 
     Raises `UsageError` for an unknown network, an unknown recipe, and a recipe that does not suit the network or the number
     of images and processes; `DeconvnetError` for data that cannot be used, for another run in `out`, for a full disk, and
@@ -122,9 +122,8 @@ def _fit(
     Checkpoints are written by the first process, atomically: about once a minute, after the last step of an epoch, after its
     validation, and at a signal. A first Ctrl-C or SIGTERM (in any process) while the steps of an epoch run is only recorded:
     the step is finished and a checkpoint written, then the signal is raised again for the handler that was there before, by
-    default Python's, so that a `KeyboardInterrupt` is raised or the process ends. A second one ends the process at once. At
-    any other time, such as in the validation, signals act at once too: the newest checkpoint is that of the epoch's last
-    step, and a resumed run validates again.
+    default Python's, so that a `KeyboardInterrupt` is raised or the process ends. A second one ends the process at once.
+    Outside of the steps every signal acts at once, and nothing but a validation can be lost, which a resumed run repeats.
     """
     module, device, preprocessing = network.module, network.device, network.preprocessing
     steps_per_epoch = len(data.train) // recipe.batch_size
@@ -160,9 +159,9 @@ def _fit(
             checkpoints.save(progress)
 
         while progress.epoch <= recipe.epochs:
-            # A permutation of the training images is drawn from (seed, epoch) and cut into full batches; images that fill
-            # none are not used in this epoch. Each process takes an equal slice of every batch. Of each image, a square of
-            # 256 pixels, one crop is used, whose position and mirroring are drawn from (seed, epoch, image). As no generator
+            # A permutation of the training images is drawn from (seed, epoch) and cut into full batches; what is left over is
+            # not used in this epoch. Each process takes an equal slice of every batch. Images are squares of 256 pixels. Each
+            # gives one crop an epoch, at any position and perhaps mirrored, drawn from (seed, epoch, image). As no generator
             # keeps a state, a resumed run sees the same batches.
             order = epoch_order(seed, progress.epoch, len(data.train))[: steps_per_epoch * recipe.batch_size]
             slices = order.reshape(steps_per_epoch, processes.world_size, -1)  # image indices by step and process
@@ -189,7 +188,7 @@ def _fit(
                     optimiser.zero_grad()
                     torch.autograd.backward(loss)
                     optimiser.step()
-                    if recipe.max_filter_rms:  # of any filter of a convolution; 0: not limited
+                    if recipe.max_filter_rms:  # in all convolutions, filters of a larger RMS are scaled down to it
                         renormalise_filters(module, recipe.max_filter_rms)
 
                     own_errors = (logits.argmax(dim=1) != targets).sum()
@@ -216,6 +215,7 @@ def _fit(
                 save_checkpoint()  # after a signal, or after the epoch's last batch, before the validation
                 stop.share()  # so that all processes stop after this block; waits for the checkpoint
 
+            # After a whole epoch only: after a signal, the block above has raised.
             top1, top5 = _validate(network, data, recipe, processes, pool)
             last_step = progress.epoch * steps_per_epoch - 1
             rate = learning_rate(recipe, progress.plateau, last_step, total_steps)  # the loop may have had no step left
