@@ -159,10 +159,10 @@ def _fit(
             checkpoints.save(progress)
 
         while progress.epoch <= recipe.epochs:
-            # A permutation of the training images is drawn from (seed, epoch) and cut into full batches; what is left over is
-            # not used in this epoch. Each process takes an equal slice of every batch. Images are squares of 256 pixels. Each
-            # gives one crop an epoch, at any position and perhaps mirrored, drawn from (seed, epoch, image). As no generator
-            # keeps a state, a resumed run sees the same batches.
+            # A permutation of the training images is drawn from (seed, epoch) and cut into full batches; what is left over
+            # is not used in this epoch. Each process takes an equal slice of every batch. Images are squares of 256 pixels.
+            # Each gives one crop an epoch, at any position and perhaps mirrored, drawn from (seed, epoch, image). As no
+            # generator keeps a state, a resumed run sees the same batches.
             order = epoch_order(seed, progress.epoch, len(data.train))[: steps_per_epoch * recipe.batch_size]
             slices = order.reshape(steps_per_epoch, processes.world_size, -1)  # image indices by step and process
             remaining = slices[progress.step :, processes.rank]
