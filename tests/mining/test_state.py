@@ -31,7 +31,9 @@ def filled(state, indices, seed=0):
     good = indices[indices % 7 != 6]
     flat_positions = torch.arange(count)[:, None].expand(-1, 3)
     maxima = {"a": (values[good, :2], flat_positions[good, :2]), "b": (values[good, 2:], flat_positions[good])}
-    state.add(good, maxima, labels[good], {index: f"broken {index}" for index in indices.tolist() if index % 7 == 6})
+    state.add(
+        good, maxima, labels[good], good * 7 + 1, {index: f"broken {index}" for index in indices.tolist() if index % 7 == 6}
+    )
     return state
 
 

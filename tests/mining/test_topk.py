@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deconvnet.mining.statistics import Statistics
-from deconvnet.mining.topk import RunningTopK
+from deconvnet.mining.statistics import HISTOGRAM_EDGES, Statistics
+from deconvnet.mining.topk import NO_CHECKSUM, RunningTopK
 
 
 def by_sorting(values, flat_positions, top):
@@ -22,7 +22,13 @@ def by_sorting(values, flat_positions, top):
     return rows
 
 
+def checksums_of(images):
+    return images * 7 + 1
+
+
 def entries(topk):
+    has_entry = topk.images >= 0
+    assert torch.equal(topk.checksums, checksums_of(topk.images).where(has_entry, NO_CHECKSUM))
     table = zip(topk.values.tolist(), topk.images.tolist(), topk.flat_positions.tolist(), strict=True)
     return [[entry for entry in zip(*unit, strict=True) if entry[1] >= 0] for unit in table]
 
@@ -47,9 +53,9 @@ def test_grouping_order_and_merging_do_not_matter(units, images, top, levels, cu
     running = RunningTopK(units, top)
     merged = RunningTopK(units, top)
     for group in groups:
-        running.add(values[:, group], group, flat_positions[:, group])
+        running.add(values[:, group], group, flat_positions[:, group], checksums_of(group))
         separate = RunningTopK(units, top)
-        separate.add(values[:, group], group, flat_positions[:, group])
+        separate.add(values[:, group], group, flat_positions[:, group], checksums_of(group))
         merged.merge(separate)
     expected = by_sorting(values, flat_positions, top)
     assert entries(running) == expected
@@ -68,6 +74,16 @@ def test_merged_statistics_equal_those_of_one_pass():
         assert torch.equal(getattr(first, name), getattr(whole, name))
     for name in ("sums", "class_sums", "selectivity", "mean_max"):
         torch.testing.assert_close(getattr(first, name), getattr(whole, name))
+
+
+def test_a_maximum_at_an_edge_of_the_histogram_counts_as_its_exact_value_says():
+    """As float64 would sort it, although it is sorted in float32."""
+    edges = HISTOGRAM_EDGES.float()
+    maxima = torch.cat([torch.nextafter(edges, torch.zeros_like(edges)), edges, torch.nextafter(edges, edges * 2)])
+    statistics = Statistics(1, 0)
+    statistics.add(maxima[:, None], torch.full((len(maxima),), -1))
+    bins = torch.bucketize(maxima.double(), HISTOGRAM_EDGES, right=True)
+    assert torch.equal(statistics.histogram[0], torch.bincount(bins, minlength=len(HISTOGRAM_EDGES) + 1))
 
 
 def test_selectivity_of_a_unit_active_for_one_class_only_is_one():

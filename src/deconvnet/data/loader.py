@@ -1,6 +1,7 @@
 """Batches of images as tensors, decoded ahead by threads, all of one size even if images are missing."""
 
 import os
+import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +29,12 @@ class Batch:
     """(n,) int64, those images' indices in the set."""
     skipped: dict[int, str] = field(default_factory=dict)
     """Index → reason of each image that could not be read."""
+
+    def checksums(self) -> Tensor:
+        """(n,) int64: the CRC-32 of each image's bytes in `inputs`, by which a changed image is told."""
+        return torch.tensor(
+            [zlib.crc32(self.inputs[row].contiguous().numpy().data) for row in self.rows.tolist()], dtype=torch.int64
+        )
 
 
 def batches(

@@ -2,8 +2,9 @@
 
 import glob
 import json
+import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 
@@ -239,24 +240,29 @@ def _mine_images(
     labels = torch.tensor([class_indices.get(label, -1) for label in image_set.labels])
     state.to(network.device)
 
-    def read(batch_indices: Sequence[int]) -> Batch:
-        return read_batch(image_set, network.preprocessing.view_pixels, batch_indices, batch_size)
+    def read(batch_indices: Sequence[int]) -> tuple[Batch, Tensor]:
+        batch = read_batch(image_set, network.preprocessing.view_pixels, batch_indices, batch_size)
+        return batch, batch.checksums()
 
-    def find_maxima(replica: Network, batch: Batch) -> tuple[Batch, dict[str, tuple[Tensor, Tensor]]]:
-        """The batch and, by layer, each unit's maximum and its flat position, as `MiningState.add` takes them."""
+    def find_maxima(replica: Network, item: tuple[Batch, Tensor]) -> tuple[Batch, Tensor, dict[str, tuple[Tensor, Tensor]]]:
+        """The batch, its checksums and, by layer, each unit's maximum and its flat position, as `MiningState.add` takes
+        them. The device is waited for once, at the end.
+        """
+        batch, checksums = item
         maxima: dict[str, tuple[Tensor, Tensor]] = {}
+        rows = batch.rows.to(replica.device, non_blocking=True)
 
         def reduce(name: str, maps: Tensor) -> None:
             values = maps.amax(dim=(2, 3)).float()
-            _check_range(values[batch.rows], name, network)
             flat_positions = _flat_positions(maps, values, state.topk[name].threshold)
-            maxima[name] = values[batch.rows], flat_positions[batch.rows]
+            maxima[name] = values[rows], flat_positions[rows]
 
         if len(batch.rows):
             with torch.inference_mode():
-                inputs = replica.preprocessing.normalise(batch.inputs.to(replica.device))
+                inputs = replica.preprocessing.normalise(batch.inputs.to(replica.device, non_blocking=True))
                 replica.capture(inputs, state.key.layers, reduce)
-        return batch, maxima
+                _check_range(maxima, network)
+        return batch, checksums, maxima
 
     next_save = time.monotonic() + SAVE_EVERY
     try:
@@ -266,8 +272,8 @@ def _mine_images(
                 parallel_map(network, read, find_maxima, split_batches(indices.tolist(), batch_size), workers)
             ) as mined_batches,
         ):
-            for batch, maxima in mined_batches:
-                state.add(batch.indices, maxima, labels[batch.indices], batch.skipped)
+            for batch, checksums, maxima in mined_batches:
+                state.add(batch.indices, maxima, labels[batch.indices], checksums, batch.skipped)
                 advance(len(batch.rows) + len(batch.skipped))
                 if file is not None and time.monotonic() > next_save:
                     start = time.monotonic()
@@ -284,21 +290,25 @@ def _mine_images(
 
 def _flat_positions(maps: Tensor, maxima: Tensor, threshold: Tensor) -> Tensor:
     """(N, units) flat position of each maximum in `maps` (N, units, rows, columns), the first in row-major order among
-    equals; -1 for maxima that are not above 0 or are below `threshold` (units,) and so cannot become hits. To search for
-    all of them would take longer than some layers do.
+    equals; -1 for maxima that are not above 0 or are below `threshold` (units,) and so cannot become hits.
     """
+    can_enter = (maxima > 0) & (maxima >= threshold)
+    if maps.device.type != "cpu":
+        return maps.flatten(2).argmax(dim=2).where(can_enter, -1)
+    # On a CPU, to search for all of them would take longer than some layers do. Elsewhere, to find these would be a wait.
     flat_positions = torch.full_like(maxima, -1, dtype=torch.int64)
-    images, units = ((maxima > 0) & (maxima >= threshold)).nonzero(as_tuple=True)
+    images, units = can_enter.nonzero(as_tuple=True)
     flat_positions[images, units] = maps[images, units].flatten(1).argmax(dim=1)
     return flat_positions
 
 
-def _check_range(maxima: Tensor, layer: str, network: Network) -> None:
-    """Raise `DeconvnetError` for NaN, infinite and absurdly large values."""
-    invalid = maxima[~(maxima.abs() < MAX_ACTIVATION)]  # NaN compares false too
-    if len(invalid):
-        value = "NaN" if invalid[0].isnan() else f"{invalid[0].item():.3g}"
-        raise DeconvnetError(f"{layer} of {network.full_name} gives {value}: its weights are damaged.")
+def _check_range(maxima: Mapping[str, tuple[Tensor, Tensor]], network: Network) -> None:
+    """Raise `DeconvnetError` for NaN, infinite and absurdly large values in any layer; waits for the device once."""
+    largest = torch.stack([values.abs().amax() for values, _ in maxima.values()]).tolist()  # NaN if there is one
+    for layer, value in zip(maxima, largest, strict=True):
+        if not value < MAX_ACTIVATION:  # NaN compares false too
+            shown = "NaN" if math.isnan(value) else f"{value:.3g}"
+            raise DeconvnetError(f"{layer} of {network.full_name} gives {shown}: its weights are damaged.")
 
 
 def _state_lock(file: Path) -> AbstractContextManager[None]:

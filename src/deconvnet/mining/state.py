@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -20,6 +19,7 @@ from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.mining.statistics import Statistics
 from deconvnet.mining.topk import RunningTopK
 from deconvnet.models import Network
+from deconvnet.models.rounding import probe_image
 from deconvnet.models.weights_metadata import preprocessing_metadata
 from deconvnet.storage import atomic_write
 
@@ -129,13 +129,13 @@ class MiningState:
     The content depends, to the last bit, only on which images were added, not on the order or the grouping.
     """
 
-    def __init__(self, key: MiningKey, device: torch.device | str = "cpu") -> None:
+    def __init__(self, key: MiningKey) -> None:
         self.key = key
         self.done = torch.zeros(key.image_count, dtype=torch.bool)
         """(images,) whether an image was mined or could not be read."""
         self.skipped: dict[int, str] = {}
         """Indices of images that could not be read, with the reason."""
-        self.topk = {name: RunningTopK(units, key.top, device) for name, units in key.layers.items()}
+        self.topk = {name: RunningTopK(units, key.top) for name, units in key.layers.items()}
         self.statistics = {name: Statistics(units, key.class_count) for name, units in key.layers.items()}
         self._consistent = True
         """False while the state changes: an interruption may then leave it half changed."""
@@ -151,17 +151,24 @@ class MiningState:
         return (~self.done).nonzero().flatten()
 
     def add(
-        self, images: Tensor, maxima: Mapping[str, tuple[Tensor, Tensor]], labels: Tensor, skipped: dict[int, str]
+        self,
+        images: Tensor,
+        maxima: Mapping[str, tuple[Tensor, Tensor]],
+        labels: Tensor,
+        checksums: Tensor,
+        skipped: dict[int, str],
     ) -> None:
-        """Add images that are not done yet, and those that could not be read (`skipped`).
+        """Add images that are not done yet, and those that could not be read (`skipped`). Does not wait for the device.
 
-        `images` (n,) are indices, `labels` (n,) class indices, -1 for none. `maxima` has for each layer the units' maxima
-        (n, units) and their flat positions (n, units), -1 for those that need not be kept.
+        `images` (n,) are indices, `labels` (n,) class indices, -1 for none, `checksums` (n,) those of the images' views.
+        `maxima` has for each layer the units' maxima (n, units) float32 and their flat positions (n, units), -1 for those
+        that need not be kept, on the device of the state.
         """
         self._consistent = False
         for name, (values, flat_positions) in maxima.items():
-            self.topk[name].add(values.T, images.to(values.device), flat_positions.T)
-            self.statistics[name].add(values.cpu(), labels)
+            on_device = [tensor.to(values.device, non_blocking=True) for tensor in (images, labels, checksums)]
+            self.topk[name].add(values.T, on_device[0], flat_positions.T, on_device[2])
+            self.statistics[name].add(values, on_device[1])
         self.skipped |= skipped
         self.done[images] = True
         self.done[list(skipped)] = True
@@ -182,9 +189,10 @@ class MiningState:
         self._consistent = True
 
     def to(self, device: torch.device | str) -> Self:
-        """Move the top-k to the device of the maxima that are added; returns the state."""
-        for topk in self.topk.values():
-            topk.to(device)
+        """Move top-k and statistics to the device of the maxima that are added; returns the state."""
+        for name in self.key.layers:
+            self.topk[name].to(device)
+            self.statistics[name].to(device)
         return self
 
     def to_bytes(self) -> bytes:
@@ -228,6 +236,8 @@ class MiningState:
     def _fill(self, tensors: dict[str, Tensor]) -> None:
         """Copy the tensors of a file into the state. Raises `ValueError` or `KeyError` for any that do not fit."""
         for name, target in self._tensors().items():
+            if name.endswith("/views") and name not in tensors:
+                continue  # version 0.1 kept no checksums
             if tensors[name].shape != target.shape or tensors[name].dtype != target.dtype:
                 raise ValueError(f"{name} is {tensors[name].dtype} {tuple(tensors[name].shape)}")
             target.copy_(tensors[name])
@@ -266,8 +276,6 @@ class MiningState:
 
 def _probe_maxima(network: Network, layers: list[str]) -> dict[str, list[float]]:
     """By layer, the maxima of up to `_PROBED_UNITS` units for a fixed image of noise."""
-    size = network.preprocessing.crop
-    noise = torch.randint(256, (size, size, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     probe_maxima: dict[str, list[float]] = {}
 
     def add(name: str, maps: Tensor) -> None:
@@ -276,7 +284,7 @@ def _probe_maxima(network: Network, layers: list[str]) -> dict[str, list[float]]
         probe_maxima[name] = maxima[::step].tolist()
 
     with torch.inference_mode():
-        network.capture(network.preprocess(Image.fromarray(noise.numpy()))[None], layers, add)
+        network.capture(probe_image(network), layers, add)
     return probe_maxima
 
 

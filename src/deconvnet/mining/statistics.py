@@ -7,6 +7,10 @@ from torch import Tensor
 #: networks can be compared and added.
 HISTOGRAM_EDGES = torch.tensor([10 ** (quarter / 4) for quarter in range(-12, 21)], dtype=torch.float64)
 
+#: The smallest float32 that are not below them: a float32 is below an edge exactly where it is below these.
+_EDGES = HISTOGRAM_EDGES.float()
+_EDGES = torch.where(_EDGES.double() < HISTOGRAM_EDGES, torch.nextafter(_EDGES, torch.full_like(_EDGES, torch.inf)), _EDGES)
+
 #: Maxima must be below this: 2²⁴ images at this value would overflow the sums.
 MAX_ACTIVATION = 2.0**31
 
@@ -31,19 +35,21 @@ class Statistics:
         """(classes + 1,) images of each class, and of none."""
         self.totals = torch.zeros(2, classes + 1, units, dtype=torch.int64)
         """(2, classes + 1, units) coarse and fine part of the sums of maxima over the images of each class, and of none."""
+        self._edges = _EDGES
 
     def add(self, maxima: Tensor, labels: Tensor) -> None:
-        """Add n images: their `maxima` (n, units) below `MAX_ACTIVATION`, and their class indices (n,), -1 for none."""
-        maxima = maxima.double()
+        """Add n images: their `maxima` (n, units) float32 below `MAX_ACTIVATION`, and their class indices (n,) int64, -1 for
+        none; on the device of these sums, which is not waited for.
+        """
         active = maxima > 0
         self.active += active.sum(dim=0)
-        bins = torch.bucketize(maxima, HISTOGRAM_EDGES, right=True)
+        bins = torch.bucketize(maxima, self._edges, right=True)
         self.histogram.scatter_add_(1, bins.T, active.T.long())
         rows = labels.where(labels >= 0, len(self.counts) - 1)
-        self.counts += torch.bincount(rows, minlength=len(self.counts))
+        self.counts.index_add_(0, rows, torch.ones_like(rows))
         scaled = maxima * 2**_COARSE_BITS
-        coarse = scaled.floor()
-        fine = ((scaled - coarse) * 2**_FINE_BITS).round()
+        coarse = scaled.trunc()
+        fine = ((scaled - coarse) * 2**_FINE_BITS).round()  # exact in float32: both differ in powers of two only
         for total, summand in zip(self.totals, (coarse, fine), strict=True):
             total.index_add_(0, rows, summand.long())
         self._carry()
@@ -53,6 +59,11 @@ class Statistics:
         for tensor, summand in zip(self.tensors().values(), other.tensors().values(), strict=True):
             tensor += summand
         self._carry()
+
+    def to(self, device: torch.device | str) -> None:
+        """Move the sums to a device."""
+        self.active, self.histogram, self.counts, self.totals = (tensor.to(device) for tensor in self.tensors().values())
+        self._edges = _EDGES.to(device)
 
     def _carry(self) -> None:
         coarse, fine = self.totals
