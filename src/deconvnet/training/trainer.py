@@ -315,7 +315,7 @@ def _other_recipe(recipe: Recipe) -> str:
     return f'{words}, or with initial = "he" and deviation = 20.0' if recipe.init == "normal" else words
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _validate(
     network: Network, data: TrainingData, recipe: Recipe, processes: Processes, pool: ThreadPoolExecutor
 ) -> tuple[float, float]:

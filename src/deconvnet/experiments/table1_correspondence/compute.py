@@ -26,8 +26,10 @@ from deconvnet.models import Network
 from deconvnet.progress import Advance, progress_bar
 from deconvnet.tracing import paste
 
-#: A change counts as 0 up to this many times the rounding error (eps) of a layer's largest activation.
+#: A change counts as 0 up to this many times eps of a layer's largest activation …
 _TOLERANCE_EPS = 16
+#: … or this many times the largest difference between two passes over the same images, on a device where there is one.
+_PASS_MARGIN = 4
 
 #: Random masks shown in the figure.
 _RANDOM_MASKS_SHOWN = 3
@@ -192,8 +194,13 @@ class _MaskedFeatures:
         self.x = torch.stack([crop.x for crop in crops])
         self.clean = self._features(self.x)
         """By layer (images, activations), without a mask."""
-        eps = torch.finfo(next(network.module.parameters()).dtype).eps
-        self.tolerance = {layer: _TOLERANCE_EPS * eps * float(maps.abs().max()) for layer, maps in self.clean.items()}
+        again, eps = self._features(self.x), torch.finfo(network.dtype).eps
+        self.tolerance = {
+            layer: max(
+                _TOLERANCE_EPS * eps * float(maps.abs().max()), _PASS_MARGIN * float((again[layer] - maps).abs().max())
+            )
+            for layer, maps in self.clean.items()
+        }
 
     def change_signs(self, corners: np.ndarray, indices: np.ndarray) -> dict[str, Tensor]:
         """By layer (N, activations) int8: the signs of the changes made by a mask at corners[n] (N, 2) in image indices[n].
