@@ -54,9 +54,10 @@ def test_an_experiment_has_the_same_result(inputs, tmp_path, run_on_emu, noise, 
     assert run_command_line(name, *words, "--out", tmp_path / "cpu", "--device", "cpu") == 0
     run_on_emu(name, *words, "--out", tmp_path / "emu")
     results = [json.loads((tmp_path / device / RESULTS[name]).read_text()) for device in ("emu", "cpu")]
-    # Of some activations rounding decides whether a mask changes them; a share and its p-value say so.
-    counts_activations = name == "correspond" and noise
-    check_same(*results, tolerance=0.02 if counts_activations else max(1e-5, 100 * noise))
+    # In one, rounding decides whether a mask changes an activation that it hardly changes; in the other, in which order
+    # places are covered that matter equally.
+    decides = noise and name in ("correspond", "sanity")
+    check_same(*results, tolerance=0.02 if decides else max(1e-5, 100 * noise))
 
 
 def test_look_has_the_same_picture(inputs, tmp_path, run_on_emu):

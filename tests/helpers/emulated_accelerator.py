@@ -36,6 +36,7 @@ class _State:
     def __init__(self, noise: float) -> None:
         self.noise = noise
         self.waits: Counter[str] = Counter()
+        self.generator = torch.Generator().manual_seed(0)  # of its own: noise must not change what the program draws
 
 
 _state = _State(0.0)
@@ -144,7 +145,8 @@ def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
     output = func(*tree_map(to_cpu, args), **tree_map(to_cpu, kwargs))
     if _state.noise and emulated and func is aten.convolution.default:
-        output = output + torch.randn(output.shape, dtype=output.dtype) * (_state.noise * output.abs().mean())
+        normal = torch.randn(output.shape, generator=_state.generator, dtype=output.dtype)
+        output = output + normal * (_state.noise * output.abs().mean())
     first = args[0] if args else None
     in_place = func._schema.is_mutable and func._schema.name.endswith("_")
     if in_place and isinstance(first, torch.Tensor) and isinstance(output, torch.Tensor):

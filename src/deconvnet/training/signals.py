@@ -24,16 +24,20 @@ class StopRequest:
     signal_number: int = 0
     """The signal received, 0 if none."""
 
-    def share(self) -> None:
-        """Let all processes stop if one has received a signal. Collective: each waits here for the others."""
-        (received,) = self.processes.all_reduce_sum(self.signal_number > 0)
+    @property
+    def is_pending(self) -> bool:
+        """Whether a signal is known, to this process or by `all_reduce_sum`."""
+        return self.signal_number > 0
+
+    def all_reduce_sum(self, *values: float) -> tuple[float, ...]:
+        """`Processes.all_reduce_sum`, by which all processes also learn whether one has received a signal.
+
+        Collective: all must call it at the same step.
+        """
+        *sums, received = self.processes.all_reduce_sum(*values, self.signal_number > 0)
         if received and not self.signal_number:
             self.signal_number = signal.SIGTERM
-
-    def is_pending(self) -> bool:
-        """Whether any of the processes has received a signal. Collective: all must call it at the same step."""
-        self.share()
-        return self.signal_number > 0
+        return tuple(sums)
 
 
 @contextmanager

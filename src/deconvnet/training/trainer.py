@@ -31,11 +31,15 @@ from deconvnet.training.logs import open_logs
 from deconvnet.training.recipe import Recipe, read_recipe
 from deconvnet.training.run_folder import SNAPSHOT_EPOCHS, RunFolder, open_run
 from deconvnet.training.schedule import learning_rate
-from deconvnet.training.signals import defer_signals
+from deconvnet.training.signals import StopRequest, defer_signals
 from deconvnet.training.stateless_rng import dropout_seed, epoch_order, init_seed
 
 #: Names of the networks that can be trained: AlexNet and ZFNet, which the paper trains, and their variants.
 TRAINABLE = tuple(name for name, architecture in ARCHITECTURES.items() if architecture.build in (AlexNet2012, ZFNet))
+
+
+#: On a GPU the results of so many steps are read together, because each reading waits for it; a CPU's of each step at once.
+_STEPS_PER_READING = 10
 
 
 class TrainingDiverged(DeconvnetError):
@@ -121,9 +125,10 @@ def _fit(
 
     Checkpoints are written by the first process, atomically: about once a minute, after the last step of an epoch, after its
     validation, and at a signal. A first Ctrl-C or SIGTERM (in any process) while the steps of an epoch run is only recorded:
-    the step is finished and a checkpoint written, then the signal is raised again for the handler that was there before, by
-    default Python's, so that a `KeyboardInterrupt` is raised or the process ends. A second one ends the process at once.
-    Outside of the steps every signal acts at once, and nothing but a validation can be lost, which a resumed run repeats.
+    the step is finished (on a GPU up to ten are) and a checkpoint written, then the signal is raised again for the handler
+    that was there before, by default Python's, so that a `KeyboardInterrupt` is raised or the process ends. A second one
+    ends the process at once. Outside of the steps every signal acts at once, and nothing but a validation can be lost, which
+    a resumed run repeats.
     """
     module, device, preprocessing = network.module, network.device, network.preprocessing
     steps_per_epoch = len(data.train) // recipe.batch_size
@@ -169,16 +174,17 @@ def _fit(
             batches = training_batches(data, remaining, preprocessing.crop, seed, progress.epoch, pool, device)
 
             module.train()
-            resumed_images, loop_start, wait_seconds = progress.images_seen, time.monotonic(), 0.0
+            first_step = (progress.epoch - 1) * steps_per_epoch + progress.step  # of the whole run, from 0
+            last_step = progress.epoch * steps_per_epoch - 1
+            unread: list[Tensor] = []  # loss and number of errors of steps that the device may not have finished
+            loop_start, wait_seconds = time.monotonic(), 0.0
             # A first Ctrl-C or SIGTERM is only recorded, and raised again at the end of this block.
             with defer_signals(processes) as stop, closing(batches):
                 wait_start = loop_start
-                for batch in batches:
+                for step, batch in enumerate(batches, first_step):
                     wait_seconds += time.monotonic() - wait_start
-                    step = (progress.epoch - 1) * steps_per_epoch + progress.step  # of the whole run, from 0
-                    rate = learning_rate(recipe, progress.plateau, step, total_steps)
                     for group in optimiser.param_groups:
-                        group["lr"] = rate
+                        group["lr"] = learning_rate(recipe, progress.plateau, step, total_steps)
                     torch.manual_seed(dropout_seed(seed, step, processes.rank))
 
                     inputs, targets = batch.to_inputs(preprocessing, recipe, device)
@@ -192,33 +198,35 @@ def _fit(
                         renormalise_filters(module, recipe.max_filter_rms)
 
                     own_errors = (logits.argmax(dim=1) != targets).sum()
-                    step_loss, errors = processes.all_reduce_sum(
-                        float(loss.detach()) / processes.world_size, int(own_errors)
-                    )
-                    record_loss(step_loss, step, len(data.classes), recipe, progress)  # raises TrainingDiverged
-                    progress.step += 1
-                    progress.images_seen += recipe.batch_size
-                    progress.errors += int(errors)
-                    progress.loss_sum += step_loss * recipe.batch_size
-
-                    error, seconds = progress.errors / progress.images_seen, time.monotonic() - loop_start
-                    images_per_second = (progress.images_seen - resumed_images) / seconds
-                    logs.log_step(step, rate, step_loss, error, images_per_second, wait_seconds / seconds)
+                    unread.append(torch.stack([loss.detach(), own_errors.float()]))
+                    if device.type != "cpu" and len(unread) < _STEPS_PER_READING and step < last_step:
+                        wait_start = time.monotonic()
+                        continue
+                    results = _read_results(unread, stop)
+                    seconds, images = time.monotonic() - loop_start, (step - first_step + 1) * recipe.batch_size
+                    for number, (step_loss, errors) in enumerate(results, step + 1 - len(results)):
+                        record_loss(step_loss, number, len(data.classes), recipe, progress)  # raises TrainingDiverged
+                        progress.step += 1
+                        progress.images_seen += recipe.batch_size
+                        progress.errors += int(errors)
+                        progress.loss_sum += step_loss * recipe.batch_size
+                        error = progress.errors / progress.images_seen
+                        rate = learning_rate(recipe, progress.plateau, number, total_steps)
+                        logs.log_step(number, rate, step_loss, error, images / seconds, wait_seconds / seconds)
                     note = f"epoch {progress.epoch}, loss {progress.smoothed_loss:.3f}, error {error:.1%}"
-                    advance(recipe.batch_size, f"{note}, {wait_seconds / seconds:.0%} waiting")
+                    advance(len(results) * recipe.batch_size, f"{note}, {wait_seconds / seconds:.0%} waiting")
 
-                    if stop.is_pending():  # in any of the processes
+                    if stop.is_pending:  # in any of the processes
                         break
                     if checkpoints.is_due:  # about once a minute
                         save_checkpoint()
                     wait_start = time.monotonic()
                 save_checkpoint()  # after a signal, or after the epoch's last batch, before the validation
-                stop.share()  # so that all processes stop after this block; waits for the checkpoint
+                stop.all_reduce_sum()  # so that all processes stop after this block; waits for the checkpoint
 
             # After a whole epoch only: after a signal, the block above has raised.
             top1, top5 = _validate(network, data, recipe, processes, pool)
-            last_step = progress.epoch * steps_per_epoch - 1
-            rate = learning_rate(recipe, progress.plateau, last_step, total_steps)  # the loop may have had no step left
+            rate = learning_rate(recipe, progress.plateau, last_step, total_steps)
             epoch_loss, error = progress.loss_sum / progress.images_seen, progress.errors / progress.images_seen
             max_rms = max_first_layer_rms(module)
             logs.log_epoch(progress.epoch, steps_per_epoch, rate, epoch_loss, error, top1, top5, max_rms)
@@ -287,6 +295,17 @@ def _sgd(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
 
 
 # Loss, validation and errors
+
+
+def _read_results(unread: list[Tensor], stop: StopRequest) -> list[tuple[float, float]]:
+    """Loss, mean over processes, and number of errors, sum over processes, of each step in `unread`, which is emptied.
+
+    Waits for the device, and for the other processes, which all learn from it of signals.
+    """
+    losses, errors = torch.stack(unread, dim=1).tolist()
+    sums = stop.all_reduce_sum(*(loss / stop.processes.world_size for loss in losses), *errors)
+    unread.clear()
+    return list(zip(sums[: len(losses)], sums[len(losses) :], strict=True))
 
 
 def record_loss(loss: float, step: int, class_count: int, recipe: Recipe, progress: TrainingProgress) -> None:
