@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from deconvnet.data import torchvision_preprocessing
@@ -13,7 +14,7 @@ SQUARES = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uin
 
 @pytest.mark.parametrize("crop", [11, 12, 16])
 def test_ten_views_are_corners_centre_and_their_mirror_images(crop):
-    views = ten_views(SQUARES, crop)
+    views = np.stack(list(ten_views(torch.from_numpy(SQUARES), crop)), axis=1)
     assert views.shape == (3, 10, crop, crop, 3)
     far = 16 - crop
     for number, (top, left) in enumerate([(0, 0), (0, far), (far, 0), (far, far), (round(far / 2), round(far / 2))]):

@@ -13,7 +13,12 @@ from deconvnet import DeconvnetError, UsageError
 from deconvnet.data import find_images, torchvision_preprocessing
 from deconvnet.experiments.table1_correspondence import correspond, hamming, read_landmarks, write_correspondence
 from deconvnet.experiments.table1_correspondence.hamming import hamming_distances, p_value, permutation_means, upper_triangle
-from deconvnet.experiments.table1_correspondence.part_crops import crop_to_parts, random_corners, translated_corners
+from deconvnet.experiments.table1_correspondence.part_crops import (
+    PartCrop,
+    crop_to_parts,
+    random_corners,
+    translated_corners,
+)
 from deconvnet.models import Network
 
 
@@ -173,6 +178,18 @@ def test_random_masks_lie_off_the_parts_and_inside(small_network, folder):
         for x, y in crop.parts.values():
             plain = np.clip(np.rint([y - 3, x - 3]), 0, 26)
             assert (np.abs(corners - plain).max(axis=1) >= 6).all()
+
+
+def test_random_masks_may_lie_wherever_the_object_is():
+    """The object is twice as wide as its parts are apart, here 40 pixels: columns 10 to 49 and rows 5 to 44."""
+    crop = PartCrop("1.png", torch.zeros(3, 60, 60), {"eye": (20.0, 20.0), "nose": (40.0, 30.0)})
+    free = crop.free_corners(5)
+    assert free.shape == (56, 56)
+    for row in range(56):
+        for column in range(56):
+            on_object = row >= 5 and row + 5 <= 45 and column >= 10 and column + 5 <= 50
+            off_parts = all(abs(row - top) >= 5 or abs(column - left) >= 5 for top, left in crop.part_corners(5).tolist())
+            assert free[row, column] == (on_object and off_parts), (row, column)
 
 
 def test_parts_at_one_point_leave_room_for_random_masks(small_network, folder):

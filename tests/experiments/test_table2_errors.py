@@ -78,7 +78,7 @@ def test_probabilities_are_means_over_the_views(photos, views, crop):
     net = network_of(TWELVE, crop=crop)
     squares = [image.resize((40, 40)) for _, image in readable(photos)]
     pixels = squares if views == 10 else [net.preprocessing.view(square) for square in squares]
-    probabilities = mean_probabilities(net, np.stack(pixels), views)
+    probabilities = mean_probabilities(net, torch.from_numpy(np.stack(pixels)), views)
     net.module.eval()
     expected = [probabilities_of(net, square, views) for square in squares]
     np.testing.assert_allclose(probabilities, expected, atol=1e-6)
@@ -88,7 +88,7 @@ def test_one_view_is_what_the_network_is_shown_everywhere(photos):
     net = network_of(TWELVE)
     pixels = np.stack([np.asarray(net.preprocessing.view(image)) for _, image in readable(photos)])
     inputs = torch.stack([net.preprocess(image) for _, image in readable(photos)])
-    np.testing.assert_allclose(mean_probabilities(net, pixels, 1), net.probabilities(inputs), atol=1e-7)
+    np.testing.assert_allclose(mean_probabilities(net, torch.from_numpy(pixels), 1), net.probabilities(inputs), atol=1e-7)
 
 
 def test_a_packed_set_and_a_folder_above_are_judged_alike(photos, tmp_path):

@@ -135,7 +135,7 @@ def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         if wrong:
             raise RuntimeError(f"{func}: expected all tensors on emu:0, found {tuple(wrong[0].shape)} on the CPU")
     reads_back = func in _COPIES and emulated and (not on_device or not isinstance(args[0], EmulatedTensor))
-    if func in _WAITS or reads_back:
+    if (func in _WAITS and emulated) or reads_back:
         _state.waits[str(func)] += 1
 
     def to_cpu(value: Any) -> Any:

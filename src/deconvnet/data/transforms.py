@@ -1,6 +1,6 @@
 """From an image to a network's input: the central view, ten views or random crops, and the normalisation of pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -44,13 +44,14 @@ def central_square(image: Image.Image) -> np.ndarray:
     return np.asarray(central_view(image, SQUARE_SIZE, SQUARE_SIZE))
 
 
-def ten_views(squares: np.ndarray, crop: int) -> np.ndarray:
-    """The four corners and the centre of squares (N, S, S, 3), then these mirrored: (N, 10, crop, crop, 3)."""
+def ten_views(squares: Tensor, crop: int) -> Iterator[Tensor]:
+    """The four corners and the centre of squares (N, S, S, 3), then these mirrored; each is (N, crop, crop, 3)."""
     end = squares.shape[1] - crop
     middle = round(end / 2)
     corners_and_centre = [(0, 0), (0, end), (end, 0), (end, end), (middle, middle)]
-    views = np.stack([squares[:, top : top + crop, left : left + crop] for top, left in corners_and_centre], axis=1)
-    return np.concatenate([views, views[:, :, :, ::-1]], axis=1)
+    views = [squares[:, top : top + crop, left : left + crop] for top, left in corners_and_centre]
+    yield from views
+    yield from (view.flip(2) for view in views)
 
 
 def central_crop(squares: np.ndarray, crop: int) -> np.ndarray:

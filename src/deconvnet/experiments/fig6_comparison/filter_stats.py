@@ -42,8 +42,7 @@ def nearest_cosine(layer: LayerWeights) -> Tensor:
     groups are connected to other maps, so they are no copies. NaN for an all-zero filter and for one alone in its group.
     """
     weights = layer.weights.flatten(1).cpu().double()
-    length = weights.norm(dim=1, keepdim=True)
-    directions = (weights / length).where(length > 0, torch.nan)
+    directions = weights / weights.norm(dim=1, keepdim=True)  # NaN for an all-zero filter
     return torch.cat([_nearest_cosine(group) for group in directions.chunk(layer.groups)])
 
 

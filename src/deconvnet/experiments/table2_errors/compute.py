@@ -165,7 +165,7 @@ def count_errors(
             if len(batch.rows):
                 pixels = torch.split(batch.inputs, [square.size**2 * 3 for square in distinct_squares], dim=1)
                 pixels_by_square = {
-                    square: flat.reshape(batch_size, square.size, square.size, 3).numpy()
+                    square: flat.reshape(batch_size, square.size, square.size, 3)
                     for square, flat in zip(distinct_squares, pixels, strict=True)
                 }
                 probabilities = [
@@ -188,17 +188,16 @@ def _topk_errors(probabilities: Tensor, targets: Tensor) -> tuple[int, int]:
     return top1, top5
 
 
-def mean_probabilities(network: Network, squares: np.ndarray, views: int) -> Tensor:
-    """The mean over the views of central squares (N, size, size, 3) uint8: (N, classes) float64, on the CPU.
+def mean_probabilities(network: Network, squares: Tensor, views: int) -> Tensor:
+    """The mean over the views of central squares (N, size, size, 3) uint8 on the CPU: (N, classes) float64, on the CPU.
 
     With one view, the squares are the views. Raises `DeconvnetError` for probabilities that are not finite.
     """
-    preprocessing = network.preprocessing
-    view_pixels = squares[:, None] if views == 1 else ten_views(squares, preprocessing.crop)
+    preprocessing, on_device = network.preprocessing, squares.to(network.device, non_blocking=True)
     # One view at a time: ten take no more memory than one.
     by_view = [
-        network.probabilities(preprocessing.normalise(torch.from_numpy(view_pixels[:, view]).to(network.device)))
-        for view in range(views)
+        network.probabilities(preprocessing.normalise(view))
+        for view in ([on_device] if views == 1 else ten_views(on_device, preprocessing.crop))
     ]
     probabilities = torch.stack(by_view).cpu().double().mean(dim=0)
     if not probabilities.isfinite().all():
