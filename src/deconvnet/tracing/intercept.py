@@ -6,10 +6,10 @@ the run and restored afterwards.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -143,16 +143,31 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
 
 @shared_context
 def exact_float32() -> Iterator[None]:
-    """Full float32 on a GPU within: without this cuDNN may round the inputs of convolutions to TF32 (errors of about 1e-3).
+    """Full float32 within: without this cuDNN may round the inputs of convolutions to TF32 (errors of about 1e-3), and what
+    the program allows elsewhere would hold, on CPUs too.
 
     The settings are those of the process: the first thread to enter changes them, the last to leave restores them.
     """
-    settings: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
-    previous = [setting.fp32_precision for setting in settings]
+    # PyTorch has older flags and newer settings, and where the two disagree, reading a flag raises, which other code does.
+    # So both are changed, and put back.
+    cudnn, mkldnn = cast(Any, torch.backends.cudnn), cast(Any, torch.backends.mkldnn)
+    settings: tuple[Any, ...] = (
+        *(torch.backends, cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul),
+        *(mkldnn.conv, mkldnn.rnn, mkldnn.matmul),
+    )
+    precisions = [setting.fp32_precision for setting in settings]
+    flags = None
+    with suppress(RuntimeError):  # the caller's own flags and settings disagree already
+        flags = cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
     for setting in settings:
         setting.fp32_precision = "ieee"
     yield
-    for setting, precision in zip(settings, previous, strict=True):
+    if flags is not None:
+        cudnn.allow_tf32 = flags[0]
+        torch.set_float32_matmul_precision(flags[1])
+    for setting, precision in zip(settings, precisions, strict=True):
         setting.fp32_precision = precision
 
 
