@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from deconvnet.errors import DeconvnetError
+from deconvnet.errors import DeconvnetError, UsageError
 
 #: How long one process waits for another, which may still have hours of images to go.
 _TIMEOUT = timedelta(days=30)
@@ -84,6 +84,7 @@ class Processes:
             yield
             return
         if device.type == "cuda":
+            torch.cuda.set_device(device)
             dist.init_process_group("nccl", device_id=device)
         else:
             dist.init_process_group("gloo")
@@ -114,6 +115,22 @@ class Processes:
         return DeconvnetError(
             f"Process {self.rank} of 0–{self.world_size - 1} has lost another one, which should have said why it ended."
         )
+
+
+def local_device(device: torch.device | str) -> torch.device:
+    """The device of this process: under `torchrun`, "cuda" is the GPU with the process's number on its machine.
+
+    Raises `UsageError` if there are fewer GPUs than processes, which NCCL does not allow.
+    """
+    device = torch.device(device)
+    if device.type != "cuda" or device.index is not None or Processes.from_environment().world_size == 1:
+        return device
+    count, local_rank = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", 0))
+    if count and local_rank >= count:
+        raise UsageError(
+            f"This machine has fewer GPUs ({count}) than processes: start one for each, with --nproc-per-node {count}."
+        )
+    return torch.device("cuda", local_rank)
 
 
 def _to_tensor(content: bytes) -> Tensor:

@@ -76,13 +76,12 @@ def find_device(device: str) -> str:
     """The requested device or, if `device` is empty, the best one. Raises `UsageError` if it does not exist."""
     import torch
 
-    from deconvnet.distributed import Processes
+    from deconvnet.distributed import local_device
 
     if not device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and Processes.from_environment().world_size > 1:  # one for each of the processes on this machine
-        device = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % max(1, torch.cuda.device_count())}"
     try:
+        device = str(local_device(device))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"There is no device {device!r} here ({str(error).splitlines()[0]}): pass --device cpu.") from None

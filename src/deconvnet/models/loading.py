@@ -67,7 +67,7 @@ def load(network: str, weights: str | Path | None = None, preprocessing: str | P
         if preprocessing:
             raise UsageError("An untrained network has its own preprocessing: leave --preprocessing out.")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)  # torch.manual_seed would seed GPUs too
             net = build_untrained(name)
         net.weights, net.address = "untrained, seed 0", f"{name}:random"
         return net

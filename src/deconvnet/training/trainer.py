@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from deconvnet.data import Preprocessing, classes_from_folders
 from deconvnet.data.transforms import SQUARE_SIZE, central_crop
-from deconvnet.distributed import Processes
+from deconvnet.distributed import Processes, local_device
 from deconvnet.environment import keep_freed_memory
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models import ARCHITECTURES, AlexNet2012, Network, ZFNet, build_module, save_weights
@@ -79,7 +79,7 @@ def train(
     show_progress = progress and processes.is_first
     if recipe.batch_size % processes.world_size:
         raise UsageError(f"A batch of {recipe.batch_size} cannot be shared by {processes.world_size} processes equally.")
-    training_data, device = open_data(data), torch.device(device)
+    training_data, device = open_data(data), local_device(device)
     if len(training_data.train) < recipe.batch_size:
         raise UsageError(
             f"There are {len(training_data.train)} photos to train on, fewer than a batch of {recipe.batch_size}."
@@ -185,7 +185,7 @@ def _fit(
                     wait_seconds += time.monotonic() - wait_start
                     for group in optimiser.param_groups:
                         group["lr"] = learning_rate(recipe, progress.plateau, step, total_steps)
-                    torch.manual_seed(dropout_seed(seed, step, processes.rank))
+                    _seed(device, dropout_seed(seed, step, processes.rank))
 
                     inputs, targets = batch.to_inputs(preprocessing, recipe, device)
                     with recipe.autocast(device):
@@ -260,7 +260,7 @@ def untrained_module(name: str, class_count: int, recipe: Recipe, recipe_name: s
     if "classes" in recipe.network:
         raise UsageError(f"{recipe_name} sets `classes`, which follows from the photos: leave it out of [network].")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(init_seed(seed))
+        torch.default_generator.manual_seed(init_seed(seed))  # torch.manual_seed would seed GPUs too
         try:
             module = build_module(name, {**recipe.network, "classes": class_count})
             Network(module, ARCHITECTURES[name].preprocessing, name=name).layers  # traced: they must fit  # noqa: B018
@@ -292,6 +292,14 @@ def _sgd(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     biases = [parameter for parameter in module.parameters() if parameter.dim() == 1]
     groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": biases}]
     return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
+
+
+def _seed(device: torch.device, seed: int) -> None:
+    """Seed the generators of the CPU and of `device`, and those of no other GPU, which `torch.manual_seed` would too."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 # Loss, validation and errors
