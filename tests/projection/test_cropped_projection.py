@@ -179,3 +179,29 @@ def test_counts_have_to_match(units, positions):
     positions = None if positions is None else torch.tensor(positions)
     with pytest.raises(UsageError, match="1 inputs need as many units"):
         project_batch(network, torch.rand(1, 3, SIZE, SIZE), "relu#1", torch.tensor(units), positions)
+
+
+class OutOfMemoryOnce(nn.Module):
+    """A network that has no memory in its next pass, if it is told so, and has it again after that."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.has_memory = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), True
+
+    def forward(self, x):
+        if not self.has_memory:
+            self.has_memory = True
+            raise torch.OutOfMemoryError("out of memory")
+        return self.second(self.first(x).relu()).relu()
+
+
+def test_a_lack_of_memory_is_no_reason_to_compute_whole_images():
+    module, x = OutOfMemoryOnce().eval(), torch.randn(1, 3, 32, 32)
+    network = Network(module, torchvision_preprocessing(32, 32), layer_names=["conv1", "conv2"])
+    cache = network.activation_cache(x)
+    module.has_memory = False
+    with pytest.raises(torch.OutOfMemoryError):
+        project_batch(network, x, "conv2", torch.tensor([0]), torch.tensor([[5, 5]]))
+    module.has_memory = False
+    with pytest.raises(torch.OutOfMemoryError):
+        network.forward_patched(x, cache, torch.zeros(1, 3, 4, 4), torch.tensor([[5, 5]]), "conv2", 0)

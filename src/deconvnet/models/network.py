@@ -361,6 +361,8 @@ class Network:
                 output = run_intercepted(self.module, self._module_input(patches), on_relu, partial=incremental)
                 assert output is not None  # on_relu never stops the pass
                 return incremental.full_maps(output), captured[0]
+        except torch.OutOfMemoryError:
+            raise  # full images need more memory still
         except (TraceMismatch, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
             cache.usable = False  # whatever a module does with crops, its behaviour on full images decides
             return None

@@ -196,6 +196,8 @@ def project_batch(
             first = torch.zeros_like(positions)  # the maps of the layer have a single position each
             crops, values, _ = _forward_backward(network, cropped.crop_input(x), layer, units, first, start, rules, cropped)
             return ProjectionBatch(crops, cropped.corners, size, values, *positions.unbind(dim=1))
+        except torch.OutOfMemoryError:
+            raise  # full images need more memory still
         except (TraceMismatch, DeconvnetError, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
             pass  # whatever a module does with crops, its behaviour on full images decides
     pixels, values, positions = _forward_backward(network, x, layer, units, positions, start, rules)
