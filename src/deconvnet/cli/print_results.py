@@ -10,6 +10,9 @@ from deconvnet.formatting import printable
 if TYPE_CHECKING:
     from deconvnet.atlas import Atlas
 
+#: Rounding of activations, relative to their values, that an atlas does not mention.
+_SILENT_DIFFERENCE = 1e-5
+
 
 def print_result(as_json: bool, result: dict[str, Any], *lines: str) -> None:
     """Print `result` as JSON if asked to, else `lines`."""
@@ -54,4 +57,8 @@ def describe_atlas(result: "Atlas") -> list[str]:
     images = result.description["images"]
     folder = result.folder
     wrote = f"Wrote {folder}: {len(result.units):,} units over {images['read']:,} photos. Open {folder / 'index.html'}."
-    return [wrote, *describe_skipped(images["ignored"], images["skipped"])]
+    lines = [wrote, *describe_skipped(images["ignored"], images["skipped"])]
+    difference = max((layer["largest_difference"] for layer in result.description["layers"]), default=0.0)
+    if difference > _SILENT_DIFFERENCE:
+        lines.append(f"This device rounds: computed again, activations differ by up to {difference:.0e} of their value.")
+    return lines

@@ -65,12 +65,10 @@ class RunningTopK:
         values, images, flat_positions, checksums = (
             torch.cat([tensor[units], new], dim=1) for tensor, new in zip(current, entries, strict=True)
         )
-        # Sorted by image, then stably by value: equal values stay in the order of their images.
+        # Sorted by image, then stably by value: equal values stay in the order of their images. There are enough empty entries
+        # of 0, whose image is -1, to come before all others that are not above 0.
         by_image = images.argsort(dim=1, stable=True)
         by_value = values.gather(1, by_image).argsort(dim=1, descending=True, stable=True)
         best = by_image.gather(1, by_value)[:, : self.top]
-        empty = values.gather(1, best) <= 0
-        for tensor, entry, nothing in zip(
-            current, (values, images, flat_positions, checksums), (0, -1, 0, NO_CHECKSUM), strict=True
-        ):
-            tensor[units] = entry.gather(1, best).masked_fill(empty, nothing)
+        for tensor, entry in zip(current, (values, images, flat_positions, checksums), strict=True):
+            tensor[units] = entry.gather(1, best)
