@@ -65,8 +65,8 @@ class RunningTopK:
         values, images, flat_positions, checksums = (
             torch.cat([tensor[units], new], dim=1) for tensor, new in zip(current, entries, strict=True)
         )
-        # Sorted by image, then stably by value: equal values stay in the order of their images. There are enough empty entries
-        # of 0, whose image is -1, to come before all others that are not above 0.
+        # Sorted by image, then stably by value: equal values stay in the order of their images. Values that are not above 0
+        # never get in: there are enough empty entries, of value 0 and image -1, to come before them.
         by_image = images.argsort(dim=1, stable=True)
         by_value = values.gather(1, by_image).argsort(dim=1, descending=True, stable=True)
         best = by_image.gather(1, by_value)[:, : self.top]
