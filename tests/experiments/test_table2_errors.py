@@ -213,6 +213,8 @@ def test_views_that_there_are_not(photos, tmp_path):
     pack({"": photos}, tmp_path / "packed")
     with pytest.raises(DeconvnetError, match=r"is shown 260×260 pixels, and the packed set .* has 256×256"):
         evaluate([large], tmp_path / "packed")
+    as_large = network_of(TWELVE, resize=256, crop=256)
+    assert evaluate([as_large], tmp_path / "packed", 1).image_count == 18
 
 
 @pytest.mark.parametrize("others", [FOLDERS, tuple(reversed(TWELVE)), (*TWELVE[:-1], "other")])

@@ -134,6 +134,14 @@ def test_only_changed_columns_are_computed():
     assert widths == [15, 12, 9, 13, 13]
 
 
+def test_a_union_is_no_larger_than_needed():
+    first = ChangedRegion(torch.tensor([[2, 3], [6, 1]]), (3, 4))
+    second = ChangedRegion(torch.tensor([[4, 2], [6, 4]]), (2, 2))
+    union = first.union(second, (9, 9))
+    assert union.size == (4, 5)  # rows 2 to 5 of the first version, columns 2 to 6 or 1 to 5
+    assert union.corners.tolist() == [[2, 2], [5, 1]]  # inside the map
+
+
 @pytest.mark.parametrize("kernel", [1, 2, 3, 5])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("padding", [0, 1])
