@@ -62,9 +62,6 @@ def listen(host: str, port: int | None) -> socket.socket:
 
 def serve(models: Sequence[ServedModel], listener: socket.socket, host: str, on_ready: Callable[[str], None]) -> None:
     """Serve until Ctrl-C or SIGTERM, which then act as before. `on_ready` gets the URL once requests are answered."""
-    # At the first gradient torch imports a computer algebra system, which takes longer than everything else at the start.
-    x = torch.ones(1, requires_grad=True)
-    torch.autograd.grad(x * x, x, torch.ones(1))
     explorer = Explorer(models)
     port = listener.getsockname()[1]
     server = ExplorerServer(explorer, host, port, lambda: on_ready(f"http://{_url_host(host)}:{port}/"))

@@ -229,7 +229,10 @@ def _forward_backward(
             values = maps.detach()[chosen]
             signal = torch.zeros_like(maps)
             signal[chosen] = values if start == "activation" else (values > 0).to(maps.dtype)
-            projections = torch.autograd.grad(maps, pixels, signal, allow_unused=True)[0] if maps.requires_grad else None
+            # The gradient of the sum is the signal, to the bit. With the signal as a third argument the first call of `grad`
+            # imports torch's symbolic shapes, which takes seconds and serves nothing here.
+            total = (maps * signal).sum()
+            projections = torch.autograd.grad(total, pixels, allow_unused=True)[0] if maps.requires_grad else None
         except RuntimeError as error:
             if reason := _explain_autograd_error(error):
                 raise DeconvnetError(f"There is no way down from {layer} of {network.name}: {reason}.") from error
