@@ -12,16 +12,21 @@ HEAVY = ("sympy", "torch.fx.experimental.symbolic_shapes", "torch._dynamo", "tor
 
 
 @pytest.mark.parametrize(
-    "command", ["look zfnet photo.png --out look.png", "occlude zfnet photo.png --out fig-7 --stride 90"]
+    ("command", "heavy"),
+    [
+        ("look zfnet photo.png --out look.png", HEAVY),
+        ("networks", ("torch", *HEAVY)),
+        ("networks zfnet --json", ("torch", *HEAVY)),
+    ],
 )
-def test_a_command_imports_no_compiler(tmp_path: Path, command: str):
+def test_a_command_imports_nothing_that_it_does_not_need(tmp_path: Path, command: str, heavy: tuple[str, ...]):
     Image.effect_noise((256, 256), 60).convert("RGB").save(tmp_path / "photo.png")
     program = (
         "import sys; from deconvnet.cli import main\n"
         f"sys.argv = ['deconvnet', *{command.split()!r}]\n"
         "try: main()\n"
         "except SystemExit as done: assert not done.code, done.code\n"
-        f"print('imported', [name for name in {HEAVY!r} if name in sys.modules])"
+        f"print('imported', [name for name in {heavy!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1] == "imported []", done.stderr

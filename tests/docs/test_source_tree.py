@@ -6,6 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
 
+from networks_table import table  # noqa: E402
 from source_tree import tree  # noqa: E402
 
 
@@ -19,3 +20,8 @@ def test_no_file_is_long():
     """What is longer holds two ideas."""
     files = (ROOT / "src").rglob("*.py")
     assert {file.name for file in files if len(file.read_text(encoding="utf-8").splitlines()) > 400} == set()
+
+
+def test_the_table_of_networks_is_what_tracing_finds():
+    file = ROOT / "src" / "deconvnet" / "cli" / "networks.json"
+    assert file.read_text(encoding="utf-8") == f"{table()}\n", f"python docs/networks_table.py > {file.relative_to(ROOT)}"

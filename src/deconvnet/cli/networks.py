@@ -1,7 +1,8 @@
 """The command `networks`: list networks, their weights and their layers."""
 
 import json
-from typing import Annotated
+from importlib.resources import files
+from typing import Annotated, Any
 
 import typer
 
@@ -30,11 +31,17 @@ def networks(
     from rich.markup import escape
     from rich.table import Table
 
-    from deconvnet.models import ARCHITECTURES, describe_network
-
     if preprocessing and not network:
         raise UsageError("--preprocessing describes weights: name them, as NAME:FILE.")
-    found = {name: describe_network(name, preprocessing) for name in ([network] if network else ARCHITECTURES)}
+    published: dict[str, Any] = json.loads((files("deconvnet.cli") / "networks.json").read_text(encoding="utf-8"))
+    if not network:
+        found = published
+    elif network in published and not preprocessing:
+        found = {network: published[network]}
+    else:  # imports torch and traces the network, which takes seconds
+        from deconvnet.models import describe_network
+
+        found = {network: describe_network(network, preprocessing)}
     if as_json:
         print(json.dumps(found, indent=1))
         return
