@@ -24,10 +24,10 @@ class StopRequest:
     signal_number: int = 0
     """The signal received, 0 if none."""
 
-    @property
-    def is_pending(self) -> bool:
-        """Whether a signal is known, to this process or by `all_reduce_sum`."""
-        return self.signal_number > 0
+    is_pending: bool = False
+    """Whether any process had received a signal at the last `all_reduce_sum`. All processes agree on it, so that none stops
+    while another goes on and waits for it: a signal that has come since counts from the next one.
+    """
 
     def all_reduce_sum(self, *values: float) -> tuple[float, ...]:
         """`Processes.all_reduce_sum`, by which all processes also learn whether one has received a signal.
@@ -35,7 +35,8 @@ class StopRequest:
         Collective: all must call it at the same step.
         """
         *sums, received = self.processes.all_reduce_sum(*values, self.signal_number > 0)
-        if received and not self.signal_number:
+        self.is_pending = received > 0
+        if self.is_pending and not self.signal_number:
             self.signal_number = signal.SIGTERM
         return tuple(sums)
 
