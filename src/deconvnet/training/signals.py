@@ -24,21 +24,16 @@ class StopRequest:
     signal_number: int = 0
     """The signal received, 0 if none."""
 
-    is_pending: bool = False
-    """Whether any process had received a signal at the last `all_reduce_sum`. All processes agree on it, so that none stops
-    while another goes on and waits for it: a signal that has come since counts from the next one.
-    """
+    def is_pending(self) -> bool:
+        """Whether any of the processes had received a signal when the last of them called this, in all of them.
 
-    def all_reduce_sum(self, *values: float) -> tuple[float, ...]:
-        """`Processes.all_reduce_sum`, by which all processes also learn whether one has received a signal.
-
-        Collective: all must call it at the same step.
+        Collective: all must call it at the same step. All get the same answer, so that none stops while another goes on and
+        waits for it: a signal that comes meanwhile counts from the next call.
         """
-        *sums, received = self.processes.all_reduce_sum(*values, self.signal_number > 0)
-        self.is_pending = received > 0
-        if self.is_pending and not self.signal_number:
+        (received,) = self.processes.all_reduce_sum(self.signal_number > 0)
+        if received and not self.signal_number:
             self.signal_number = signal.SIGTERM
-        return tuple(sums)
+        return received > 0
 
 
 @contextmanager

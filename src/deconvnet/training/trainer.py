@@ -31,7 +31,7 @@ from deconvnet.training.logs import open_logs
 from deconvnet.training.recipe import Recipe, read_recipe
 from deconvnet.training.run_folder import SNAPSHOT_EPOCHS, RunFolder, open_run
 from deconvnet.training.schedule import learning_rate
-from deconvnet.training.signals import StopRequest, defer_signals
+from deconvnet.training.signals import defer_signals
 from deconvnet.training.stateless_rng import dropout_seed, epoch_order, init_seed
 
 #: Names of the networks that can be trained: AlexNet and ZFNet, which the paper trains, and their variants.
@@ -202,7 +202,7 @@ def _fit(
                     if device.type != "cpu" and len(unread) < _STEPS_PER_READING and step < last_step:
                         wait_start = time.monotonic()
                         continue
-                    results = _read_results(unread, stop)
+                    results = _read_results(unread, processes)
                     seconds, images = time.monotonic() - loop_start, (step - first_step + 1) * recipe.batch_size
                     for number, (step_loss, errors) in enumerate(results, step + 1 - len(results)):
                         record_loss(step_loss, number, len(data.classes), recipe, progress)  # raises TrainingDiverged
@@ -216,13 +216,13 @@ def _fit(
                     note = f"epoch {progress.epoch}, loss {progress.smoothed_loss:.3f}, error {error:.1%}"
                     advance(len(results) * recipe.batch_size, f"{note}, {wait_seconds / seconds:.0%} waiting")
 
-                    if stop.is_pending:  # in any of the processes
+                    if stop.is_pending():  # in any of the processes
                         break
                     if checkpoints.is_due:  # about once a minute
                         save_checkpoint()
                     wait_start = time.monotonic()
                 save_checkpoint()  # after a signal, or after the epoch's last batch, before the validation
-                stop.all_reduce_sum()  # so that all processes stop after this block; waits for the checkpoint
+                stop.is_pending()  # so that all processes stop after this block; waits for the checkpoint
 
             # After a whole epoch only: after a signal, the block above has raised.
             top1, top5 = _validate(network, data, recipe, processes, pool)
@@ -305,13 +305,13 @@ def _seed(device: torch.device, seed: int) -> None:
 # Loss, validation and errors
 
 
-def _read_results(unread: list[Tensor], stop: StopRequest) -> list[tuple[float, float]]:
+def _read_results(unread: list[Tensor], processes: Processes) -> list[tuple[float, float]]:
     """Loss, mean over processes, and number of errors, sum over processes, of each step in `unread`, which is emptied.
 
-    Waits for the device, and for the other processes, which all learn from it of signals.
+    Waits for the device, and for the other processes.
     """
     losses, errors = torch.stack(unread, dim=1).tolist()
-    sums = stop.all_reduce_sum(*(loss / stop.processes.world_size for loss in losses), *errors)
+    sums = processes.all_reduce_sum(*(loss / processes.world_size for loss in losses), *errors)
     unread.clear()
     return list(zip(sums[: len(losses)], sums[len(losses) :], strict=True))
 
