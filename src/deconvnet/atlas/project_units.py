@@ -18,7 +18,7 @@ from deconvnet.errors import DeconvnetError
 from deconvnet.mining import LayerHits
 from deconvnet.mining.topk import NO_CHECKSUM
 from deconvnet.models import Network, parallel_map
-from deconvnet.models.rounding import rounding_errors
+from deconvnet.models.rounding_error import rounding_errors
 from deconvnet.projection import project_batch
 
 #: Values may differ by this many times the measured rounding error of the layer (`rounding_errors`), relative to the layer's
@@ -95,7 +95,7 @@ def project_units(
                 replica, inputs, layer.name, padded_units, padded_positions, allow_cropping=allow_cropping
             )
             difference = (projected.values.cpu()[batch.rows] - values[batch_hits]).abs()
-            if is_rounding(difference, largest, replica, layer.name):
+            if _is_rounding(difference, largest, replica, layer.name):
                 break
         else:
             worst = int(difference.nan_to_num(torch.inf).argmax())
@@ -126,7 +126,7 @@ def project_units(
             yield UnitProjections(unit, projections, patches, unit_views, largest_difference)
 
 
-def is_rounding(difference: Tensor, largest: float, network: Network, layer: str) -> bool:
+def _is_rounding(difference: Tensor, largest: float, network: Network, layer: str) -> bool:
     """Whether rounding explains differences (n,) between activations of a layer whose largest one is `largest`.
 
     False if one is NaN. Rounding is measured only where it is more than the dtype's own.

@@ -250,7 +250,7 @@ def _mine_images(
         """
         batch, checksums = item
         maxima: dict[str, tuple[Tensor, Tensor]] = {}
-        rows = batch.rows.to(replica.device, non_blocking=True)
+        rows = batch.rows.to(replica.device)
 
         def reduce(name: str, maps: Tensor) -> None:
             values = maps.amax(dim=(2, 3)).float()
@@ -259,7 +259,7 @@ def _mine_images(
 
         if len(batch.rows):
             with torch.inference_mode():
-                inputs = replica.preprocessing.normalise(batch.inputs.to(replica.device, non_blocking=True))
+                inputs = replica.preprocessing.normalise(batch.inputs.to(replica.device))
                 replica.capture(inputs, state.key.layers, reduce)
                 _check_range(maxima, network)
         return batch, checksums, maxima

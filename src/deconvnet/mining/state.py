@@ -19,7 +19,7 @@ from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.mining.statistics import Statistics
 from deconvnet.mining.topk import RunningTopK
 from deconvnet.models import Network
-from deconvnet.models.rounding import probe_image
+from deconvnet.models.rounding_error import probe_image
 from deconvnet.models.weights_metadata import preprocessing_metadata
 from deconvnet.storage import atomic_write
 
@@ -165,10 +165,11 @@ class MiningState:
         that need not be kept, on the device of the state.
         """
         self._consistent = False
+        device = next((values.device for values, _ in maxima.values()), None)
+        labels, checksums, device_images = (tensor.to(device=device) for tensor in (labels, checksums, images))
         for name, (values, flat_positions) in maxima.items():
-            on_device = [tensor.to(values.device, non_blocking=True) for tensor in (images, labels, checksums)]
-            self.topk[name].add(values.T, on_device[0], flat_positions.T, on_device[2])
-            self.statistics[name].add(values, on_device[1])
+            self.topk[name].add(values.T, device_images, flat_positions.T, checksums)
+            self.statistics[name].add(values, labels)
         self.skipped |= skipped
         self.done[images] = True
         self.done[list(skipped)] = True

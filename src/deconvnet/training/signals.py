@@ -27,8 +27,8 @@ class StopRequest:
     def is_pending(self) -> bool:
         """Whether any of the processes had received a signal when the last of them called this, in all of them.
 
-        Collective: all must call it at the same step. All get the same answer, so that none stops while another goes on and
-        waits for it: a signal that comes meanwhile counts from the next call.
+        Collective: every process must call it at the same step. All get the same answer; otherwise one would stop while the
+        others wait for it. A signal that arrives during the call counts from the next one.
         """
         (received,) = self.processes.all_reduce_sum(self.signal_number > 0)
         if received and not self.signal_number:

@@ -64,9 +64,9 @@ def train(
     `out` becomes a folder with logs, checkpoints, snapshots and `weights.safetensors`, whose path is returned. If it holds
     the same run unfinished, that is resumed and ends in the same weights as an uninterrupted one (bit for bit on a CPU,
     given the same number of threads and processes); a finished run is left as it is. Ctrl-C or SIGTERM while training
-    finishes the step and saves; resuming goes on with the next one. `seed` decides initial weights, order and crops of the
-    images, and dropout. Under `torchrun` each batch is divided among all processes. Images are decoded by `workers` threads
-    in each process (default: one per core, at most 8).
+    finishes the step and saves a checkpoint, from which the same call resumes. `seed` decides initial weights, order and
+    crops of the images, and dropout. Under `torchrun` each batch is divided among all processes. Images are decoded by
+    `workers` threads in each process (default: one per core, at most 8).
 
     Raises `UsageError` for an unknown network, an unknown recipe, and a recipe that does not suit the network or the number
     of images and processes; `DeconvnetError` for data that cannot be used, for another run in `out`, for a full disk, and

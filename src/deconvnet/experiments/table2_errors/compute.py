@@ -193,7 +193,7 @@ def mean_probabilities(network: Network, squares: Tensor, views: int) -> Tensor:
 
     With one view, the squares are the views. Raises `DeconvnetError` for probabilities that are not finite.
     """
-    preprocessing, on_device = network.preprocessing, squares.to(network.device, non_blocking=True)
+    preprocessing, on_device = network.preprocessing, squares.to(network.device)
     # One view at a time: ten take no more memory than one.
     by_view = [
         network.probabilities(preprocessing.normalise(view))

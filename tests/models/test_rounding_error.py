@@ -5,7 +5,7 @@ from torch import nn
 
 from deconvnet.data import torchvision_preprocessing
 from deconvnet.models import Network
-from deconvnet.models.rounding import rounding_errors
+from deconvnet.models.rounding_error import rounding_errors
 
 
 def test_it_is_that_of_the_dtype():

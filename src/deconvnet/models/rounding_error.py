@@ -1,7 +1,7 @@
 """How far rounding takes a network's activations from exact ones, measured against float64 on the CPU."""
 
 import copy
-from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import torch
 from PIL import Image
@@ -12,6 +12,9 @@ from deconvnet.models.network import Network
 #: The error, in units of the dtype's eps, that is assumed where it cannot be measured.
 _ASSUMED_EPS = 64
 
+#: What was measured, for as long as the networks are in use.
+_MEASURED: WeakKeyDictionary[Network, dict[str, float]] = WeakKeyDictionary()
+
 
 def probe_image(network: Network) -> Tensor:
     """(1, 3, crop, crop) float32: a fixed image of noise as the network's input, on the CPU."""
@@ -20,13 +23,18 @@ def probe_image(network: Network) -> Tensor:
     return network.preprocess(Image.fromarray(noise.numpy()))[None]
 
 
-@lru_cache(maxsize=4)
 def rounding_errors(network: Network) -> dict[str, float]:
     """By layer, the largest error of its activations for the probe image, as a fraction of the largest of these.
 
     The errors are those of the network's dtype on its device, such as 10⁻⁷ to 10⁻⁶ in float32; at least the dtype's eps. Of
     a module that cannot be copied or run in float64, and of layers that do not respond, 64 eps are assumed.
     """
+    if network not in _MEASURED:
+        _MEASURED[network] = _measure(network)
+    return _MEASURED[network]
+
+
+def _measure(network: Network) -> dict[str, float]:
     eps = torch.finfo(network.dtype).eps
     errors = dict.fromkeys(network.layers, _ASSUMED_EPS * eps)
     try:
