@@ -1,6 +1,5 @@
 """An atlas whose building was killed, stopped, or divided among processes or parts equals an undisturbed one to the byte."""
 
-import copy
 import errno
 import json
 import os
@@ -12,7 +11,6 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from filelock import FileLock
@@ -252,43 +250,6 @@ def test_a_damaged_record_is_as_none(network, photos, undisturbed, tmp_path, dam
     record = tmp_path / ".atlas.partial" / "drawn.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | damage))
     assert files(Atlas.build(network, photos, tmp_path / "atlas").folder) == undisturbed
-
-
-def change_a_pixel(file):
-    """Give one pixel of a photo the next grey level; the file keeps its size in bytes."""
-    size = file.stat().st_size
-    with Image.open(file) as photo:
-        pixels = np.array(photo)
-    pixels[len(pixels) // 2, pixels.shape[1] // 2] ^= 1
-    Image.fromarray(pixels).save(file, optimize=True)
-    file.write_bytes(file.read_bytes().ljust(size, bytes(1)))
-    assert file.stat().st_size == size
-
-
-def test_what_was_mined_before_a_pixel_of_a_photo_changed_is_to_be_removed(network, photos, tmp_path):
-    own = shutil.copytree(photos, tmp_path / "photos")
-    for photo in own.rglob("*.png"):
-        photo.write_bytes(photo.read_bytes() + bytes(100))  # room for a change
-    with stopped_at(build, "draw_units", 1, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
-        Atlas.build(network, own, tmp_path / "atlas")
-    strongest = int(MiningState.load(tmp_path / ".atlas.partial" / "mined.safetensors").topk["conv1"].images[0, 0])
-    file = find_images(own).file(strongest)
-    change_a_pixel(file)
-    with pytest.raises(DeconvnetError, match=f"{file} has other pixels than when it was mined, so mine again") as caught:
-        Atlas.build(network, own, tmp_path / "atlas")
-    note = f"Remove {tmp_path / '.atlas.partial'}, where the outdated work lies, and give the command again."
-    assert caught.value.__notes__ == [note]
-    assert not (tmp_path / "atlas").exists()
-
-
-def test_a_weight_that_changed_since_is_another_network(network, photos, tmp_path):
-    with stopped_at(build, "draw_units", 1, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
-        Atlas.build(network, photos, tmp_path / "atlas")
-    other = network.with_module(copy.deepcopy(network.module))
-    with torch.no_grad():
-        next(other.module.parameters()).view(-1)[0].mul_(1 + 1e-6)
-    with pytest.raises(DeconvnetError, match="another network"):
-        Atlas.build(other, photos, tmp_path / "atlas")
 
 
 @pytest.mark.parametrize("place", ["empty", "dangling", "new/../atlas"])
