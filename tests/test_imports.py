@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "deconvnet"
 
 #: From the lowest level to the highest; packages of one level know nothing of each other.
 LEVELS = (
-    ("errors",),
+    ("errors", "version"),
     ("extras", "formatting"),
     ("progress",),
     ("storage",),

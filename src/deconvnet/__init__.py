@@ -4,12 +4,12 @@ An implementation of Zeiler & Fergus, "Visualizing and Understanding Convolution
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.version import find_version
 
-__version__ = version("deconvnet")
+__version__ = find_version()
 
 __all__ = [
     "Atlas",

@@ -78,7 +78,7 @@ class Processes:
     @contextmanager
     def process_group(self, device: torch.device) -> Iterator[None]:
         """Within, torch's default process group is set up (NCCL on a GPU), which `DistributedDataParallel` needs to average
-        gradients on `device`.
+        gradients on `device`. An error ends this process without waiting for the others, which it leaves to `torchrun`.
         """
         if self.world_size == 1:
             yield
@@ -90,9 +90,13 @@ class Processes:
             dist.init_process_group("gloo")
         try:
             yield
-        except RuntimeError as error:
-            if isinstance(error, dist.DistError) or "gloo" in str(error):  # gloo has no error class
-                raise self._peer_lost() from error
+        except BaseException as error:
+            # Destroying a group of NCCL finishes its operations first. These wait for ever if the others, which do not know
+            # of the error, are at another operation. Aborting gives them up.
+            if dist.group.WORLD is not None:
+                dist.group.WORLD.abort()
+            if isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error)):
+                raise self._peer_lost() from error  # gloo has no error class
             raise
         finally:
             dist.destroy_process_group()
@@ -117,11 +121,14 @@ class Processes:
         )
 
 
-def local_device(device: torch.device | str) -> torch.device:
-    """The device of this process: under `torchrun`, "cuda" is the GPU with the process's number on its machine.
+def local_device(device: torch.device | str | None = None) -> torch.device:
+    """The device of this process. None is the default of all commands: a GPU if there is one, else the CPU.
 
-    Raises `UsageError` if there are fewer GPUs than processes, which NCCL does not allow.
+    Under `torchrun`, "cuda" is the GPU with the process's number on its machine. Raises `UsageError` if there are fewer GPUs
+    than processes, which NCCL does not allow.
     """
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(device)
     if device.type != "cuda" or device.index is not None or Processes.from_environment().world_size == 1:
         return device

@@ -5,29 +5,53 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import wraps
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
 import torch
 
+from deconvnet.version import find_version
+
 Value = TypeVar("Value")
 
 
 def software_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on, by name."""
-    packages = ("deconvnet", "torch", "torchvision", "numpy", "pillow")
-    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
+    """Versions of Python, this package and the installed packages that results depend on, by name."""
+    versions = {"python": platform.python_version(), "deconvnet": find_version()}
+    for package in ("torch", "torchvision", "numpy", "pillow"):
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
 
 
 def hardware(device: str = "cpu") -> str:
     """The machine in words: the processor and how many cores this process may use, after the GPU if `device` is "cuda"."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cpu = f"{_cpu_name()}, {cores} cores"
+    cpu = f"{_cpu_name()}, {_usable_cores()} cores"
     return f"{torch.cuda.get_device_name(device)}; {cpu}" if device.startswith("cuda") else cpu
+
+
+def core_count() -> int:
+    """How many cores this process may keep busy: those it may use, divided by the number of processes that `torchrun` has
+    started on this machine; at least 1.
+    """
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, _usable_cores() // max(1, int(processes) if processes.isdecimal() else 1))
+
+
+def _usable_cores() -> int:
+    """The cores that the system lets this process use."""
+    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on
+        return os.process_cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """The memory layout of maps that is used on a device: channels last on a CPU, where convolutions are faster in it."""
+    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
 
 
 def _cpu_name() -> str:

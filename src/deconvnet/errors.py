@@ -13,3 +13,7 @@ class UsageError(DeconvnetError):
 
     The command line exits with code 2; for any other `DeconvnetError` with 1.
     """
+
+
+class ForwardError(DeconvnetError):
+    """A module fails on inputs of the size that its preprocessing gives."""

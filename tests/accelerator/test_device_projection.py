@@ -6,11 +6,10 @@ import torch
 import deconvnet
 from deconvnet.data import find_images
 from deconvnet.projection import RULES, project
-from helpers.emulated_accelerator import emulated
 
 
 @pytest.mark.parametrize("rules", RULES)
-def test_they_equal_the_cpus(inputs, noise, rules):
+def test_they_equal_the_cpus(inputs, device, on_device, noise, rules):
     file = find_images(inputs / "photos" / "val").file(0)
 
     def projections(device):
@@ -24,8 +23,8 @@ def test_they_equal_the_cpus(inputs, noise, rules):
         return [torch.as_tensor(projection).cpu() for projection in found]
 
     on_cpu = projections("cpu")
-    with emulated(noise):
-        on_emu = projections("emu")
+    with on_device():
+        on_emu = projections(device)
     errors = torch.stack([(ours - theirs).norm() / theirs.norm() for ours, theirs in zip(on_emu, on_cpu, strict=True)])
     turned = int((errors > max(1e-5, 100 * noise)).sum())  # rounding has turned a switch or a ReLU on the way down
     print(f"noise {noise:g}, {rules}: {turned} of {len(errors)} projections differ, at most by {errors.max():.1e}")

@@ -30,7 +30,7 @@ def losses(run):
 
 def test_the_first_ten_losses_are_the_cpus(photos, tmp_path, noise):
     recipe = replace(RECIPE, epochs=1 + 10 // (len(list(photos.glob("train/*/*"))) // RECIPE.batch_size))
-    on_cpu = losses(train("zfnet", photos, tmp_path / "cpu", recipe).parent)
+    on_cpu = losses(train("zfnet", photos, tmp_path / "cpu", recipe, device="cpu").parent)
     with emulated(noise):
         on_emu = losses(train("zfnet", photos, tmp_path / "emu", recipe, device="emu").parent)
     assert len(on_emu) == len(on_cpu) >= 10

@@ -317,9 +317,9 @@ def test_values_may_differ_as_far_as_rounding_takes_them(
 def test_a_cropped_pass_that_rounds_too_far_is_replaced_by_a_full_one(small_network, photo_folder, tmp_path, monkeypatch):
     original, cropping = project_units_module.project_batch, []
 
-    def rounded(*arguments, allow_cropping):
+    def rounded(*arguments, allow_cropping=True, **options):
         cropping.append(allow_cropping)
-        projected = original(*arguments, allow_cropping=allow_cropping)
+        projected = original(*arguments, allow_cropping=allow_cropping, **options)
         return replace(projected, values=projected.values * (1 + 1e-4 * allow_cropping))
 
     Atlas.build(small_network, photo_folder, tmp_path / "plain")

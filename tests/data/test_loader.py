@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deconvnet.data import batches, find_images
+from deconvnet.data import batches, find_images, loader, upload
 
 COUNT = 7
 
@@ -122,6 +122,45 @@ def test_each_thread_reads_one_batch_ahead(tmp_path):
     assert len(decoded) == 2 * (1 + 4)
     all_batches.close()
     assert len(decoded) == 2 * (1 + 4)
+
+
+@pytest.mark.parametrize(
+    ("cores", "batch_size", "threads"), [(1, 32, 1), (6, 32, 6), (64, 32, 64), (64, 256, 8), (64, 4096, 8), (4, 4096, 4)]
+)
+def test_a_thread_for_each_core_reads_a_batch_ahead_as_far_as_memory_allows(monkeypatch, cores, batch_size, threads):
+    monkeypatch.setattr(loader, "core_count", lambda: cores)
+    assert loader.reading_threads(batch_size) == threads
+
+
+@pytest.fixture
+def pinned(monkeypatch):
+    """A machine on which memory can be pinned: the tensors of which it is."""
+    tensors = []
+
+    def pin_memory(tensor):
+        tensors.append(tensor.clone())
+        return tensors[-1]
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    return tensors
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps", "cuda", "cuda:1"])
+def test_batches_are_in_pinned_memory_for_cuda_only(image_set, pinned, device):
+    all_batches = list(batches(image_set, pixels, batch_size=3, device=device))
+    assert len(pinned) == (3 if "cuda" in device else 0)
+    is_pinned = [any(batch.inputs is tensor for tensor in pinned) for batch in all_batches]
+    assert is_pinned == ["cuda" in device] * 3
+    assert inputs_by_index(all_batches)[4].unique().tolist() == [5]
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps", "cuda:1"])
+def test_only_copies_to_cuda_are_not_waited_for(monkeypatch, device):
+    """A copy to another GPU that is not waited for could read memory that is in use again."""
+    calls = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device, non_blocking: calls.append((device, non_blocking)))
+    upload(torch.zeros(2), torch.device(device))
+    assert calls == [(torch.device(device), "cuda" in device)]
 
 
 @pytest.mark.data

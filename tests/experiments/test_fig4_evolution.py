@@ -4,6 +4,7 @@ import copy
 import json
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from deconvnet import DeconvnetError, UsageError, cli, mine, project
 from deconvnet.data import Preprocessing, find_images, read_image
 from deconvnet.data.transforms import per_channel
 from deconvnet.experiments.fig4_evolution import compute as evolve_module
-from deconvnet.experiments.fig4_evolution import evolve, open_snapshots, write_evolution
+from deconvnet.experiments.fig4_evolution import open_snapshots, write_evolution
 from deconvnet.experiments.fig4_evolution.convergence import convergence_epoch, similarity
 from deconvnet.models import Network, ZFNet, ZFNetOptions, save_weights
 from deconvnet.models.init import init_he
+
+evolve = partial(evolve_module.evolve, device="cpu")
 
 EPOCHS = [1, 2, 5, 10]
 #: The epoch from which on a layer's weights are those of the end.

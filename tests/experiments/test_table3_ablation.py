@@ -15,13 +15,15 @@ from deconvnet.data import find_images
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.table2_errors import evaluate
 from deconvnet.experiments.table3_ablation import compute as ablation
-from deconvnet.experiments.table3_ablation.compute import ablate, select_variants
+from deconvnet.experiments.table3_ablation.compute import select_variants
 from deconvnet.experiments.table3_ablation.variants import VARIANTS, Errors, network_size
 from deconvnet.models import AlexNet2012, AlexNetOptions, ZFNet, ZFNetOptions, load
 from deconvnet.training import Recipe
 
 RECIPE = Recipe(epochs=1, batch_size=3, learning_rate=1e-3, init="he", input_std=58.0, network={"hidden": 8, "removed": ()})
 TWO = ("alexnet2012-no34", "alexnet2012-no3467")
+
+ablate = partial(ablation.ablate, device="cpu")
 
 #: By label: errors in %, and the sizes that the paper's numbers imply, parameters in millions and multiply-adds in millions.
 TABLE_3 = {

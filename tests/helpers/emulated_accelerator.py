@@ -1,7 +1,8 @@
 """A stand-in for a GPU: within `emulated`, PyTorch has a device `emu`, whose tensors compute on the CPU.
 
-As on CUDA, mixing its tensors with others raises, and reading a value back makes the program wait, which is counted. With
-noise its convolutions round otherwise from call to call, as those of cuDNN do between algorithms and shapes of batches.
+As on CUDA, mixing its tensors with others raises, and reading a value back makes the program wait, which is counted. As on
+Apple's GPUs, there is no float64. With noise its convolutions round otherwise from call to call, as those of cuDNN do
+between algorithms and shapes of batches.
 
 It has no autocast and no inference mode (`torch.no_grad` stands in), no streams, no pinned memory and no speed.
 """
@@ -9,6 +10,7 @@ It has no autocast and no inference mode (`torch.no_grad` stands in), no streams
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
@@ -19,15 +21,24 @@ from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-#: Whether this version of PyTorch has the experimental hook for devices that are written in Python.
-IS_AVAILABLE = hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
+#: Whether this version of PyTorch has the experimental hook for devices written in Python. Not where there is a GPU, for
+#: which PyTorch would take this device, when it pins memory for example; tests/accelerator/test_gpu.py runs there.
+IS_AVAILABLE = hasattr(backend_registration, "_setup_privateuseone_for_python_backend") and not torch.cuda.is_available()
 
 aten = torch.ops.aten
 
 _INDEXING = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default, aten._index_put_impl_.default}
 _COPIES = {aten._to_copy.default, aten.copy_.default}
 #: Operations whose result, or its shape, the program has to know.
-_WAITS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default}
+_WAITS = {
+    aten._local_scalar_dense.default,
+    aten.equal.default,
+    aten.masked_select.default,
+    aten.nonzero.default,
+    aten.unique_consecutive.default,
+    aten.unique_dim.default,
+    aten._unique2.default,
+}
 
 
 class _State:
@@ -79,6 +90,8 @@ class EmulatedTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> "EmulatedTensor":
+        if inner.dtype == torch.float64:
+            raise TypeError("emu:0 does not have float64, nor does Apple's mps: compute on the CPU")
         tensor = torch.Tensor._make_wrapper_subclass(
             cls,
             inner.size(),
@@ -135,7 +148,7 @@ def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         if wrong:
             raise RuntimeError(f"{func}: expected all tensors on emu:0, found {tuple(wrong[0].shape)} on the CPU")
     reads_back = func in _COPIES and emulated and (not on_device or not isinstance(args[0], EmulatedTensor))
-    if (func in _WAITS and emulated) or reads_back:
+    if (func in _WAITS and emulated) or reads_back or (func is aten.index.Tensor and _has_mask(args[1])):
         _state.waits[str(func)] += 1
 
     def to_cpu(value: Any) -> Any:
@@ -157,6 +170,11 @@ def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         return EmulatedTensor(value) if is_plain and on_device else value
 
     return tree_map(to_device, output)
+
+
+def _has_mask(indices: Sequence[Tensor | None]) -> bool:
+    """Whether one of the indices is a mask on the device: how many elements it chooses has to be read back."""
+    return any(isinstance(index, EmulatedTensor) and index.dtype in (torch.bool, torch.uint8) for index in indices)
 
 
 class _Dispatch(TorchDispatchMode):
@@ -196,7 +214,7 @@ def emulated(noise: float = 0.0) -> Iterator[Counter[str]]:
 
     `noise` is the standard deviation of what is added to the results of convolutions, as a share of their mean absolute
     value: 3e-7 to 3e-6 is what float32 gives between algorithms. Modes belong to a thread: other threads may compute with
-    the device's tensors, but not create any.
+    the device's tensors, but create some only in functions that are `usable_in_threads`.
     """
     global _state
     inference_mode, torch.inference_mode = torch.inference_mode, _NoGradForInference
@@ -207,3 +225,14 @@ def emulated(noise: float = 0.0) -> Iterator[Counter[str]]:
     finally:
         torch.inference_mode = inference_mode
         _state = _State(0.0)
+
+
+def usable_in_threads(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, which may be called in a thread that starts within `emulated` and create tensors of the device there."""
+
+    @wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with _Indexed(), _Dispatch():
+            return function(*args, **kwargs)
+
+    return wrapped

@@ -22,11 +22,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from deconvnet.models import ARCHITECTURES
 from deconvnet.training import train
-from deconvnet.training.logs import Logs
 from helpers.forking import fork
 from helpers.small_training import RECIPE, SMALL, results, write_photos
 
-checkpoint = sys.modules["deconvnet.training.checkpoint"]
+checkpoint, trainer = (sys.modules[f"deconvnet.training.{name}"] for name in ("checkpoint", "trainer"))
 
 
 def train_in_child(folder: Path, out: Path, kill_event: int, stop_step: int, recipe: object) -> int:
@@ -34,14 +33,14 @@ def train_in_child(folder: Path, out: Path, kill_event: int, stop_step: int, rec
 
     Is killed just before the `kill_event`-th of these events, or gets SIGTERM in step number `stop_step`.
     """
-    events, log_step = 0, Logs.log_step
+    events, dropout_seed = 0, trainer.dropout_seed
 
-    def log_and_stop(self: Logs, step: int, *values: float) -> None:
-        log_step(self, step, *values)
+    def stop_and_seed(seed: int, step: int, rank: int) -> int:
         if step == stop_step:
             os.kill(os.getpid(), signal.SIGTERM)
+        return dropout_seed(seed, step, rank)
 
-    Logs.log_step = log_and_stop
+    trainer.dropout_seed = stop_and_seed  # called once in each step
 
     def count_event(event: str, arguments: tuple) -> None:
         nonlocal events
@@ -51,7 +50,7 @@ def train_in_child(folder: Path, out: Path, kill_event: int, stop_step: int, rec
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(count_event)
-    train("zfnet", folder / "photos", out, recipe, workers=2)
+    train("zfnet", folder / "photos", out, recipe, workers=2, device="cpu")
     return events
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from deconvnet.data import torchvision_preprocessing
-from deconvnet.models import Network, parallel_map
+from deconvnet.models import Network, cpu_parallel, parallel_map
 
 
 class Keeping(nn.Module):
@@ -44,6 +44,30 @@ def network(module):
 
 def double(net, x):
     return net.activations(x, "relu")
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(None, 5), (3, 3)])
+def test_on_other_devices_threads_only_read_ahead(monkeypatch, workers, threads):
+    monkeypatch.setattr(cpu_parallel, "reading_threads", lambda batch_size: {256: 5}[batch_size])
+    started, read_in, computed_in = [], set(), set()
+    prefetch = cpu_parallel.prefetch
+
+    def recorded(read, items, threads, max_ahead):
+        started.append((threads, max_ahead))
+        return prefetch(read, items, threads, max_ahead)
+
+    def here(threads):
+        threads.add(threading.current_thread())
+
+    monkeypatch.setattr(cpu_parallel, "prefetch", recorded)
+    net = network(Keeping()).to("meta")
+    results = list(
+        parallel_map(net, lambda x: here(read_in) or x, lambda _, x: here(computed_in) or x, range(9), workers, 256)
+    )
+    assert results == list(range(9))
+    assert started == [(threads, threads)]
+    assert threading.main_thread() not in read_in
+    assert computed_in == {threading.main_thread()}
 
 
 @pytest.mark.parametrize("kind", [Keeping, Calling])

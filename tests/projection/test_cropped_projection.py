@@ -1,7 +1,5 @@
 """Modules that do odd things: cropped and full projections agree, or an error explains why there is none."""
 
-import importlib
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,9 +9,9 @@ from torch import nn
 from deconvnet.data import torchvision_preprocessing
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models import Network
+from deconvnet.projection import batch as batch_module
 from deconvnet.projection import project_batch
 
-project_module = importlib.import_module("deconvnet.projection.project")  # the package has a function of that name
 SIZE = 24
 
 
@@ -97,18 +95,20 @@ ODD = {
 @pytest.mark.filterwarnings("ignore:The way down from")
 def test_cropped_and_full_projections_agree(name, images, monkeypatch):
     network = network_of(ODD[name])
-    x = torch.randn(images, 3, SIZE, SIZE, dtype=torch.float64)
+    x, switch_plan = torch.randn(images, 3, SIZE, SIZE, dtype=torch.float64), Network.switch_plan
     for layer in network.layers.values():
         rows, columns = layer.map_size
         for row, column in ((0, 0), (rows // 2, columns // 3), (rows - 1, columns - 1)):
             units = network.activations(x, layer.name)[:, :, row, column].argmax(dim=1)
             batches = []
-            for threshold in (0, 10):
-                monkeypatch.setattr(project_module, "CROP_COST_THRESHOLD", threshold)
+            for by_switches, threshold in ((False, 0), (False, 10), (True, 0), (True, 10)):
+                monkeypatch.setattr(batch_module, "CROP_COST_THRESHOLD", threshold)
+                monkeypatch.setattr(Network, "switch_plan", switch_plan if by_switches else lambda network, name: None)
                 batches.append(project_batch(network, x, layer.name, units, torch.tensor([[row, column]] * images)))
-            full, cropped = batches
-            assert (cropped.values - full.values).abs().max() <= 1e-10 * full.values.abs().max()
-            assert (cropped.pixels - full.pixels).norm() <= 1e-10 * full.pixels.norm()
+            full, *others = batches
+            for other in others:
+                assert (other.values - full.values).abs().max() <= 1e-10 * full.values.abs().max()
+                assert (other.pixels - full.pixels).norm() <= 1e-10 * full.pixels.norm()
             left, top, right, bottom = layer.field.clipped_box(row, column)
             full.pixels[:, :, top:bottom, left:right] = 0
             assert not full.pixels.any(), "the field holds everything that the activation depends on"
@@ -126,19 +126,19 @@ def changed_in_place(m, x):
 
 
 NO_WAY = {
-    "no_grad": (without_gradient, "cuts it off"),
-    "detach": (lambda m, x: F.relu(m.a(x).detach()), "cuts it off"),
-    "changed in place": (changed_in_place, r"write x = x \+ y for x \+= y"),
+    "no_grad": (without_gradient, "deconvnet", "cuts it off"),
+    "detach": (lambda m, x: F.relu(m.a(x).detach()), "deconvnet", "cuts it off"),
+    "changed in place": (changed_in_place, "gradient", r"write x = x \+ y for x \+= y"),
 }
 
 
 @pytest.mark.parametrize("name", NO_WAY)
 def test_why_there_is_no_way_down(name):
-    forward, reason = NO_WAY[name]
+    forward, rules, reason = NO_WAY[name]
     network = network_of(forward)
     last = list(network.layers)[-1]
     with pytest.raises(DeconvnetError, match=f"There is no way down from {last} of network: .*{reason}"):
-        project_batch(network, torch.rand(1, 3, SIZE, SIZE, dtype=torch.float64), last, torch.tensor([0]))
+        project_batch(network, torch.rand(1, 3, SIZE, SIZE, dtype=torch.float64), last, torch.tensor([0]), rules=rules)
 
 
 @pytest.mark.filterwarnings("ignore:.*use_reentrant")

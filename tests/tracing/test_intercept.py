@@ -1,13 +1,11 @@
 """Running a module with other functions in place of some of its own."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from deconvnet.tracing import Rules, evaluation_mode, exact_float32, run_intercepted
+from deconvnet.tracing import Rules, evaluation_mode, run_intercepted
 
 
 class Net(nn.Module):
@@ -172,64 +170,3 @@ def test_batch_statistics_do_not_change(mixed):
     before = mixed[1][1].running_mean.clone()
     run_intercepted(mixed, torch.randn(8, 3, 4, 4) + 5, lambda *_: False)
     assert torch.equal(mixed[1][1].running_mean, before)
-
-
-def test_two_threads_within_exact_float32_leave_the_settings_as_they_were():
-    """The first to enter must not restore them when it leaves first; nor may the second restore the values that it met."""
-    settings = torch.backends.cudnn.conv, torch.backends.cuda.matmul
-    before = [setting.fp32_precision for setting in settings]
-    first, second = exact_float32(), exact_float32()
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    assert [setting.fp32_precision for setting in settings] == ["ieee", "ieee"]
-    second.__exit__(None, None, None)
-    assert [setting.fp32_precision for setting in settings] == before
-
-
-@pytest.fixture
-def _float32_settings() -> Iterator[None]:
-    """Puts the settings of float32 back, the older flags and the newer ones, which change with each other."""
-    backends = torch.backends
-    settings = (backends, backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul, backends.mkldnn.matmul)
-    before = [setting.fp32_precision for setting in settings]
-    flags = backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    yield
-    backends.cudnn.allow_tf32 = flags[0]
-    torch.set_float32_matmul_precision(flags[1])
-    for setting, precision in zip(settings, before, strict=True):
-        setting.fp32_precision = precision
-
-
-@pytest.mark.usefixtures("_float32_settings")
-def test_exact_float32_holds_where_a_newer_setting_allows_rounding_everywhere():
-    torch.backends.fp32_precision = "tf32"
-    with exact_float32():
-        assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "ieee"
-        assert not torch.backends.cuda.matmul.allow_tf32
-        assert torch.get_float32_matmul_precision() == "highest"
-    assert torch.backends.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "tf32"
-
-
-@pytest.mark.usefixtures("_float32_settings")
-def test_exact_float32_puts_back_how_exact_products_have_to_be():
-    torch.set_float32_matmul_precision("medium")
-    with exact_float32():
-        assert torch.get_float32_matmul_precision() == "highest"
-        assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"  # on CPUs, medium means bfloat16
-    assert torch.get_float32_matmul_precision() == "medium"
-
-
-@pytest.mark.usefixtures("_float32_settings")
-@pytest.mark.parametrize("allowed", [True, False])
-def test_exact_float32_allows_no_rounding_within_and_puts_the_settings_back(allowed):
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
-    with exact_float32():
-        assert torch.backends.cuda.matmul.fp32_precision != "tf32"
-        assert torch.backends.cudnn.conv.fp32_precision != "tf32"
-        # Other code may read the older flags, which raises where they and the settings disagree.
-        assert not torch.backends.cuda.matmul.allow_tf32
-        assert not torch.backends.cudnn.allow_tf32
-        assert torch.get_float32_matmul_precision() == "highest"
-    assert torch.backends.cuda.matmul.allow_tf32 is allowed
-    assert torch.backends.cudnn.allow_tf32 is allowed

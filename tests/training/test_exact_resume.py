@@ -9,16 +9,19 @@ import stat
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.training import train
+from deconvnet.training import train as train_anywhere
 from helpers import killing_training
 from helpers.small_training import RECIPE, results
 
 checkpoint = sys.modules["deconvnet.training.checkpoint"]
+
+train = partial(train_anywhere, device="cpu")
 
 
 def rows(text):

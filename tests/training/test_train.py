@@ -14,12 +14,15 @@ from deconvnet import environment as memory
 from deconvnet.data import find_images, pack
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models import load
-from deconvnet.training import read_log, train
+from deconvnet.training import read_log
+from deconvnet.training import train as train_anywhere
 from deconvnet.training.checkpoint import TrainingProgress
 from deconvnet.training.trainer import TrainingDiverged, record_loss
 from helpers.small_training import RECIPE, results
 
 ONE = replace(RECIPE, epochs=1)
+
+train = partial(train_anywhere, device="cpu")
 
 
 def test_a_packed_set_its_folder_and_any_number_of_workers_train_alike(small_zfnet, photos, tmp_path):
@@ -70,8 +73,29 @@ def test_compiled_it_learns_the_same(small_zfnet, photos, tmp_path, monkeypatch)
     assert read_log(compiled)[0]["train_loss"] == pytest.approx(read_log(plain)[0]["train_loss"], rel=1e-3)
 
 
+def test_tf32_is_float32_on_a_cpu(small_zfnet, photos, tmp_path):
+    plain, tf32 = (
+        train("zfnet", photos, tmp_path / name, replace(ONE, precision=name)).parent for name in ("float32", "tf32")
+    )
+    assert results(plain) == results(tf32)
+    with pytest.raises(UsageError, match="another recipe \\(precision = 'float32', not 'tf32'\\)"):
+        train("zfnet", photos, plain, replace(ONE, precision="tf32"))
+
+
+def test_tf32_is_allowed_on_a_gpu():
+    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    for precision, device, expected in (
+        ("tf32", "cuda:1", "tf32"),
+        ("tf32", "cpu", "ieee"),
+        ("bfloat16", "cuda:1", "ieee"),
+        ("float32", "cuda:1", "ieee"),
+    ):
+        with replace(ONE, precision=precision).float32_precision(torch.device(device)):
+            assert (matmul.fp32_precision, conv.fp32_precision) == (expected, expected)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 def test_on_a_gpu(small_zfnet, photos, tmp_path, precision):
     recipe = replace(ONE, precision=precision, dropout=0.0)
     on_cpu, on_gpu = (train("zfnet", photos, tmp_path / device, recipe, device=device).parent for device in ("cpu", "cuda"))

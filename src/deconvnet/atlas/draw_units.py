@@ -1,6 +1,5 @@
 """Draw the pictures of an atlas's units, group by group, so that an interrupted run can resume."""
 
-import os
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from deconvnet.atlas.build_progress import AtlasWork
 from deconvnet.atlas.project_units import UnitProjections, project_units
 from deconvnet.atlas.render import UnitLayout, save_picture, unit_picture, unit_thumbnail
 from deconvnet.data.loader import prefetch
+from deconvnet.environment import core_count
 from deconvnet.mining import MiningResult
 from deconvnet.models import Network
 from deconvnet.progress import print_status, progress_bar
@@ -61,7 +61,7 @@ def draw_units(
         return drawing
 
     # Threads draw, encode and write while the network projects.
-    threads = min(8, os.cpu_count() or 1)
+    threads = min(_MAX_QUEUED, core_count())
     with (
         progress_bar("projecting", total, progress, drawn_before) as advance,
         closing(_project_remaining(network, result, units, work, batch_size, workers)) as drawings,

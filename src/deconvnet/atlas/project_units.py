@@ -7,13 +7,12 @@ computed again only to guard the arithmetic: they may differ as far as rounding 
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from deconvnet.data import Batch, read_batch
+from deconvnet.data import Batch, read_batch, upload
 from deconvnet.errors import DeconvnetError
 from deconvnet.mining import LayerHits
 from deconvnet.mining.topk import NO_CHECKSUM
@@ -47,7 +46,7 @@ class UnitProjections:
     """The whole views that the network was shown, (crop, crop, 3) uint8, by image index."""
     difference: float
     """The largest difference between a mined value and the one found while projecting, relative to the mined one (but see
-    `SMALL`)."""
+    `SMALL`); 0 if none of the unit's values was computed again."""
 
 
 def project_units(
@@ -58,13 +57,13 @@ def project_units(
     batch_size: int = 32,
     workers: int | None = None,
 ) -> Generator[UnitProjections]:
-    """Project every hit of `units`, and yield one `UnitProjections` per unit, in order, as soon as its hits are projected.
+    """Project every hit of `units`, photo by photo, then yield one `UnitProjections` per unit, in order.
 
-    Close the generator if it is not exhausted. Raises `HitsChanged` if an image can no longer be read or is another one than
-    when it was mined, `DeconvnetError` if a value differs from the mined one by more than rounding explains.
+    Memory grows with the number of hits. Close the generator if it is not exhausted. Raises `HitsChanged` if an image can no
+    longer be read or is another one than when it was mined, `DeconvnetError` if a value differs from the mined one by more
+    than rounding explains. Values are computed again for one batch, and where the mining state has no checksums.
     """
     layer, topk = hits.layer, hits.topk
-    height, width = layer.field.patch_size
     is_hit = topk.images[units] >= 0
     rows, ranks = is_hit.nonzero().unbind(dim=1)  # one element per hit, unit by unit
     hit_units = torch.tensor(units)[rows]
@@ -73,57 +72,59 @@ def project_units(
     )
     largest = float(topk.values.max())
 
-    def read(batch_hits: slice) -> tuple[slice, Batch]:
-        batch = read_batch(hits.image_set, network.preprocessing.view_pixels, images[batch_hits].tolist(), batch_size)
+    def read(batch_hits: Tensor) -> tuple[Tensor, Batch, Tensor]:
+        """The batch's hits, their images, each read once, and each hit's row among these."""
+        batch_images, photos = torch.unique(images[batch_hits], return_inverse=True)
+        batch = read_batch(hits.image_set, network.preprocessing.view_pixels, batch_images.tolist(), len(batch_images))
         for image, reason in batch.skipped.items():
             raise HitsChanged(f"{hits.image_set.file(image)} could be read while mining, but now it {reason}.")
-        is_other = (checksums[batch_hits] != NO_CHECKSUM) & (checksums[batch_hits] != batch.checksums())
-        for image in batch.indices[is_other].tolist():
+        is_other = (checksums[batch_hits] != NO_CHECKSUM) & (checksums[batch_hits] != batch.checksums()[photos])
+        for image in images[batch_hits][is_other].tolist():
             raise HitsChanged(f"{hits.image_set.file(image)} has other pixels than when it was mined, so mine again.")
-        return batch_hits, batch
+        return batch_hits, batch.pinned_for(network.device), photos
 
-    def project(replica: Network, item: tuple[slice, Batch]) -> tuple[slice, np.ndarray, Tensor, Tensor]:
-        """The batch's hits, views, cropped projections and differences of values."""
-        batch_hits, batch = item
-        # The whole padded batch is passed, as in mining: a batch of another size may round differently.
-        padded_units = torch.zeros(len(batch.inputs), dtype=torch.int64)
-        padded_positions = torch.zeros(len(batch.inputs), 2, dtype=torch.int64)
-        padded_units[batch.rows], padded_positions[batch.rows] = hit_units[batch_hits], positions[batch_hits]
-        inputs = replica.preprocessing.normalise(batch.inputs.to(replica.device))
+    def project(replica: Network, item: tuple[Tensor, Batch, Tensor]) -> tuple[Tensor, Batch, Tensor, Tensor]:
+        """The batch's hits, their images, cropped projections and differences of values."""
+        batch_hits, batch, photos = item
+        inputs = replica.preprocessing.normalise(upload(batch.inputs, replica.device))
+        arguments = replica, inputs, layer.name, hit_units[batch_hits], positions[batch_hits]
+        # With the mined values the forward pass can end at the highest max pooling.
+        if batch_hits[0] != by_image[0] and (checksums[batch_hits] != NO_CHECKSUM).all():
+            projected = project_batch(*arguments, photos=photos, values=values[batch_hits])
+            return batch_hits, batch, projected.crop(layer).cpu(), torch.zeros(len(batch_hits))
         for allow_cropping in (True, False):  # a cropped pass may round differently from the full one that mined
-            projected = project_batch(
-                replica, inputs, layer.name, padded_units, padded_positions, allow_cropping=allow_cropping
-            )
-            difference = (projected.values.cpu()[batch.rows] - values[batch_hits]).abs()
+            projected = project_batch(*arguments, photos=photos, allow_cropping=allow_cropping)
+            difference = (projected.values.cpu() - values[batch_hits]).abs()
             if _is_rounding(difference, largest, replica, layer.name):
                 break
         else:
-            worst = int(difference.nan_to_num(torch.inf).argmax())
-            raise _inexplicable(hits, hit_units[batch_hits][worst], images[batch_hits][worst], difference[worst] / largest)
+            worst = batch_hits[difference.nan_to_num(torch.inf).argmax()]
+            raise _inexplicable(hits, hit_units[worst], images[worst], difference.max() / largest)
         relative = difference / values[batch_hits].clamp(min=SMALL * largest)
-        return batch_hits, batch.inputs[batch.rows].numpy(), projected.crop(layer)[batch.rows].cpu(), relative
+        return batch_hits, batch, projected.crop(layer).cpu(), relative
 
-    batches = [slice(first, first + batch_size) for first in range(0, len(images), batch_size)]
-    with closing(parallel_map(network, read, project, batches, workers)) as projected_batches:
-        projected_hits = (
-            hit
-            for batch_hits, views, pixels, difference in projected_batches
-            for hit in zip(
-                images[batch_hits].tolist(), positions[batch_hits].tolist(), views, pixels, difference.tolist(), strict=True
-            )
+    by_image = images.argsort(stable=True)  # hits in one image share its forward pass
+    projections = torch.zeros(len(images), 3, *layer.field.patch_size)
+    differences = torch.zeros(len(images))
+    views: dict[int, np.ndarray] = {}
+    batches = torch.split(by_image, batch_size) if len(images) else ()
+    with closing(parallel_map(network, read, project, batches, workers, batch_size)) as projected_batches:
+        for batch_hits, batch, pixels, relative in projected_batches:
+            projections[batch_hits], differences[batch_hits] = pixels, relative
+            views |= zip(batch.indices.tolist(), batch.inputs.numpy(), strict=True)
+    counts = is_hit.sum(dim=1).tolist()
+    for unit, unit_hits in zip(units, torch.split(torch.arange(len(images)), counts), strict=True):
+        unit_images, boxes = images[unit_hits].tolist(), [layer.field.patch_box(*p) for p in positions[unit_hits].tolist()]
+        patches = [
+            views[i][top:bottom, left:right] for i, (left, top, right, bottom) in zip(unit_images, boxes, strict=True)
+        ]
+        yield UnitProjections(
+            unit,
+            projections[unit_hits],
+            np.stack(patches) if patches else np.zeros((0, *layer.field.patch_size, 3), dtype=np.uint8),
+            {image: views[image] for image in unit_images},
+            float(differences[unit_hits].amax()) if patches else 0.0,
         )
-        for unit, count in zip(units, is_hit.sum(dim=1).tolist(), strict=True):
-            projections = torch.zeros(count, 3, height, width)
-            patches = np.zeros((count, height, width, 3), dtype=np.uint8)
-            unit_views: dict[int, np.ndarray] = {}
-            largest_difference = 0.0
-            for rank, (image, position, view, pixels, difference) in enumerate(islice(projected_hits, count)):
-                left, top, right, bottom = layer.field.patch_box(*position)
-                projections[rank] = pixels
-                patches[rank] = view[top:bottom, left:right]
-                unit_views[image] = view
-                largest_difference = max(largest_difference, difference)
-            yield UnitProjections(unit, projections, patches, unit_views, largest_difference)
 
 
 def _is_rounding(difference: Tensor, largest: float, network: Network, layer: str) -> bool:

@@ -1,5 +1,6 @@
 """The Typer application with which the commands are registered."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,12 +9,17 @@ import typer
 from typer.core import TyperGroup
 
 import deconvnet
+from deconvnet.errors import UsageError
 
 #: The commands as `--help` lists them: in the order in which a new user needs them, as in the docs.
 ORDER = (
     *("demo", "networks", "look", "project", "atlas", "mine", "merge", "explore", "pack", "train", "evaluate"),
     *("evolve", "invariance", "compare", "occlude", "correspond", "ablate", "sanity", "reproduce"),
 )
+
+#: The commands that share their work among the processes of `torchrun`. All others would do the same in each of them, into
+#: the same files, and are refused there.
+SHARING = ("train", "evaluate", "atlas", "mine")
 
 
 class _InOrder(TyperGroup):
@@ -40,11 +46,21 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def program(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Options before the command: only --version."""
+    """Options before the command: only --version. Runs before each command."""
+    if "RANK" in os.environ and context.invoked_subcommand not in SHARING:  # RANK: else without torch, which takes seconds
+        from deconvnet.distributed import Processes
+
+        if Processes.from_environment().world_size > 1:
+            raise UsageError(
+                f"deconvnet {context.invoked_subcommand} runs in one process: start it without torchrun, which is for "
+                f"{', '.join(SHARING[:-1])} and {SHARING[-1]}. To use several GPUs, start several commands, each with its "
+                "own --device (cuda:0, cuda:1 …)."
+            )
 
 
 def example(*lines: str) -> str:

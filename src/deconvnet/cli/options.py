@@ -73,16 +73,19 @@ def load_network(name: str, preprocessing: Path | None, device: str) -> "Network
 
 
 def find_device(device: str) -> str:
-    """The requested device or, if `device` is empty, the best one. Raises `UsageError` if it does not exist."""
+    """The requested device or, if `device` is empty, the best one, which becomes the current one.
+
+    Raises `UsageError` if it does not exist.
+    """
     import torch
 
     from deconvnet.distributed import local_device
 
-    if not device:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = str(local_device(device))
+        device = str(local_device(device or None))
         torch.empty(0, device=device)
+        if device.startswith("cuda"):
+            torch.cuda.set_device(device)  # where a module of the user's means by "cuda" the GPU of its process
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"There is no device {device!r} here ({str(error).splitlines()[0]}): pass --device cpu.") from None
     return device

@@ -39,7 +39,7 @@ def train(
 ) -> None:
     """Train a network from scratch (section 3).
 
-    Ctrl-C saves first. If it is stopped, or killed, the same command goes on where it was, and ends in the same weights.
+    Ctrl-C saves first. Rerun the same command to resume an interrupted run; on a CPU it ends in the same weights.
     """
     from deconvnet.distributed import Processes
     from deconvnet.models import load

@@ -2,7 +2,7 @@
 
 from deconvnet.data.decode import UnreadableImage, read_image
 from deconvnet.data.image_set import ImageSet, classes_from_folders, imagenet_classes
-from deconvnet.data.loader import Batch, batches, read_batch, split_batches
+from deconvnet.data.loader import Batch, batches, read_batch, split_batches, upload
 from deconvnet.data.packed import PackedImageSet
 from deconvnet.data.packing import pack
 from deconvnet.data.sources.folders import find_images
@@ -26,4 +26,5 @@ __all__ = [
     "read_image",
     "split_batches",
     "torchvision_preprocessing",
+    "upload",
 ]

@@ -1,12 +1,11 @@
 """Batches of images as tensors, decoded ahead by threads, all of one size even if images are missing."""
 
-import os
 import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Self, TypeVar
 
 import torch
 from PIL import Image
@@ -14,6 +13,13 @@ from torch import Tensor
 
 from deconvnet.data.decode import UnreadableImage
 from deconvnet.data.image_set import ImageSet
+from deconvnet.environment import core_count
+
+#: Images that are read ahead at most, unless batches are so large that fewer than `_MIN_THREADS` could be; as pixels of a
+#: network's input they take 300 MB.
+_MAX_IMAGES_AHEAD = 2048
+
+_MIN_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,25 @@ class Batch:
             [zlib.crc32(self.inputs[row].contiguous().numpy().data) for row in self.rows.tolist()], dtype=torch.int64
         )
 
+    def pinned_for(self, device: torch.device) -> Self:
+        """The same batch, in memory from which `upload` copies to `device` without waiting: on CUDA pinned memory.
+
+        Call it in the thread that reads; pinning takes a copy.
+        """
+        return replace(self, inputs=self.inputs.pin_memory()) if device.type == "cuda" else self
+
+
+def upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on `device`; a copy to CUDA is only queued if `tensor` is in pinned memory (`Batch.pinned_for`)."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
+def reading_threads(batch_size: int) -> int:
+    """How many threads read, each a batch of `batch_size` images ahead, where nobody says how many: one per core, as far as
+    memory allows.
+    """
+    return min(core_count(), max(_MIN_THREADS, _MAX_IMAGES_AHEAD // batch_size))
+
 
 def batches(
     image_set: ImageSet,
@@ -43,17 +68,20 @@ def batches(
     batch_size: int = 32,
     workers: int | None = None,
     indices: Sequence[int] | None = None,
+    device: torch.device | str = "cpu",
 ) -> Generator[Batch]:
     """Read images in order (all, or those of `indices`) and yield them in batches that all have `batch_size` rows.
 
     As all batches have one size, an image's results do not depend on how many images share its batch. `workers` threads
-    (default: one per core, at most 8) each read a batch ahead; a single batch is read by one of them.
+    (default: one per core, fewer for large batches) each read a batch ahead; a single batch is read by one of them. Batches
+    are on the CPU, in pinned memory if `device`, where they will be needed, is CUDA.
     """
     order = range(len(image_set)) if indices is None else indices
-    threads = workers or min(8, os.cpu_count() or 1)
+    threads = workers or reading_threads(batch_size)
+    destination = torch.device(device)
 
     def read(batch_indices: Sequence[int]) -> Batch:
-        return read_batch(image_set, preprocess, batch_indices, batch_size)
+        return read_batch(image_set, preprocess, batch_indices, batch_size).pinned_for(destination)
 
     return prefetch(read, split_batches(order, batch_size), threads, threads)
 

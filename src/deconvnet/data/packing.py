@@ -32,6 +32,7 @@ from deconvnet.data.packed import (
     open_packed,
 )
 from deconvnet.data.transforms import SQUARE_SIZE, central_square
+from deconvnet.environment import core_count
 from deconvnet.errors import DeconvnetError
 from deconvnet.progress import progress_bar
 from deconvnet.storage import WorkFolder, atomic_write
@@ -123,7 +124,7 @@ def _central_squares(image_set: ImageSet, start: int, workers: int | None) -> Ge
                 raise DeconvnetError(f"{image_set.file(index)} has gone since the photos were listed.") from None
             return str(error)
 
-    threads = workers or os.cpu_count() or 1
+    threads = workers or core_count()
     return prefetch(read, range(start, len(image_set)), threads, _AHEAD_PER_THREAD * threads)
 
 

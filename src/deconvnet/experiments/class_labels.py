@@ -125,8 +125,18 @@ def find_class(network: Network, label: str) -> int:
 
 
 def predict_class(network: Network, x: Tensor) -> int:
-    """The index of the most probable class of one input x (3, crop, crop)."""
-    return int(network.probabilities(x[None]).argmax())
+    """The index of the most probable class of one input x (3, crop, crop). Raises `DeconvnetError` if none is."""
+    probabilities = network.probabilities(x[None])
+    check_finite(network, probabilities)
+    return int(probabilities.argmax())
+
+
+def check_finite(network: Network, values: Tensor) -> None:
+    """Raise `DeconvnetError` unless all `values`, which the network's output gave, are finite. Waits for their device."""
+    if not values.isfinite().all():
+        raise DeconvnetError(
+            f"{network.full_name} gives probabilities that are no numbers: {network.reason_for_non_finite}."
+        )
 
 
 def class_name(network: Network, index: int) -> str:

@@ -177,13 +177,14 @@ def strongest_units(layer: Layer, maps: Tensor, max_count: int) -> list[UnitActi
     maxima = maps.flatten(1).amax(dim=1)
     maxima = maxima.where(maxima.isfinite(), 0)
     units = maxima.argsort(descending=True, stable=True)[:max_count]
-    units = units[maxima[units] > 0]
     positions = strongest_position(maps.expand(len(units), *maps.shape), units)
+    feature_maps, values = maps[units].float().cpu(), maxima[units].tolist()
     return [
         UnitActivation(unit, value, row, column, layer.field.patch_box(row, column), feature_map)
-        for unit, value, (row, column), feature_map in zip(
-            units.tolist(), maxima[units].tolist(), positions.tolist(), maps[units].float().cpu(), strict=True
+        for (unit, row, column), value, feature_map in zip(
+            torch.cat([units[:, None], positions], dim=1).tolist(), values, feature_maps, strict=True
         )
+        if value > 0
     ]
 
 
@@ -194,7 +195,9 @@ def _project(network: Network, x: Tensor, layer: str, activations: list[UnitActi
         batch = activations[start : start + _BATCH_SIZE]
         units = torch.tensor([activation.unit for activation in batch])
         positions = torch.tensor([(activation.row, activation.column) for activation in batch])
-        projections = project_batch(network, x.expand(len(batch), -1, -1, -1), layer, units, positions)
+        values = torch.tensor([activation.value for activation in batch])
+        photos = torch.zeros(len(batch), dtype=torch.int64)  # they all are in x
+        projections = project_batch(network, x, layer, units, positions, photos=photos, values=values)
         crops = projections.crop(network.layer(layer)).float().cpu()
         projected += [
             ProjectedUnit(**vars(activation), projection=crop) for activation, crop in zip(batch, crops, strict=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from deconvnet.data import Batch, ImageSet, find_images, read_batch, split_batches
+from deconvnet.data import Batch, ImageSet, find_images, read_batch, split_batches, upload
 from deconvnet.distributed import Processes
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.mining.results import LayerHits, MiningResult
@@ -242,7 +242,7 @@ def _mine_images(
 
     def read(batch_indices: Sequence[int]) -> tuple[Batch, Tensor]:
         batch = read_batch(image_set, network.preprocessing.view_pixels, batch_indices, batch_size)
-        return batch, batch.checksums()
+        return batch.pinned_for(network.device), batch.checksums()
 
     def find_maxima(replica: Network, item: tuple[Batch, Tensor]) -> tuple[Batch, Tensor, dict[str, tuple[Tensor, Tensor]]]:
         """The batch, its checksums and, by layer, each unit's maximum and its flat position, as `MiningState.add` takes
@@ -259,7 +259,7 @@ def _mine_images(
 
         if len(batch.rows):
             with torch.inference_mode():
-                inputs = replica.preprocessing.normalise(batch.inputs.to(replica.device))
+                inputs = replica.preprocessing.normalise(upload(batch.inputs, replica.device))
                 replica.capture(inputs, state.key.layers, reduce)
                 _check_range(maxima, network)
         return batch, checksums, maxima
@@ -269,7 +269,7 @@ def _mine_images(
         with (
             progress_bar("mining", len(indices), progress and len(indices) > 0) as advance,
             closing(
-                parallel_map(network, read, find_maxima, split_batches(indices.tolist(), batch_size), workers)
+                parallel_map(network, read, find_maxima, split_batches(indices.tolist(), batch_size), workers, batch_size)
             ) as mined_batches,
         ):
             for batch, checksums, maxima in mined_batches:
@@ -308,7 +308,7 @@ def _check_range(maxima: Mapping[str, tuple[Tensor, Tensor]], network: Network) 
     for layer, value in zip(maxima, largest, strict=True):
         if not value < MAX_ACTIVATION:  # NaN compares false too
             shown = "NaN" if math.isnan(value) else f"{value:.3g}"
-            raise DeconvnetError(f"{layer} of {network.full_name} gives {shown}: its weights are damaged.")
+            raise DeconvnetError(f"{layer} of {network.full_name} gives {shown}: {network.reason_for_non_finite}.")
 
 
 def _state_lock(file: Path) -> AbstractContextManager[None]:

@@ -5,7 +5,6 @@ batch never waits, and while one thread decodes images, the others compute.
 """
 
 import copy
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from queue import SimpleQueue
 from types import FunctionType
@@ -14,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from deconvnet.data.loader import prefetch
+from deconvnet.data.loader import prefetch, reading_threads
 from deconvnet.environment import shared_context
 from deconvnet.models.network import Network
 from deconvnet.tracing import evaluation_mode
@@ -23,7 +22,7 @@ Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
 Result = TypeVar("Result")
 
-#: Each batch in progress takes memory.
+#: Batches in progress on a CPU, at most: each takes the memory of a forward pass.
 _MAX_THREADS = 8
 
 
@@ -33,15 +32,16 @@ def parallel_map(
     compute: Callable[[Network, Loaded], Result],
     items: Iterable[Item],
     threads: int | None = None,
+    batch_size: int = 32,
 ) -> Generator[Result]:
     """`compute(network, read(item))` of each item, in order.
 
     On a CPU `threads` threads do both (default: as many as PyTorch uses, at most 8). They divide PyTorch's threads among
     them; each computes with its own replica of the network around the same weights. On other devices threads only read
-    ahead. Close the generator to stop early.
+    ahead (default: `reading_threads(batch_size)`, for items of `batch_size` images). Close the generator to stop early.
     """
     if network.device.type != "cpu":
-        threads = threads or min(_MAX_THREADS, os.cpu_count() or 1)
+        threads = threads or reading_threads(batch_size)
         inputs = prefetch(read, items, threads, threads)
         try:
             for loaded in inputs:

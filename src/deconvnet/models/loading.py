@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.errors import DeconvnetError, ForwardError, UsageError
 from deconvnet.models.alexnet import AlexNet2012
 from deconvnet.models.bundled import bundled_weights
-from deconvnet.models.network import ForwardError, Network
+from deconvnet.models.network import Network
 from deconvnet.models.onnx_weights import OnnxNetwork, read_onnx
 from deconvnet.models.pretrained import PretrainedFile, cache_path, download, identify
 from deconvnet.models.registry import (

@@ -14,16 +14,18 @@ from PIL import Image
 from torch import Tensor, nn
 
 from deconvnet.data.transforms import Preprocessing
-from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.environment import memory_format
+from deconvnet.errors import DeconvnetError, ForwardError, UsageError
 from deconvnet.models.alexnet_family import AlexNetFamily
 from deconvnet.tracing import (
     ActivationCache,
-    CroppedForward,
     CropPlan,
     IncrementalForward,
     Layer,
     LayerWeights,
+    PartialForward,
     Rules,
+    SwitchPlan,
     Trace,
     TraceMismatch,
     evaluation_mode,
@@ -31,6 +33,7 @@ from deconvnet.tracing import (
     layer_weights,
     paste,
     plan_crop,
+    plan_switches,
     run_intercepted,
     trace,
 )
@@ -40,10 +43,6 @@ _RESERVED_NAME = re.compile(r"[/\\\0]|^\.*\Z|^(images|classes|pages)\Z|\.(csv|ht
 
 #: Gets the name of a layer and its output, (N, units, rows, columns).
 LayerCallback = Callable[[str, Tensor], None]
-
-
-class ForwardError(DeconvnetError):
-    """The module fails on inputs of the size that its preprocessing gives."""
 
 
 class Network:
@@ -91,6 +90,7 @@ class Network:
         self.classifies = classifies
         self._layer_names = layer_names or (module.layer_names if isinstance(module, AlexNetFamily) else None)
         self._crop_plans: dict[str, CropPlan | None] = {}
+        self._switch_plans: dict[str, SwitchPlan | None] = {}
         self._warned = False
 
     def __repr__(self) -> str:
@@ -112,6 +112,12 @@ class Network:
     def dtype(self) -> torch.dtype:
         """The type of the module's weights, and so of activations and projections."""
         return next(self.module.parameters(), torch.empty(0)).dtype
+
+    @property
+    def reason_for_non_finite(self) -> str:
+        """Why values of this network may be infinite or NaN, in words for an error."""
+        overflow = ", or its sums overflow in float16 (network.module.float() converts it)"
+        return f"its weights are damaged{overflow if self.dtype == torch.float16 else ''}"
 
     def to(self, device: torch.device | str) -> Self:
         """Move the module; returns the network."""
@@ -195,6 +201,12 @@ class Network:
             self._crop_plans[name] = plan_crop(self._trace, self.layer(name).index)
         return self._crop_plans[name]
 
+    def switch_plan(self, name: str) -> SwitchPlan | None:
+        """How the layer's activations are projected by switches alone; None if their way down reads more of the photo."""
+        if name not in self._switch_plans:
+            self._switch_plans[name] = plan_switches(self._trace, self.layer(name).index)
+        return self._switch_plans[name]
+
     def warn_without_rule(self, name: str) -> None:
         """Warn, once, if the way down from the layer passes functions for which the paper has no rule."""
         functions = self._trace.functions_without_rule(self.layer(name).index)
@@ -226,10 +238,9 @@ class Network:
                 "network.preprocess(photo)[None] makes one from a photo."
             )
 
-    def _module_input(self, x: Tensor) -> Tensor:
-        # A copy, as a module may work on its input in place. On a CPU convolutions are fastest in channels_last.
-        layout = torch.channels_last if self.device.type == "cpu" else torch.preserve_format
-        return x.to(self.device, self.dtype, copy=True, memory_format=layout)
+    def module_input(self, x: Tensor) -> Tensor:
+        """A copy of `x` on the network's device, as a module may change its input in place, and of its dtype."""
+        return x.to(self.device, self.dtype, copy=True, memory_format=memory_format(self.device))
 
     # Forward passes
 
@@ -237,7 +248,7 @@ class Network:
         """The module's output for `x` (N, 3, crop, crop); of a classifier the scores (N, classes) before the softmax."""
         self.check_input(x)
         with torch.no_grad(), evaluation_mode(self.module), exact_float32():
-            output: Tensor = self.module(self._module_input(x))
+            output: Tensor = self.module(self.module_input(x))
         return output
 
     def probabilities(self, x: Tensor) -> Tensor:
@@ -265,7 +276,6 @@ class Network:
         layers: Iterable[str],
         callback: LayerCallback,
         rules: Rules | None = None,
-        cropped: CroppedForward | None = None,
         *,
         to_end: bool = False,
     ) -> Tensor | None:
@@ -273,8 +283,8 @@ class Network:
 
         `callback(name, maps)` gets the output of each layer as soon as it is computed, (N, units, rows, columns); rows =
         columns = 1 for a fully connected layer. It is a callback because the module may overwrite the maps once it resumes:
-        use them at once or copy them. With `cropped`, `x` are its crops, and the maps of its layer have one position. With
-        `to_end` the pass does not stop at the last of `layers`, and the module's output is returned; otherwise None.
+        use them at once or copy them. With `to_end` the pass does not stop at the last of `layers`, and the module's output
+        is returned; otherwise None.
         """
         names = {self.layer(name).index: name for name in layers}
         if not names and not to_end:
@@ -284,9 +294,8 @@ class Network:
         def on_relu(index: int, output: Tensor) -> bool:
             nonlocal captured
             if index in names:
-                maps = _as_maps(output)
-                layer = self.layers[names[index]]
-                if cropped is None and tuple(maps.shape) != (len(x), layer.units, *layer.map_size):
+                maps, layer = _as_maps(output), self.layers[names[index]]
+                if tuple(maps.shape) != (len(x), layer.units, *layer.map_size):
                     raise DeconvnetError(
                         f"{layer.name} of {self.name} gives a tensor of shape {tuple(output.shape)} for {len(x)} images, "
                         "which is not what it was when the layers were found: a network has to do the same in every pass."
@@ -295,13 +304,28 @@ class Network:
                 captured += 1
             return index == last and not to_end
 
-        if cropped is None:
-            self.check_input(x)
+        self.check_input(x)
         with exact_float32():
-            output = run_intercepted(self.module, self._module_input(x), on_relu, rules, cropped)
+            output = run_intercepted(self.module, self.module_input(x), on_relu, rules)
         if captured < len(names):
             raise DeconvnetError(f"{self.name} did not come by all its layers: it has to do the same in every pass.")
         return output
+
+    def capture_partial(self, x: Tensor, name: str, partial: PartialForward, rules: Rules | None = None) -> Tensor | None:
+        """The output of one layer, as `capture` passes it, of a forward pass that `partial` runs in part.
+
+        `x` is what `partial` starts from; the module may change it. None if `partial` ended the pass before the layer.
+        """
+        captured: list[Tensor] = []
+
+        def on_relu(index: int, output: Tensor) -> bool:
+            if index == self.layer(name).index:
+                captured.append(_as_maps(output))
+            return bool(captured)
+
+        with exact_float32():
+            run_intercepted(self.module, x, on_relu, rules, partial)
+        return captured[0] if captured else None
 
     def activation_cache(self, x: Tensor) -> ActivationCache | None:
         """All signals of one input (1, 3, crop, crop), for `forward_patched`.
@@ -313,7 +337,7 @@ class Network:
             return None
         try:
             with exact_float32():
-                return ActivationCache(self._trace, self.module, self._module_input(x))
+                return ActivationCache(self._trace, self.module, self.module_input(x))
         except TraceMismatch:
             return None
 
@@ -358,7 +382,7 @@ class Network:
 
         try:
             with torch.inference_mode(), exact_float32():
-                output = run_intercepted(self.module, self._module_input(patches), on_relu, partial=incremental)
+                output = run_intercepted(self.module, self.module_input(patches), on_relu, partial=incremental)
                 assert output is not None  # on_relu never stops the pass
                 return incremental.full_maps(output), captured[0]
         except torch.OutOfMemoryError:

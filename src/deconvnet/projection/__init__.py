@@ -1,14 +1,8 @@
 """Projections of single activations to pixel space (section 2.1), and pictures of them."""
 
+from deconvnet.projection.batch import ProjectionBatch, project_batch, strongest_position
 from deconvnet.projection.picture import display_scale, picture, to_pixels
-from deconvnet.projection.project import (
-    Projection,
-    ProjectionBatch,
-    project,
-    project_batch,
-    strongest_position,
-    strongest_unit,
-)
+from deconvnet.projection.project import Projection, project, strongest_unit
 from deconvnet.projection.rules import RULES, rule_set
 
 __all__ = [

@@ -1,11 +1,21 @@
 """What happens inside a module during one forward pass: layers, receptive fields, captures and partial runs."""
 
 from deconvnet.tracing.cropped_forward import CroppedForward, CropPlan, TraceMismatch, paste, plan_crop
+from deconvnet.tracing.float32_precision import bfloat16_is_slow, exact_float32, float32_precision
 from deconvnet.tracing.graph import Layer, Trace, trace
 from deconvnet.tracing.incremental_forward import ActivationCache, IncrementalForward
-from deconvnet.tracing.intercept import Rules, bfloat16_is_slow, evaluation_mode, exact_float32, run_intercepted
+from deconvnet.tracing.intercept import PartialForward, Rules, evaluation_mode, run_intercepted
 from deconvnet.tracing.layer_weights import LayerWeights, layer_weights
 from deconvnet.tracing.receptive_field import Box, ReceptiveField
+from deconvnet.tracing.shape_only import empty_maps, placeholder
+from deconvnet.tracing.way_down import (
+    SwitchedPass,
+    SwitchPlan,
+    SwitchRecorder,
+    crop_switches,
+    has_backward_of_its_own,
+    plan_switches,
+)
 
 __all__ = [
     "ActivationCache",
@@ -15,16 +25,26 @@ __all__ = [
     "IncrementalForward",
     "Layer",
     "LayerWeights",
+    "PartialForward",
     "ReceptiveField",
     "Rules",
+    "SwitchPlan",
+    "SwitchRecorder",
+    "SwitchedPass",
     "Trace",
     "TraceMismatch",
     "bfloat16_is_slow",
+    "crop_switches",
+    "empty_maps",
     "evaluation_mode",
     "exact_float32",
+    "float32_precision",
+    "has_backward_of_its_own",
     "layer_weights",
     "paste",
+    "placeholder",
     "plan_crop",
+    "plan_switches",
     "run_intercepted",
     "trace",
 ]

@@ -30,14 +30,28 @@ def convolve(
 
     In that case weights get no gradient.
     """
-    strides, paddings = _pair(stride), _pair(padding)
     is_supported = (
         input.requires_grad
         and input.dim() == 4
-        and input.device.type == "cpu"
-        and weight.shape[1] <= _MAX_CHANNELS
+        and has_fast_transpose(input, weight, stride, padding, dilation, groups)
         and weight.is_leaf
         and (bias is None or bias.is_leaf)
+    )
+    if is_supported:
+        weight, bias = weight.detach(), None if bias is None else bias.detach()
+        output: Tensor = _Convolve.apply(input, weight, bias, _pair(stride), _pair(padding))
+        return output
+    return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
+
+
+def has_fast_transpose(signal: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> bool:
+    """Whether `conv_transpose` is made for a convolution with these arguments, and faster than torch, on the device of
+    `signal`.
+    """
+    strides, paddings = _pair(stride), _pair(padding)
+    return (
+        signal.device.type == "cpu"
+        and weight.shape[1] <= _MAX_CHANNELS
         and not weight.is_complex()
         and groups == 1
         and _pair(dilation) == (1, 1)
@@ -45,10 +59,6 @@ def convolve(
         and strides[0] == strides[1]
         and paddings is not None
     )
-    if is_supported:
-        output: Tensor = _Convolve.apply(input, weight.detach(), None if bias is None else bias.detach(), strides, paddings)
-        return output
-    return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
 
 
 class _Convolve(torch.autograd.Function):

@@ -24,6 +24,7 @@ from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_tensors, map
 from deconvnet.tracing.ops.pointwise import is_reshaping
 from deconvnet.tracing.ops.sliding_window import SlidingWindow, match_sliding_window
 from deconvnet.tracing.receptive_field import Axis
+from deconvnet.tracing.shape_only import empty_maps, mask_signal
 
 
 class DependencyRegion(NamedTuple):
@@ -45,6 +46,10 @@ class DependencyRegion(NamedTuple):
     def size(self) -> tuple[int, int]:
         """Rows and columns of positions."""
         return self.rows.size, self.columns.size
+
+    def corners(self, positions: Tensor) -> Tensor:
+        """(N, 2) row and column of the region's first position, for activations at `positions` (N, 2)."""
+        return positions * torch.tensor([axis.jump for axis in self]) + torch.tensor([axis.start for axis in self])
 
 
 class TraceMismatch(Exception):
@@ -74,6 +79,13 @@ def plan_crop(trace: Trace, layer_index: int) -> CropPlan | None:
         return None
     if any(axis.jump == 0 for region in regions.values() for axis in region):
         return None
+    return CropPlan(trace, regions, cropping_cost(steps, shapes, regions))
+
+
+def cropping_cost(
+    steps: Sequence[TraceStep], shapes: Sequence[torch.Size], regions: Mapping[int, DependencyRegion]
+) -> float:
+    """Multiplications of `steps` on crops to `regions`, as a fraction of those on whole images; 1 if there are none."""
     convolutions = [step for step in steps if step.multiplications_per_position]
     full = sum(step.multiplications_per_position * prod(shapes[step.outputs[0]][-2:]) for step in convolutions)
     cropped = sum(
@@ -81,7 +93,7 @@ def plan_crop(trace: Trace, layer_index: int) -> CropPlan | None:
         for step in convolutions
         if step.outputs[0] in regions
     )
-    return CropPlan(trace, regions, cropped / full if full else 1.0)
+    return cropped / full if full else 1.0
 
 
 def _dependencies(steps: Sequence[TraceStep], targets: Mapping[int, DependencyRegion]) -> dict[int, DependencyRegion] | None:
@@ -105,23 +117,31 @@ def _dependencies(steps: Sequence[TraceStep], targets: Mapping[int, DependencyRe
 class CroppedForward:
     """One run according to a crop plan, for activations at given positions; the `partial` of `run_intercepted`."""
 
-    def __init__(self, plan: CropPlan, positions: Tensor) -> None:
-        """`positions` (N, 2) are rows and columns in the layer's maps, one per image."""
-        self.plan, self.positions = plan, positions.cpu()
+    def __init__(self, plan: CropPlan, positions: Tensor, shapes_only: bool = False) -> None:
+        """`positions` (N, 2) are rows and columns in the layer's maps, one per crop. With `shapes_only`, signals are
+        placeholders, and only the backward pass counts.
+        """
+        self.plan, self.positions, self.shapes_only = plan, positions.cpu(), shapes_only
         self.steps = iter(plan.trace.steps)
 
     @property
     def corners(self) -> Tensor:
         """(N, 2) row and column of the first pixel of each crop of the input."""
-        region = self.plan.regions[0]
-        return self.positions * torch.tensor([axis.jump for axis in region]) + torch.tensor([axis.start for axis in region])
+        return self.plan.regions[0].corners(self.positions)
 
-    def crop_input(self, x: Tensor) -> Tensor:
-        """The pixels of x (N, 3, H, W) that each activation depends on, (N, 3, h, w); 0 beyond the border."""
-        crops = x.new_zeros(len(x), x.shape[1], *self.plan.regions[0].size).contiguous(
-            memory_format=torch.channels_last if x.device.type == "cpu" else torch.contiguous_format
-        )
-        paste(crops, x, -self.corners)
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of each crop of the input."""
+        return self.plan.regions[0].size
+
+    def crop_input(self, x: Tensor, photos: Tensor | None = None) -> Tensor:
+        """The pixels that each activation depends on, (N, 3, h, w), 0 beyond the border, from x (M, 3, H, W).
+
+        `photos` (N,) says in which row of x each activation is; None if each has its own.
+        """
+        rows = range(len(x)) if photos is None else photos.tolist()
+        crops = empty_maps((len(rows), x.shape[1], *self.input_size), x).zero_()
+        paste(crops, [x[row] for row in rows], -self.corners)
         return crops
 
     def __call__(self, func: Callable[..., Any], args: Args, kwargs: Kwargs, run: RunCall) -> Any:
@@ -138,7 +158,7 @@ class CroppedForward:
         if region is None:
             return self._placeholder_result(step, args, kwargs)
         if step.window is not None:
-            return self._run_sliding(step, region, func, args, kwargs)
+            return self._run_sliding(step, region, func, args, kwargs, run)
         signals = iter(step.inputs)
 
         def crop(tensor: Tensor) -> Tensor:
@@ -152,14 +172,14 @@ class CroppedForward:
         return run(func, args, kwargs)
 
     def _run_sliding(
-        self, step: TraceStep, region: DependencyRegion, func: Callable[..., Any], args: Args, kwargs: Kwargs
+        self, step: TraceStep, region: DependencyRegion, func: Callable[..., Any], args: Args, kwargs: Kwargs, run: RunCall
     ) -> Tensor:
         call, input_signal, output_signal = match_sliding_window(func, args, kwargs), step.inputs[0], step.outputs[0]
-        if call is None or call.run_unpadded is None or call.window != step.window or input_signal is None:
+        if call is None or call.unpadded is None or call.window != step.window or input_signal is None:
             raise TraceMismatch
         required = region.required_inputs(call.window)
         x = self._crop(next(iter_tensors((args, kwargs))), input_signal, required)
-        y = call.run_unpadded(self._fill_beyond_border(x, input_signal, required, call.fill))
+        y = run(*call.unpadded(self._fill_beyond_border(x, input_signal, required, call.fill)))
         # A max pooling window entirely beyond the border gives -inf, which later sums could turn into NaN.
         return self._fill_beyond_border(y, output_signal, region, 0.0) if call.fill == -torch.inf else y
 
@@ -179,13 +199,17 @@ class CroppedForward:
     def _fill_beyond_border(self, tensor: Tensor, signal: int, region: DependencyRegion, value: float) -> Tensor:
         """The crop with `value` at the positions beyond the border of the full map."""
         beyond = []
-        for axis, position, length in zip(region, self.positions.T, self.plan.trace.shapes[signal][-2:], strict=True):
-            indices = position[:, None] * axis.jump + axis.start + torch.arange(axis.size)
+        for axis, corner, length in zip(
+            region, region.corners(self.positions).T, self.plan.trace.shapes[signal][-2:], strict=True
+        ):
+            indices = corner[:, None] + torch.arange(axis.size)
             beyond.append((indices < 0) | (indices >= length))
         rows, columns = beyond
         if not (rows.any() or columns.any()):
             return tensor
         mask = (rows[:, None, :, None] | columns[:, None, None, :]).to(tensor.device)
+        if self.shapes_only:
+            return mask_signal(tensor, mask)
         filled: Tensor = _Fill.apply(tensor, mask, value)
         return filled
 
@@ -227,10 +251,11 @@ class _Fill(torch.autograd.Function):
         return signal.clone().masked_fill_(mask, 0), None, None
 
 
-def paste(target: Tensor, patches: Tensor, corners: Tensor) -> None:
+def paste(target: Tensor, patches: Tensor | Sequence[Tensor], corners: Tensor) -> None:
     """Copy patches[n] (…, h, w) into target[n] (…, H, W), its first row and column at corners[n], clipped."""
-    (height, width), (rows, columns) = patches.shape[-2:], target.shape[-2:]
+    rows, columns = target.shape[-2:]
     for canvas, patch, (row, column) in zip(target, patches, corners.tolist(), strict=True):
+        height, width = patch.shape[-2:]
         top, left, bottom, right = max(row, 0), max(column, 0), min(row + height, rows), min(column + width, columns)
         if top < bottom and left < right:
             canvas[..., top:bottom, left:right] = patch[..., top - row : bottom - row, left - column : right - column]

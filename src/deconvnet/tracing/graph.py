@@ -244,7 +244,7 @@ class _Tracer(TorchFunctionMode):
             if signal is not None
             for output in outputs
         )
-        if sliding is not None and sliding.run_unpadded is not None:
+        if sliding is not None and sliding.unpadded is not None:
             croppable = len(outputs) == 1 and inputs[0] is not None and len(input_signals) == 1
         else:
             constants = [tensor for tensor, signal in zip(tensors, inputs, strict=True) if signal is None]

@@ -146,14 +146,14 @@ class IncrementalForward:
         self, step: TraceStep, region: ChangedRegion, func: Callable[..., Any], args: Args, kwargs: Kwargs, run: RunCall
     ) -> tuple[Any, ChangedRegion | None]:
         call, shape = match_sliding_window(func, args, kwargs), self.trace.shapes[step.outputs[0]][-2:]
-        if call is None or call.run_unpadded is None or call.window != step.window:
+        if call is None or call.unpadded is None or call.window != step.window:
             return self._run_full(step, func, args, kwargs, run), None
         changed = region.affected_outputs(call.window, (shape[0], shape[1]))
         if prod(changed.size) > _CROP_COST_THRESHOLD * prod(shape):
             return self._run_full(step, func, args, kwargs, run), None
         required = changed.required_inputs(call.window)
         x = self._crop(next(iter_tensors((args, kwargs))), step.inputs[0] or 0, required, call.fill)
-        return call.run_unpadded(x), changed
+        return run(*call.unpadded(x)), changed
 
     def _run_pointwise(
         self,

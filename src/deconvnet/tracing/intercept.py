@@ -6,17 +6,16 @@ the run and restored afterwards.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from deconvnet.environment import shared_context
 from deconvnet.errors import DeconvnetError
 from deconvnet.local_response_norm import local_response_norm
 from deconvnet.tracing.cpu_kernels import convolve, linear
@@ -45,15 +44,15 @@ class Rules:
 #: Runs one call of torch: (function, its args, its kwargs) → result.
 RunCall = Callable[[Callable[..., Any], Args, Kwargs], Any]
 
-#: Runs one call on part of its input by means of a `RunCall`; a `CroppedForward` or an `IncrementalForward`.
+#: Runs one call in part, on a crop or for its backward pass only, by means of a `RunCall`.
 PartialForward = Callable[[Callable[..., Any], Args, Kwargs, RunCall], Any]
 
 #: Faster functions that compute the same as torch's.
 _FAST_KERNELS: dict[Callable[..., Any], Callable[..., Tensor]] = {torch.conv2d: convolve, F.linear: linear}
 
 
-class _StopForward(BaseException):  # not an Exception, which a module might catch
-    """Raised inside a module's forward to end it once the last requested layer has been passed to the callback."""
+class StopForward(BaseException):  # not an Exception, which a module might catch
+    """Raised inside a module's forward to end it once all that is wanted of it has been computed."""
 
 
 class _InterceptMode(TorchFunctionMode):
@@ -72,7 +71,7 @@ class _InterceptMode(TorchFunctionMode):
         if is_relu:
             self.relu_count += 1
             if self.callback(self.relu_count - 1, output):
-                raise _StopForward
+                raise StopForward
         return output
 
     def _run_with_rules(self, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
@@ -124,7 +123,7 @@ def run_intercepted(
             with _InterceptMode(callback, rules or Rules(), partial):
                 output: Tensor = module(x)
                 return output
-        except _StopForward:
+        except StopForward:
             return None
 
 
@@ -139,40 +138,3 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for submodule in training:
             submodule.training = True
-
-
-@shared_context
-def exact_float32() -> Iterator[None]:
-    """Full float32 within: without this cuDNN may round the inputs of convolutions to TF32 (errors of about 1e-3), and what
-    the program allows elsewhere would hold, on CPUs too.
-
-    The settings are those of the process: the first thread to enter changes them, the last to leave restores them.
-    """
-    # PyTorch has older flags and newer settings, and where the two disagree, reading a flag raises, which other code does.
-    # So both are changed, and put back.
-    cudnn, mkldnn = cast(Any, torch.backends.cudnn), cast(Any, torch.backends.mkldnn)
-    settings: tuple[Any, ...] = (
-        *(torch.backends, cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul),
-        *(mkldnn.conv, mkldnn.rnn, mkldnn.matmul),
-    )
-    precisions = [setting.fp32_precision for setting in settings]
-    flags = None
-    with suppress(RuntimeError):  # the caller's own flags and settings disagree already
-        flags = cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    cudnn.allow_tf32 = False
-    torch.set_float32_matmul_precision("highest")
-    for setting in settings:
-        setting.fp32_precision = "ieee"
-    yield
-    if flags is not None:
-        cudnn.allow_tf32 = flags[0]
-        torch.set_float32_matmul_precision(flags[1])
-    for setting, precision in zip(settings, precisions, strict=True):
-        setting.fp32_precision = precision
-
-
-def bfloat16_is_slow(device: torch.device) -> bool:
-    """Whether `device` is an x86 processor without instructions for bfloat16 (AVX-512): each number is converted there and
-    back, which takes many times as long as float32.
-    """
-    return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("NO AVX", "AVX2")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deconvnet.data import ImageSet, PackedImageSet, Preprocessing, UnreadableImage, find_images
 from deconvnet.data.image_set import require_same_classes
-from deconvnet.data.loader import prefetch
+from deconvnet.data.loader import prefetch, upload
 from deconvnet.data.transforms import SQUARE_SIZE, central_crop, central_square, random_crops
 from deconvnet.distributed import Processes
 from deconvnet.errors import DeconvnetError
@@ -33,15 +33,16 @@ class TrainingBatch:
     targets: Tensor
     """(N,) int64, class indices."""
 
-    def pin_memory(self) -> Self:
-        """A copy in pinned memory, from which it can be copied to a GPU asynchronously."""
+    def pinned_for(self, device: torch.device) -> Self:
+        """The same batch, in memory from which `upload` copies to `device` without waiting: on CUDA pinned memory."""
+        if device.type != "cuda":
+            return self
         return type(self)(self.pixels.pin_memory(), self.targets.pin_memory())
 
     def to_inputs(self, preprocessing: Preprocessing, recipe: Recipe, device: torch.device) -> tuple[Tensor, Tensor]:
         """Normalised inputs (N, 3, crop, crop) float32, in the recipe's memory format, and targets (N,) on `device`."""
-        inputs = preprocessing.normalise(self.pixels.to(device, non_blocking=True))
-        targets = self.targets.to(device, non_blocking=True)
-        return inputs.contiguous(memory_format=recipe.memory_format), targets
+        inputs = preprocessing.normalise(upload(self.pixels, device))
+        return inputs.contiguous(memory_format=recipe.memory_format(device)), upload(self.targets, device)
 
 
 @dataclass(frozen=True)
@@ -145,16 +146,18 @@ def training_batches(
 
     def make(indices: np.ndarray) -> TrainingBatch:
         pixels = random_crops(read_squares(data.train, indices, pool), crop, crop_numbers(seed, epoch, indices))
-        batch = TrainingBatch(torch.from_numpy(pixels), torch.from_numpy(targets[indices]))
-        return batch.pin_memory() if device.type == "cuda" else batch
+        return TrainingBatch(torch.from_numpy(pixels), torch.from_numpy(targets[indices])).pinned_for(device)
 
     return prefetch(make, batch_indices, 1, _BATCHES_AHEAD)
 
 
 def validation_batches(
-    data: TrainingData, crop: int, batch_size: int, processes: Processes, pool: ThreadPoolExecutor
+    data: TrainingData, crop: int, batch_size: int, processes: Processes, pool: ThreadPoolExecutor, device: torch.device
 ) -> Generator[TrainingBatch]:
-    """The central views of this process's validation images; each image goes to exactly one process."""
+    """The central views of this process's validation images; each image goes to exactly one process.
+
+    Batches are on the CPU, in pinned memory if `device` is a GPU.
+    """
     targets = class_indices(data.val, data.classes)
     process_indices = np.arange(processes.rank, len(targets), processes.world_size)
     slice_size = max(1, batch_size // processes.world_size)
@@ -162,6 +165,6 @@ def validation_batches(
     def make(batch_number: int) -> TrainingBatch:
         indices = process_indices[batch_number * slice_size : (batch_number + 1) * slice_size]
         pixels = np.ascontiguousarray(central_crop(np.stack(read_squares(data.val, indices, pool)), crop))
-        return TrainingBatch(torch.from_numpy(pixels), torch.from_numpy(targets[indices]))
+        return TrainingBatch(torch.from_numpy(pixels), torch.from_numpy(targets[indices])).pinned_for(device)
 
     return prefetch(make, range(-(-len(process_indices) // slice_size)), 1, _BATCHES_AHEAD)

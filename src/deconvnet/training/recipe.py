@@ -4,6 +4,7 @@ import json
 import reprlib
 import tomllib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +14,9 @@ import torch
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from deconvnet.environment import memory_format
 from deconvnet.errors import UsageError
+from deconvnet.tracing import float32_precision
 
 #: The entries of a recipe file that are named otherwise than the fields of `Recipe`.
 _ENTRY_NAMES = {
@@ -52,9 +55,11 @@ class Recipe:
     """Inputs are pixels from 0 to 255, minus the mean image, divided by this."""
     max_filter_rms: float = Field(default=0.1, ge=0, le=1e6)
     """Convolutional filters whose root mean square exceeds it are scaled back to it; 0: they are not."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of convolutions and matrix products; weights, normalisation and loss are always float32."""
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Of convolutions and matrix products, in training and validation; weights, normalisation and loss are always float32.
+    tf32 lets a GPU round what it multiplies to 10 bits; elsewhere it is float32."""
     channels_last: bool = False
+    """The memory layout on a GPU. On a CPU it is always channels last, which is faster there."""
     compile: bool = False
     """Use `torch.compile`."""
     chance_patience: int = Field(default=5000, ge=1, le=10**12)
@@ -71,14 +76,17 @@ class Recipe:
         except ValidationError as error:
             raise UsageError(_first_problem(error)) from None
 
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """The memory layout of weights and inputs."""
-        return torch.channels_last if self.channels_last else torch.contiguous_format
+    def memory_format(self, device: torch.device) -> torch.memory_format:
+        """The memory layout of weights and inputs on a device."""
+        return torch.channels_last if self.channels_last else memory_format(device)
 
     def autocast(self, device: torch.device) -> torch.autocast:
-        """A context in which convolutions and matrix products have the recipe's precision."""
+        """A context in which convolutions and matrix products are computed in bfloat16 if that is the recipe's precision."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def float32_precision(self, device: torch.device) -> AbstractContextManager[None]:
+        """A context in which those that stay in float32 are computed in TF32 if the recipe says so, otherwise in full."""
+        return float32_precision("tf32" if self.precision == "tf32" and device.type == "cuda" else "ieee")
 
     @classmethod
     def from_entries(cls, entries: Mapping[str, Any], source: str = "The recipe") -> Self:

@@ -18,22 +18,25 @@ _RELAY_SECONDS = 2.0
 
 @dataclass
 class StopRequest:
-    """Whether a signal asks the run to stop."""
+    """Whether a signal asks the run to stop. Processes agree on it whenever they add up values: `all_reduce_sum`."""
 
     processes: Processes
     signal_number: int = 0
     """The signal received, 0 if none."""
+    is_agreed: bool = False
+    """Whether any process had received a signal when it joined the last exchange; the same in all of them."""
 
-    def is_pending(self) -> bool:
-        """Whether any of the processes had received a signal when the last of them called this, in all of them.
+    def all_reduce_sum(self, *values: float) -> tuple[float, ...]:
+        """`Processes.all_reduce_sum`, which exchanges the signals too. Collective: all must call it after the same step.
 
-        Collective: every process must call it at the same step. All get the same answer; otherwise one would stop while the
-        others wait for it. A signal that arrives during the call counts from the next one.
+        A signal that arrives later counts from the next exchange. If it counted at once, this process would stop while the
+        others wait for it.
         """
-        (received,) = self.processes.all_reduce_sum(self.signal_number > 0)
-        if received and not self.signal_number:
+        *sums, received = self.processes.all_reduce_sum(*values, self.signal_number > 0)
+        self.is_agreed = received > 0
+        if self.is_agreed and not self.signal_number:
             self.signal_number = signal.SIGTERM
-        return received > 0
+        return tuple(sums)
 
 
 @contextmanager

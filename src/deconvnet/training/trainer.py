@@ -18,12 +18,12 @@ from torch.nn.parallel import DistributedDataParallel
 from deconvnet.data import Preprocessing, classes_from_folders
 from deconvnet.data.transforms import SQUARE_SIZE, central_crop
 from deconvnet.distributed import Processes, local_device
-from deconvnet.environment import keep_freed_memory
+from deconvnet.environment import core_count, keep_freed_memory
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models import ARCHITECTURES, AlexNet2012, Network, ZFNet, build_module, save_weights
 from deconvnet.models.init import init_he
 from deconvnet.progress import duration, print_status, progress_bar
-from deconvnet.tracing import bfloat16_is_slow, exact_float32
+from deconvnet.tracing import bfloat16_is_slow
 from deconvnet.training.checkpoint import Checkpoints, TrainingProgress
 from deconvnet.training.data import TrainingData, compute_mean, open_data, training_batches, validation_batches
 from deconvnet.training.filter_renormalisation import max_first_layer_rms, renormalise_filters
@@ -31,7 +31,7 @@ from deconvnet.training.logs import open_logs
 from deconvnet.training.recipe import Recipe, read_recipe
 from deconvnet.training.run_folder import SNAPSHOT_EPOCHS, RunFolder, open_run
 from deconvnet.training.schedule import learning_rate
-from deconvnet.training.signals import defer_signals
+from deconvnet.training.signals import StopRequest, defer_signals
 from deconvnet.training.stateless_rng import dropout_seed, epoch_order, init_seed
 
 #: Names of the networks that can be trained: AlexNet and ZFNet, which the paper trains, and their variants.
@@ -55,7 +55,7 @@ def train(
     recipe: Recipe | Path | str = "paper",
     *,
     seed: int = 0,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     workers: int | None = None,
     progress: bool = False,
 ) -> Path:
@@ -65,8 +65,8 @@ def train(
     the same run unfinished, that is resumed and ends in the same weights as an uninterrupted one (bit for bit on a CPU,
     given the same number of threads and processes); a finished run is left as it is. Ctrl-C or SIGTERM while training
     finishes the step and saves a checkpoint, from which the same call resumes. `seed` decides initial weights, order and
-    crops of the images, and dropout. Under `torchrun` each batch is divided among all processes. Images are decoded by
-    `workers` threads in each process (default: one per core, at most 8).
+    crops of the images, and dropout. `device` None is a GPU if there is one, else the CPU. Under `torchrun` each batch is
+    divided among all processes. Images are decoded by `workers` threads in each process (default: one per core).
 
     Raises `UsageError` for an unknown network, an unknown recipe, and a recipe that does not suit the network or the number
     of images and processes; `DeconvnetError` for data that cannot be used, for another run in `out`, for a full disk, and
@@ -98,7 +98,7 @@ def train(
     with (
         open_run(Path(os.path.realpath(out)), key, processes) as run,
         processes.process_group(device),
-        ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool,
+        ThreadPoolExecutor(workers or core_count()) as pool,
     ):
         # All processes do what the first one finds.
         (is_finished,) = processes.all_reduce_sum(processes.is_first and run.weights.exists())
@@ -125,16 +125,15 @@ def _fit(
 
     Checkpoints are written by the first process, atomically: about once a minute, after the last step of an epoch, after its
     validation, and at a signal. A first Ctrl-C or SIGTERM (in any process) while the steps of an epoch run is only recorded:
-    the step is finished (on a GPU up to ten are) and a checkpoint written, then the signal is raised again for the handler
-    that was there before, by default Python's, so that a `KeyboardInterrupt` is raised or the process ends. A second one
-    ends the process at once. Outside of the steps every signal acts at once, and nothing but a validation can be lost, which
-    a resumed run repeats.
+    training stops when results are next read (after each step, on a GPU after ten) and a checkpoint is written, then the
+    signal is raised again for the handler that was there before, by default Python's, so that a `KeyboardInterrupt` is
+    raised or the process ends. A second one ends the process at once. Outside of the steps every signal acts at once, and
+    nothing but a validation can be lost, which a resumed run repeats.
     """
     module, device, preprocessing = network.module, network.device, network.preprocessing
     steps_per_epoch = len(data.train) // recipe.batch_size
     total_steps = recipe.epochs * steps_per_epoch
-    if recipe.channels_last:
-        module.to(memory_format=torch.channels_last)
+    module.to(memory_format=recipe.memory_format(device))
     model: Callable[[Tensor], Tensor] = DistributedDataParallel(module) if processes.world_size > 1 else module
     model = torch.compile(model) if recipe.compile else model
     optimiser = _sgd(module, recipe)
@@ -156,7 +155,7 @@ def _fit(
         open_logs(run.folder, progress.log_sizes, steps_done, processes, show_progress) as logs,
         progress_bar(f"training {network.name}", images_in_all, show_progress, images_done) as advance,
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),  # leaves the caller's generators alone
-        exact_float32(),  # no TF32; the recipe alone decides the precision
+        recipe.float32_precision(device),  # whatever the caller's settings are
     ):
 
         def save_checkpoint() -> None:
@@ -202,7 +201,7 @@ def _fit(
                     if device.type != "cpu" and len(unread) < _STEPS_PER_READING and step < last_step:
                         wait_start = time.monotonic()
                         continue
-                    results = _read_results(unread, processes)
+                    results = _read_results(unread, stop)
                     seconds, images = time.monotonic() - loop_start, (step - first_step + 1) * recipe.batch_size
                     for number, (step_loss, errors) in enumerate(results, step + 1 - len(results)):
                         record_loss(step_loss, number, len(data.classes), recipe, progress)  # raises TrainingDiverged
@@ -216,13 +215,13 @@ def _fit(
                     note = f"epoch {progress.epoch}, loss {progress.smoothed_loss:.3f}, error {error:.1%}"
                     advance(len(results) * recipe.batch_size, f"{note}, {wait_seconds / seconds:.0%} waiting")
 
-                    if stop.is_pending():  # in any of the processes
+                    if stop.is_agreed:  # a signal came, in any of the processes, before the results were read
                         break
                     if checkpoints.is_due:  # about once a minute
                         save_checkpoint()
                     wait_start = time.monotonic()
                 save_checkpoint()  # after a signal, or after the epoch's last batch, before the validation
-                stop.is_pending()  # so that all processes stop after this block; waits for the checkpoint
+                stop.all_reduce_sum()  # so that all processes stop after this block; waits for the checkpoint
 
             # After a whole epoch only: after a signal, the block above has raised.
             top1, top5 = _validate(network, data, recipe, processes, pool)
@@ -305,13 +304,13 @@ def _seed(device: torch.device, seed: int) -> None:
 # Loss, validation and errors
 
 
-def _read_results(unread: list[Tensor], processes: Processes) -> list[tuple[float, float]]:
+def _read_results(unread: list[Tensor], stop: StopRequest) -> list[tuple[float, float]]:
     """Loss, mean over processes, and number of errors, sum over processes, of each step in `unread`, which is emptied.
 
-    Waits for the device, and for the other processes.
+    Waits for the device once, and for the other processes once: the same exchange says whether to stop.
     """
     losses, errors = torch.stack(unread, dim=1).tolist()
-    sums = processes.all_reduce_sum(*(loss / processes.world_size for loss in losses), *errors)
+    sums = stop.all_reduce_sum(*(loss / stop.processes.world_size for loss in losses), *errors)
     unread.clear()
     return list(zip(sums[: len(losses)], sums[len(losses) :], strict=True))
 
@@ -350,7 +349,7 @@ def _validate(
     network.module.eval()
     preprocessing, device = network.preprocessing, network.device
     errors = torch.zeros(2, dtype=torch.int64, device=device)
-    for batch in validation_batches(data, preprocessing.crop, recipe.batch_size, processes, pool):
+    for batch in validation_batches(data, preprocessing.crop, recipe.batch_size, processes, pool, device):
         inputs, targets = batch.to_inputs(preprocessing, recipe, device)
         with recipe.autocast(device):
             logits = network.module(inputs)

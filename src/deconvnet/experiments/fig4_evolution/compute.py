@@ -10,6 +10,7 @@ from torch import Tensor
 
 from deconvnet.atlas.project_units import project_units
 from deconvnet.data import ImageSet, find_images
+from deconvnet.distributed import local_device
 from deconvnet.errors import UsageError
 from deconvnet.experiments.fig4_evolution.convergence import similarity
 from deconvnet.experiments.fig4_evolution.layer_result import LayerEvolution
@@ -32,7 +33,7 @@ def evolve(
     *,
     seed: int = 0,
     state_folder: Path | None = None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     batch_size: int = 32,
     workers: int | None = None,
     progress: bool = False,
@@ -42,12 +43,12 @@ def evolve(
     The final weights of a finished run count as its last snapshot. At each snapshot the strongest activation of every unit
     over `images` is found, those of `units` random units of each convolutional layer are projected, and all units are
     compared with themselves at the last snapshot, on up to `MAX_COMPARED_IMAGES` random images. The folder `state_folder`
-    keeps mining states, so that a killed call can resume.
+    keeps mining states, so that a killed call can resume. `device` None is a GPU if there is one, else the CPU.
 
     Raises `UsageError` if a layer has fewer units, `DeconvnetError` if `run` is no run, has no snapshot or one of another
     network, or if no image can be read.
     """
-    snapshots, image_set = open_snapshots(Path(run)), find_images(images)
+    snapshots, image_set, device = open_snapshots(Path(run)), find_images(images), local_device(device)
     last_epoch = snapshots.epochs[-1]
     final_network = snapshots.load(last_epoch).to(device)
     _check_units(final_network, units)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deconvnet.data import ImageSet, find_images
 from deconvnet.errors import UsageError
-from deconvnet.experiments.class_labels import class_name, count_classes, find_class, predict_class
+from deconvnet.experiments.class_labels import check_finite, class_name, count_classes, find_class, predict_class
 from deconvnet.experiments.fig5_invariance.curves import Curves
 from deconvnet.experiments.fig5_invariance.result import Invariance
 from deconvnet.experiments.fig5_invariance.transforms import TRANSFORMATIONS, Transformation
@@ -110,5 +110,6 @@ def _measure(
             network.capture(inputs[indices], layers, compare)
         if target is not None:
             probabilities[indices] = network.probabilities(inputs[indices])[:, target].cpu().double()
+    check_finite(network, probabilities)
     views = network.preprocessing.denormalise(inputs[list(transformation.shown_indices)])
     return torch.stack([distances[layer] for layer in layers]), probabilities, views

@@ -12,7 +12,7 @@ from torch import Tensor
 from deconvnet.data import ImageSet, find_images
 from deconvnet.data.packed import PackedImageSet
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.experiments.class_labels import class_name, count_classes, find_class, predict_class
+from deconvnet.experiments.class_labels import check_finite, class_name, count_classes, find_class, predict_class
 from deconvnet.experiments.fig7_occlusion.image_result import ClassSource, OccludedImage
 from deconvnet.experiments.fig7_occlusion.occluder import Occluder
 from deconvnet.experiments.fig7_occlusion.result import Occlusion
@@ -184,6 +184,7 @@ def _occlude_image(
 
     corners = occluder.corners(preprocessing.crop)
     totals, log_probabilities = forward_occluded_in_batches(network, x, occluder, corners, layer, unit, batch_size, advance)
+    check_finite(network, log_probabilities)
     probabilities = None if target is None else log_probabilities[:, target].exp()
     predictions = log_probabilities.argmax(dim=1) if network.classifies else None
     clean_prediction = None if clean_probabilities is None else int(clean_probabilities.argmax())

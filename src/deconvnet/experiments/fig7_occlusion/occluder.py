@@ -54,12 +54,12 @@ class Occluder:
 
     def occluded_windows(self, x: Tensor, corners: Tensor, preprocessing: Preprocessing) -> Tensor:
         """(N, 3, size, size) the windows at `corners` (N, 2) of the network's input x (3, S, S), occluded."""
-        fill = self._input_colour(preprocessing).to(x)
+        fill, mask = self._input_colour(preprocessing).to(x), self.mask.to(x.device)
         windows = []
         for row, column in corners.tolist():
             window = (slice(None), slice(row, row + self.size), slice(column, column + self.size))
             colour = fill[window] if fill.shape[1] > 1 else fill.expand(3, self.size, self.size)
-            windows.append(torch.where(self.mask, colour, x[window]))
+            windows.append(torch.where(mask, colour, x[window]))
         return torch.stack(windows)
 
     @property

@@ -114,7 +114,7 @@ def _deletion_probabilities(
         for row, column in squares[: round(fraction * len(squares))].tolist():
             occluded_x[:, row : row + side, column : column + side] = 0
     probabilities = [network.probabilities(batch)[:, target] for batch in torch.split(occluded, batch_size)]
-    return torch.cat(probabilities).double().cpu().numpy()
+    return torch.cat(probabilities).cpu().double().numpy()
 
 
 def _log_probabilities(

@@ -32,7 +32,7 @@ def projection_similarities(first: Tensor, second: Tensor) -> dict[str, float]:
     """
     from skimage.metrics import structural_similarity
 
-    a, b = (projection.double().cpu().numpy() for projection in (first, second))
+    a, b = (projection.cpu().double().numpy() for projection in (first, second))
     similarities = {
         "signed": rank_correlation(a, b),
         "absolute": rank_correlation(np.abs(a), np.abs(b)),

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deconvnet.data import ImageSet, PackedImageSet, Preprocessing, batches
+from deconvnet.data import ImageSet, PackedImageSet, Preprocessing, batches, upload
 from deconvnet.data.transforms import SQUARE_SIZE, Interpolation, central_view, ten_views
 from deconvnet.distributed import Processes
 from deconvnet.environment import keep_freed_memory
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.experiments.class_labels import ClassOutputs, find_labelled_images, match_classes
+from deconvnet.experiments.class_labels import ClassOutputs, check_finite, find_labelled_images, match_classes
 from deconvnet.experiments.table2_errors.result import ErrorRate, Evaluation, NetworkErrors
 from deconvnet.mining import split_indices
 from deconvnet.models import Network
@@ -155,13 +155,14 @@ def count_errors(
     distinct_squares = list(dict.fromkeys(squares))
     targets = [_target_indices(image_set, network_outputs) for network_outputs in outputs]
     with_average = can_average(outputs)
+    device = next((network.device for network in networks if network.device.type == "cuda"), networks[0].device)
     counts = ErrorCounts([(0, 0)] * (len(networks) + with_average))
 
     def preprocess(image: Image.Image) -> Tensor:
         return torch.cat([square.pixels(image).flatten() for square in distinct_squares])
 
     with progress_bar("judging", len(indices), progress) as advance, torch.inference_mode():
-        for batch in batches(image_set, preprocess, batch_size, workers, indices):
+        for batch in batches(image_set, preprocess, batch_size, workers, indices, device):
             if len(batch.rows):
                 pixels = torch.split(batch.inputs, [square.size**2 * 3 for square in distinct_squares], dim=1)
                 pixels_by_square = {
@@ -193,15 +194,14 @@ def mean_probabilities(network: Network, squares: Tensor, views: int) -> Tensor:
 
     With one view, the squares are the views. Raises `DeconvnetError` for probabilities that are not finite.
     """
-    preprocessing, on_device = network.preprocessing, squares.to(network.device)
+    preprocessing, on_device = network.preprocessing, upload(squares, network.device)
     # One view at a time: ten take no more memory than one.
     by_view = [
         network.probabilities(preprocessing.normalise(view))
         for view in ([on_device] if views == 1 else ten_views(on_device, preprocessing.crop))
     ]
     probabilities = torch.stack(by_view).cpu().double().mean(dim=0)
-    if not probabilities.isfinite().all():
-        raise DeconvnetError(f"{network.full_name} gives probabilities that are no numbers: its weights are damaged.")
+    check_finite(network, probabilities)
     return probabilities
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from deconvnet.distributed import Processes
+from deconvnet.distributed import Processes, local_device
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.table2_errors import evaluate
 from deconvnet.experiments.table3_ablation.result import TRAIN_VIEWS, VAL_VIEWS, Ablation, AblationRow
@@ -31,7 +31,7 @@ def ablate(
     *,
     seed: int = 0,
     only: Sequence[str] | None = None,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     workers: int | None = None,
     progress: bool = False,
 ) -> Ablation:
@@ -40,7 +40,7 @@ def ablate(
     Each is trained by `recipe`, with its network options except those that the variant changes, in a folder of `out` named
     after its label. A variant that is finished there is not trained again, an interrupted one is resumed. `ablation.json`,
     `ablation.csv` and `ablation.png` in `out` have a row for all twelve and are rewritten after each. Several processes may
-    train different variants in one `out`.
+    train different variants in one `out`. `device` None is a GPU if there is one, else the CPU.
 
     Raises `UsageError` for unknown labels or options and under `torchrun`, `DeconvnetError` for data that cannot be used,
     for an `out` that holds anything but the same ablation, and if training fails.
@@ -50,7 +50,7 @@ def ablate(
             "An ablation is trained by one process: give each GPU variants of its own, with --only and --device cuda:0, "
             "cuda:1 …, and all the same --out."
         )
-    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    recipe, device = recipe if isinstance(recipe, Recipe) else read_recipe(recipe), local_device(device)
     selected = select_variants(only)
     training_data, out = open_data(data), Path(os.path.realpath(out))
     options = {**recipe.network, "classes": len(training_data.classes)}

@@ -22,9 +22,21 @@ _PRODUCTS = frozenset(
     "mul mul_ __mul__ __imul__ __rmul__ div div_ __truediv__ __itruediv__ true_divide".split()
     + "conv2d conv_transpose2d linear einsum".split()
 )
+#: Those that choose among their inputs; `boolean_dispatch` and `fn` are how some poolings are called.
+_CHOICES = frozenset(
+    """
+    max_pool2d max_pool2d_with_indices adaptive_max_pool2d adaptive_max_pool2d_with_indices boolean_dispatch fn amax max
+    maximum minimum
+    """.split()
+)
 
 
 def is_linear(func: Callable[..., Any], signal_count: int) -> bool:
     """Is the call linear in its inputs, or a choice among them? `signal_count` of them depend on the network's input."""
     name = getattr(func, "__name__", "")
     return name in _LINEAR and not (name in _PRODUCTS and signal_count > 1)
+
+
+def chooses_by_value(func: Callable[..., Any]) -> bool:
+    """Does the call choose among its inputs by their values, so that its transpose depends on these?"""
+    return getattr(func, "__name__", "") in _CHOICES

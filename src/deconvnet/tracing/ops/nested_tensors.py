@@ -8,6 +8,9 @@ from torch import Tensor
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 
+#: A function with its arguments.
+Call = tuple[Callable[..., Any], Args, Kwargs]
+
 
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     """Nested arguments with `function` applied to every tensor, in the order of `iter_tensors`."""

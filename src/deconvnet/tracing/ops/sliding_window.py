@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deconvnet.tracing.cpu_kernels import convolve
-from deconvnet.tracing.ops.nested_tensors import Args, Kwargs
+from deconvnet.tracing.ops.nested_tensors import Args, Call, Kwargs
 from deconvnet.tracing.receptive_field import Pair
 
 
@@ -33,7 +32,7 @@ class SlidingWindowCall:
     window: SlidingWindow
     fill: float = 0.0
     """The value that the call assumes at positions beyond the border."""
-    run_unpadded: Callable[[Tensor], Tensor] | None = None
+    unpadded: Callable[[Tensor], Call] | None = None
     """The same call for an input that has been padded already; None if there is no such call."""
 
 
@@ -52,7 +51,7 @@ def _conv2d(
         padding = tuple(d * (k - 1) // 2 for k, d in zip(kernel, dilations, strict=True))
     return SlidingWindowCall(
         SlidingWindow(kernel, _pair(stride), _pair(padding), dilations),
-        run_unpadded=lambda x: convolve(x, weight, bias, stride, 0, dilation, groups),
+        unpadded=lambda x: (torch.conv2d, (x, weight, bias, stride, 0, dilation, groups), {}),
     )
 
 
@@ -72,11 +71,10 @@ def _max_pool(
 ) -> SlidingWindowCall:
     window = _pooling_window(kernel_size, stride, padding, dilation)
 
-    def run_unpadded(x: Tensor) -> Tensor:
-        pooled: Tensor = F.max_pool2d(x, window.kernel, window.stride, 0, window.dilation)
-        return pooled
+    def unpadded(x: Tensor) -> Call:
+        return F.max_pool2d, (x, window.kernel, window.stride, 0, window.dilation), {}
 
-    return SlidingWindowCall(window, -torch.inf, None if return_indices else run_unpadded)
+    return SlidingWindowCall(window, -torch.inf, None if return_indices else unpadded)
 
 
 def _max_pool_with_indices(*args: Any, **kwargs: Any) -> SlidingWindowCall:
@@ -96,7 +94,7 @@ def _average_pool(
     # Without these conditions, sums at the border are divided by a different number than those inside.
     same_divisor = not ceil_mode and (count_include_pad or window.padding == (0, 0)) and divisor_override is None
     return SlidingWindowCall(
-        window, 0.0, (lambda x: F.avg_pool2d(x, window.kernel, window.stride)) if same_divisor else None
+        window, 0.0, (lambda x: (F.avg_pool2d, (x, window.kernel, window.stride), {})) if same_divisor else None
     )
 
 
@@ -117,7 +115,7 @@ def _pad(input: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> 
     return SlidingWindowCall(
         SlidingWindow((1, 1), (1, 1), (top, left), (1, 1)),
         float(value or 0),
-        lambda x: F.pad(x, (0, 0, 0, 0, *channels), value=value),
+        lambda x: (F.pad, (x, (0, 0, 0, 0, *channels)), {"value": value}),
     )
 
 

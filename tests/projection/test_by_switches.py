@@ -1,0 +1,201 @@
+"""Projections that read nothing of the photos but switches equal those of the whole backward pass."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from deconvnet.data import torchvision_preprocessing
+from deconvnet.models import Network, load
+from deconvnet.projection import batch as batch_module
+from deconvnet.projection import project_batch
+
+SIZE = 40
+
+
+class Blocks(nn.Module):
+    """Most of what such networks are made of: two max poolings at different depths, one of them in a branch and with
+    padding, dilation and ceil_mode; sums, also in place; concatenation; groups; batch and response normalisation.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 5, stride=2, padding=2)
+        self.pool = nn.MaxPool2d(3, 2, padding=1, ceil_mode=True)
+        self.grouped, self.norm = nn.Conv2d(8, 8, 3, padding=1, groups=2, bias=False), nn.BatchNorm2d(8)
+        self.branch_pool = nn.MaxPool2d(3, 1, padding=1, dilation=2)
+        self.last = nn.Conv2d(16, 8, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        x = self.pool(F.local_response_norm(self.relu(self.first(x)), 3))
+        y = self.norm(self.grouped(x))
+        y += x
+        y = torch.cat([self.relu(y), self.branch_pool(F.pad(x, (1, 1, 1, 1)))], dim=1)
+        return self.relu(self.last(y))
+
+
+def blocks():
+    module = Blocks().double().eval()
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(torch.randn_like(tensor) / 3)
+        module.norm.running_var.abs_().add_(0.5)
+    return Network(module, torchvision_preprocessing(SIZE, SIZE))
+
+
+@pytest.fixture
+def paths(monkeypatch):
+    """By which way projections went, in order."""
+    taken = []
+
+    def recording(way, original):
+        def record(*arguments):
+            projected = original(*arguments)
+            taken.append(way)
+            return projected
+
+        return record
+
+    for way in ("switches", "autograd"):
+        name = f"_project_by_{way}"
+        monkeypatch.setattr(batch_module, name, recording(way, getattr(batch_module, name)))
+    return taken
+
+
+def by_autograd(network, x, layer, units, positions):
+    """On whole images, as rules other than the paper's are."""
+    plain = network.with_module(network.module)
+    plain._switch_plans = dict.fromkeys(network.layers)
+    return project_batch(plain, x, layer, units, positions, allow_cropping=False)
+
+
+@pytest.mark.parametrize("known_values", [False, True])
+@pytest.mark.parametrize("allow_cropping", [False, True])
+@pytest.mark.parametrize("photo_count", [1, 2, 5])
+def test_photos_are_shared(paths, monkeypatch, known_values, allow_cropping, photo_count):
+    """One photo for all activations makes a forward pass on it the cheaper way, many make crops cheaper."""
+    monkeypatch.setattr(batch_module, "CROP_COST_THRESHOLD", 10)
+    network, x = blocks(), torch.randn(photo_count, 3, SIZE, SIZE, dtype=torch.float64)
+    photos = torch.arange(10) % photo_count
+    for layer in network.layers.values():
+        rows, columns = layer.map_size
+        units = torch.randint(layer.units, (10,))
+        positions = torch.stack([torch.randint(rows, (10,)), torch.randint(columns, (10,))], dim=1)
+        positions[:2] = torch.tensor([[0, 0], [rows - 1, columns - 1]])
+        expected = by_autograd(network, x[photos], layer.name, units, positions)
+        assert expected.pixels.any()
+        paths.clear()
+        got = project_batch(
+            *(network, x, layer.name, units, positions),
+            photos=photos,
+            values=expected.values if known_values else None,
+            allow_cropping=allow_cropping,
+        )
+        assert paths == ["switches"]
+        assert (got.values - expected.values).abs().max() <= 1e-12
+        assert (got.pixels - expected.pixels).norm() <= 1e-12 * expected.pixels.norm()
+        assert got.crops.shape[2:] == (SIZE, SIZE) or allow_cropping
+
+
+def test_without_positions_each_unit_s_largest_activation_is_projected(paths):
+    network, x = blocks(), torch.randn(2, 3, SIZE, SIZE, dtype=torch.float64)
+    units, photos = torch.arange(6), torch.tensor([0, 1, 0, 0, 1, 1])
+    expected = by_autograd(network, x[photos], "relu#3", units, None)
+    got = project_batch(network, x, "relu#3", units, photos=photos)
+    assert paths[-1] == "switches"
+    assert torch.equal(got.rows, expected.rows)
+    assert torch.equal(got.columns, expected.columns)
+    assert (got.pixels - expected.pixels).norm() <= 1e-12 * expected.pixels.norm()
+
+
+@pytest.mark.parametrize("layer", ["conv3", "conv5"])
+def test_with_known_values_the_forward_pass_ends_at_the_highest_pooling(layer):
+    network, x, count = load("alexnet:random"), torch.randn(1, 3, 224, 224), 40
+    arguments = network, x, layer, torch.ones(count, dtype=torch.int64), torch.tensor([[5, 6]] * count)
+    shared = {"photos": torch.zeros(count, dtype=torch.int64)}
+
+    def forward_operations(run):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            run()
+        return counter.get_flop_counts()["Global"][torch.ops.aten.convolution]
+
+    values = project_batch(*arguments, **shared).values
+    computed = forward_operations(lambda: project_batch(*arguments, **shared))
+    known = forward_operations(lambda: project_batch(*arguments, **shared, values=values))
+    above = [forward_operations(lambda name=name: network.activations(x, name)) for name in ("conv2", layer)]
+    assert computed - known == above[1] - above[0] > 0
+
+
+def test_known_values_are_what_is_sent_down():
+    network, x = blocks(), torch.randn(1, 3, SIZE, SIZE, dtype=torch.float64)
+    units, positions = torch.tensor([3]), torch.tensor([[2, 5]])
+    one = project_batch(network, x, "relu#3", units, positions, values=torch.tensor([1.0]))
+    seven = project_batch(network, x, "relu#3", units, positions, values=torch.tensor([7.0]))
+    assert seven.values.tolist() == [7]
+    assert one.pixels.any()
+    assert torch.allclose(seven.pixels, 7 * one.pixels, rtol=1e-12)
+
+
+class Saved(torch.autograd.Function):
+    """A ReLU whose own backward pass reads what it has saved."""
+
+    @staticmethod
+    def forward(ctx, x):
+        output = x.clamp(min=0)
+        ctx.save_for_backward(output)
+        return output
+
+    @staticmethod
+    def backward(ctx, signal):
+        (output,) = ctx.saved_tensors
+        return signal * output
+
+
+READ_VALUES = {
+    "a maximum of two maps": lambda m, x: m.relu(m.b(torch.maximum(m.relu(m.a(x)), m.c(x)))),
+    "a gate": lambda m, x: m.relu(m.b(m.relu(m.a(x)) * m.c(x).sigmoid())),
+    "a backward pass of its own": lambda m, x: m.relu(m.b(Saved.apply(m.a(x)))),
+    "a view changed in place": lambda m, x: m.relu(m.b(m.halves(m.a(x)))),
+    "a value read into Python": lambda m, x: m.relu(m.b(m.relu(m.a(x)) * x.mean().item())),
+    "returned switches": lambda m, x: m.relu(m.b(F.max_pool2d(m.relu(m.a(x)), 2, return_indices=True)[0])),
+    "adaptive pooling": lambda m, x: m.relu(m.b(F.adaptive_max_pool2d(m.relu(m.a(x)), 5))),
+}
+
+
+class Reading(nn.Module):
+    def __init__(self, run):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(3, 8, 3)
+        self.relu, self.run = nn.ReLU(), run
+
+    def halves(self, x):
+        first, second = x.chunk(2, dim=1)
+        return torch.cat([first.relu_(), second], dim=1)
+
+    def forward(self, x):
+        return self.run(self, x)
+
+
+@pytest.mark.parametrize("name", READ_VALUES)
+@pytest.mark.filterwarnings("ignore:The way down from")
+def test_what_reads_more_than_switches_goes_by_autograd(name, paths):
+    network = Network(Reading(READ_VALUES[name]).double().eval(), torchvision_preprocessing(16, 16))
+    x, layer = torch.randn(2, 3, 16, 16, dtype=torch.float64), list(network.layers)[-1]
+    units = network.activations(x, layer).flatten(2).amax(dim=2).argmax(dim=1)
+    positions = torch.tensor([[1, 1], [0, 0]])
+    photos = torch.tensor([1, 1])
+    got = project_batch(network, x, layer, units, positions, photos=photos, values=torch.tensor([7.0, 8.0]))
+    assert paths == ["autograd"]
+    expected = by_autograd(network, x[photos], layer, units, positions)
+    assert torch.allclose(got.pixels, expected.pixels, rtol=1e-10, atol=1e-12)
+    assert torch.allclose(got.values, expected.values, rtol=1e-10)
+
+
+@pytest.mark.parametrize("rules", ["overwrite", "differentiated-norm", "guided", "gradient"])
+def test_other_rules_read_values(rules, paths):
+    network, x = blocks(), torch.randn(1, 3, SIZE, SIZE, dtype=torch.float64)
+    project_batch(network, x, "relu#3", torch.tensor([0]), torch.tensor([[1, 1]]), rules=rules)
+    assert paths == ["autograd"]
