@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow test-data lint docs bench package lock clean
+.PHONY: setup demo test test-slow test-data lint docs bench gpu package lock clean
 
 setup: .venv/installed
 
@@ -57,6 +57,11 @@ bench: setup
 	  case $$name in step|loading) network= ;; *) network="$(if $(NETWORK),--network $(NETWORK))" ;; esac; \
 	  $(BIN)/python benchmarks/$$name.py $$network $(if $(IMAGES),--images $(IMAGES)) || exit 1; \
 	done
+
+# Everything that needs a GPU, in ten minutes, without installing anything (docs/performance.md); PYTHON has PyTorch. IMAGES is
+# Imagenette, packed or not; OUT is the folder for the results, out-gpu/ if it is not given.
+gpu:
+	benchmarks/on_gpu.sh $(if $(IMAGES),--images $(IMAGES)) $(if $(OUT),--out $(OUT))
 
 # The source distribution, and the wheel that is made of it, in dist/.
 package: setup

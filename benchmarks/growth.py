@@ -37,7 +37,9 @@ def peak_memory() -> float:
     """Peak memory of this process, in MB."""
     status = Path("/proc/self/status")
     if status.exists():  # on Linux, `getrusage` includes what the parent held when it started this process
-        return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
 
 

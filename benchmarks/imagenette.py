@@ -25,8 +25,8 @@ from deconvnet.models.weights import save_weights
 MAX_BYTES = 12_000_000
 
 
-def bundle(data: Path, run: Path, out: Path) -> None:
-    """Write the folder for one run's network into `out`."""
+def bundle(data: Path, run: Path, out: Path, device: str = "cpu") -> None:
+    """Write the folder for one run's network into `out`; its errors are computed on `device`."""
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     name, epochs = record["network"], record["recipe"]["epochs"]
     trained = load(name, run / "weights.safetensors")
@@ -37,7 +37,7 @@ def bundle(data: Path, run: Path, out: Path) -> None:
     save_weights(trained, file, torch.float16)
     if file.stat().st_size > MAX_BYTES:
         raise SystemExit(f"{file} has {file.stat().st_size:,} bytes, more than {MAX_BYTES:,}.")
-    half = load(name, file)
+    half = load(name, file).to(device)
     errors = {
         f"{views} view{'s' * (views > 1)}": evaluate([half], data, views, progress=True).as_json() for views in (1, 10)
     }
@@ -62,13 +62,14 @@ def main(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Imagenette, packed or not.")],
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Finished runs of `deconvnet train`.")],
     out: Annotated[Path, typer.Option(help="Where the folders go: NAME-imagenette/ for each network.")],
+    device: Annotated[str, typer.Option(help="Where the errors are computed: cpu or cuda.")] = "cpu",
 ) -> None:
     """Evaluate finished runs on Imagenette, and write weights (float16), log and errors of each network."""
     for run in runs:
         if not (run / "run.json").is_file() or not (run / "weights.safetensors").is_file():
             raise SystemExit(f"{run} is no finished training run: `deconvnet train` makes one.")
     for run in runs:
-        bundle(data, run, out)
+        bundle(data, run, out, device)
 
 
 if __name__ == "__main__":

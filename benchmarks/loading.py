@@ -5,7 +5,7 @@
 From a packed set, as `train` reads it (it keeps freed memory, see `step.py`), against a folder of JPEGs with torchvision's
 ImageFolder and transforms (`loading_peer.py`). The processor time of all threads is measured, so "per second" is per second
 of one core. The limit is the time to read each pixel as a byte and to write it as a float32, at the measured memory
-bandwidth. The packed pixels are compared with those from torchvision.
+bandwidth. The packed pixels are compared with those from torchvision, which need not be installed.
 """
 
 import tempfile
@@ -16,13 +16,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
-import loading_peer
 import numpy as np
 import torch
 import typer
-from side_by_side import Device, Goal, Images, Out, Repeats, Row, Work, jpeg_folder, report, synchronise, timed
+from side_by_side import Device, Goal, Images, Out, Repeats, Row, Work, jpeg_folder, load_peer, report, synchronise, timed
 from step import reset_memory_settings
-from torchvision.datasets import ImageFolder
 
 from deconvnet.data import ImageSet, PackedImageSet, Preprocessing, find_images, pack
 from deconvnet.data.transforms import central_crop
@@ -49,9 +47,12 @@ def epoch_batches(
 
 def max_pixel_difference(packed: PackedImageSet, folder: Path, count: int) -> int:
     """The largest difference, in grey levels, between packed pixels and those that torchvision reads from the JPEGs."""
+    from loading_peer import SQUARE
+    from torchvision.datasets import ImageFolder
+
     largest = 0
     index_by_path = {path: index for index, path in enumerate(packed.paths)}
-    dataset = ImageFolder(str(folder), loading_peer.SQUARE)
+    dataset = ImageFolder(str(folder), SQUARE)
     for number in range(0, len(dataset), -(-len(dataset) // count)):
         square = packed.square(index_by_path["/".join(Path(dataset.samples[number][0]).parts[-2:])])
         largest = max(largest, int(np.abs(square.astype(int) - np.asarray(dataset[number][0])).max()))
@@ -83,7 +84,7 @@ def main(
         mean = torch.from_numpy(central_crop(packed.mean[None], CROP)[0].copy()).permute(2, 0, 1)
         preprocessing = Preprocessing(256, CROP, 255.0, mean, torch.full((3, 1, 1), recipe.input_std))
         batch_size = min(batch, len(packed))
-        pixel_difference = max_pixel_difference(packed, folder, 50)
+        peer = load_peer("loading_peer")
 
         def run(source: ImageSet, normalise: bool) -> None:
             for training_batch in epoch_batches(source, batch_size, on, pool):
@@ -92,8 +93,9 @@ def main(
             synchronise(on)
 
         def run_image_folder() -> None:
-            for inputs, targets in loading_peer.batches(folder, batch_size):
+            for inputs, targets in peer.batches(folder, batch_size):
                 inputs.to(on), targets.to(on)
+            synchronise(on)
 
         count = len(packed) // batch_size * batch_size
         with ThreadPoolExecutor(1) as pool:
@@ -101,21 +103,24 @@ def main(
                 Work("packed set", lambda: run(packed, True), count, keep_freed_memory),
                 Work("packed set, bytes not yet normalised", lambda: run(packed, False), count, keep_freed_memory),
                 Work("deconvnet, folder of JPEGs", lambda: run(image_set, True), count, keep_freed_memory),
-                Work("ImageFolder and transforms", run_image_folder, count, reset_memory_settings),
             ]
+            if peer:
+                works.append(Work("ImageFolder and transforms", run_image_folder, count, reset_memory_settings))
             run(packed, True)
             rates = timed(works, repeats, on, time.process_time)
             limit = bandwidth() / _BYTES_PER_IMAGE
+        goals, result = [], {"photos": count, "bytes_per_second_of_memory": limit * _BYTES_PER_IMAGE}
+        if peer:
+            times_peer = rates["packed set"].median / rates["ImageFolder and transforms"].median
+            result["grey_levels_apart"] = max_pixel_difference(packed, folder, 50)
+            goals = [
+                Goal("packed set, times ImageFolder", times_peer, least=10),
+                Goal("grey levels between packed pixels and torchvision's", result["grey_levels_apart"], most=1),
+            ]
     torch.set_num_threads(threads)
 
-    peer = rates["ImageFolder and transforms"].median
-    rows = [Row(name, rates[name], {"ImageFolder": peer}, limit) for name in list(rates)[:-1]]
-    rows.append(Row("ImageFolder and transforms", rates["ImageFolder and transforms"], {}, limit))
-    goals = [
-        Goal("packed set, times ImageFolder", rates["packed set"].median / peer, least=10),
-        Goal("grey levels between packed pixels and torchvision's", pixel_difference, most=1),
-    ]
-    result = {"photos": count, "bytes_per_second_of_memory": limit * _BYTES_PER_IMAGE, "grey_levels_apart": pixel_difference}
+    peers = {"ImageFolder": rates["ImageFolder and transforms"].median} if peer else {}
+    rows = [Row(work.name, rates[work.name], peers if "ImageFolder" not in work.name else {}, limit) for work in works]
     report("loading", "photos loaded, by one core", arguments, rows, goals, result, on, out)
 
 

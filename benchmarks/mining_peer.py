@@ -30,7 +30,7 @@ def strongest(
     `layers` are convolutions: their largest output, if it is positive, is the largest after the ReLU that follows.
     """
     dataset = ImageFolder(str(folder), TRANSFORM)
-    loader = DataLoader(dataset, batch_size, num_workers=workers, pin_memory=device != "cpu")
+    loader = DataLoader(dataset, batch_size, num_workers=workers, pin_memory=device.startswith("cuda"))
     model = model.eval().to(device)
     maxima: dict[str, Tensor] = {}
 

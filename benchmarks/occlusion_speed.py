@@ -3,9 +3,9 @@
     python benchmarks/occlusion_speed.py [--network alexnet:random,zfnet:random] [--images FOLDER] [--device cuda]
 
 Compared with captum's `Occlusion` (`occlusion_peer.py`) at the best of `--batches`, on the same weights in a plain module
-with torch's local response normalisation. The limit is as many whole forward passes and nothing else. We compute only what
-the square can change, so we may be above it. The class is the network's prediction for the photo, and our probabilities are
-compared with those of captum's forward passes.
+with torch's local response normalisation; where captum is not installed, it is left out. The limit is as many whole forward
+passes and nothing else. We compute only what the square can change, so we may be above it. The class is the network's
+prediction for the photo, and our probabilities are compared with those of captum's forward passes.
 """
 
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from occlusion_peer import occlude
 from side_by_side import (
     Device,
     Goal,
@@ -25,6 +24,7 @@ from side_by_side import (
     as_written,
     forward_passes,
     jpeg_folder,
+    load_peer,
     numbers,
     quickest,
     report,
@@ -54,6 +54,33 @@ def spread_scores(network: Network, x: Tensor) -> float:
     return factor
 
 
+class CaptumOcclusion:
+    """Captum's way: `captum(batch_size)`."""
+
+    def __init__(self, occlude: Any, module: nn.Module, x: Tensor, target: int, occluder: Occluder) -> None:
+        self.occlude, self.module, self.x, self.target, self.occluder = occlude, module, x, target, occluder
+        self._recorded: list[Tensor] | None = None
+
+    def __call__(self, batch_size: int, stride: int = 0) -> Tensor:
+        stride = stride or self.occluder.stride
+        found: Tensor = self.occlude(self._probabilities, self.x, self.target, self.occluder.size, stride, batch_size)
+        return found
+
+    def probabilities_at_positions(self, batch_size: int, crop: int) -> tuple[Tensor, Tensor]:
+        """Those of its forward passes: of the whole photo, and at each position in our order, float64 on the CPU."""
+        self._recorded = []
+        self(batch_size)
+        found, self._recorded = torch.cat(self._recorded), None
+        side = len(self.occluder.starts(crop))
+        return found[0], found[1:].view(side, side).T.flatten()  # its rows change fastest
+
+    def _probabilities(self, inputs: Tensor) -> Tensor:
+        output: Tensor = self.module(inputs).softmax(dim=1)
+        if self._recorded is not None:
+            self._recorded.append(output[:, self.target].cpu().double())
+        return output
+
+
 def measure(
     name: str, folder: Path, occluder: Occluder, batches: list[int], repeats: int, device: torch.device
 ) -> tuple[list[Row], list[Goal], dict[str, Any]]:
@@ -67,54 +94,38 @@ def measure(
     if (crop - occluder.size) % occluder.stride:
         raise typer.BadParameter(f"Captum covers pixels beyond the last position that we take: choose a stride for {crop}.")
     corners = occluder.corners(crop)
-    module = as_written(net.module).to(device)
-
-    def probabilities(inputs: Tensor) -> Tensor:
-        return module(inputs).softmax(dim=1)
-
-    def ours(corners: Tensor) -> Tensor:
-        return forward_occluded_in_batches(net, x, occluder, corners, layer, 0)[1][:, target].exp()
-
-    def captum(size: int, forward: Any = probabilities, stride: int = occluder.stride) -> Tensor:
-        return occlude(forward, x[None].to(device), target, occluder.size, stride, size)
-
-    recorded: list[Tensor] = []
-
-    def recording_probabilities(inputs: Tensor) -> Tensor:
-        output = probabilities(inputs)
-        recorded.append(output[:, target].double().cpu())
-        return output
-
-    captum(batches[0], recording_probabilities)
-    side = len(occluder.starts(crop))
-    clean_probability, captum_probabilities = torch.cat(recorded)[0], torch.cat(recorded)[1:]
-    captum_probabilities = captum_probabilities.view(side, side).T.flatten()  # captum's rows change fastest
-    our_probabilities = ours(corners)
-    largest_change = float((our_probabilities - clean_probability).abs().max())
-    largest_difference = float((our_probabilities - captum_probabilities).abs().max())
-
-    coarse = min(2 * occluder.stride, occluder.size)
-    size = quickest(batches, lambda size: captum(size, stride=coarse), device)
     count = len(corners)
-    works = [Work("deconvnet", lambda: ours(corners), count), Work("captum", lambda: captum(size), count)]
+
+    def ours() -> Tensor:
+        return forward_occluded_in_batches(net, x, occluder, corners, layer, 0)[1][:, target].exp().cpu()
+
+    our_probabilities = ours()
+    details: dict[str, Any] = {"positions": count, "scores_multiplied_by": factor, "photo": image_set.paths[0]}
+    works, goals = [Work("deconvnet", ours, count)], []
+    peer = load_peer("occlusion_peer")
+    if peer:
+        captum = CaptumOcclusion(peer.occlude, as_written(net.module).to(device), x[None].to(device), target, occluder)
+        clean_probability, captum_probabilities = captum.probabilities_at_positions(batches[0], crop)
+        coarse = min(2 * occluder.stride, occluder.size)
+        size = quickest(batches, lambda size: captum(size, stride=coarse), device)
+        works.append(Work("captum", lambda: captum(size), count))
+        difference = float((our_probabilities - captum_probabilities).abs().max())
+        goals.append(Goal(f"{net.name}: largest difference of probabilities", difference, most=1e-5))
+        details |= {
+            "batch_of_captum": size,
+            "probability_of_whole_photo": float(clean_probability),
+            "largest_change_by_occluding": float((our_probabilities - clean_probability).abs().max()),
+            "largest_difference_of_probabilities": difference,
+        }
     batch = x[None].expand(min(32, count), -1, -1, -1).contiguous()
     passes = forward_passes(net.module, batch, max(1, count // len(batch)), device)
     rates = timed([*works, *passes], repeats, device)
-    peer, limit = rates["captum"].median, max(rates[work.name].median for work in passes)
-    rows = [Row(f"{net.name}, deconvnet", rates["deconvnet"], {"captum": peer}, limit)]
-    rows += [Row(f"{net.name}, {work.name}", rates[work.name], {}, limit) for work in (works[1], *passes)]
-    goals = [Goal(f"{net.name}: largest difference of probabilities", largest_difference, most=1e-5)]
-    if net.name in GOALS:
-        goals.insert(0, Goal(f"{net.name}: times captum", rates["deconvnet"].median / peer, least=GOALS[net.name]))
-    details = {
-        "positions": count,
-        "scores_multiplied_by": factor,
-        "photo": image_set.paths[0],
-        "batch_of_captum": size,
-        "probability_of_whole_photo": float(clean_probability),
-        "largest_change_by_occluding": largest_change,
-        "largest_difference_of_probabilities": largest_difference,
-    }
+    limit = max(rates[work.name].median for work in passes)
+    peers = {"captum": rates["captum"].median} if peer else {}
+    rows = [Row(f"{net.name}, deconvnet", rates["deconvnet"], peers, limit)]
+    rows += [Row(f"{net.name}, {work.name}", rates[work.name], {}, limit) for work in (*works[1:], *passes)]
+    if peer and net.name in GOALS:
+        goals.insert(0, Goal(f"{net.name}: times captum", rates["deconvnet"].median / peers["captum"], GOALS[net.name]))
     return rows, goals, {net.full_name: details}
 
 

@@ -1,11 +1,12 @@
-"""Projection: the nine hits of every unit of the convolutional layers, from inputs in memory.
+"""Projection: the nine hits of units of the convolutional layers, from inputs in memory.
 
     python benchmarks/projection.py [--network alexnet:random] [--images FOLDER] [--units 0] [--device cuda]
 
-Against captum's `NeuronDeconvolution`, a unit's nine hits in a batch, and against a deconvnet written out with
-`MaxUnpool2d`, as most are (`projection_peer.py`). The limit is the
-multiply-adds that an activation depends on, forward and back, at the rate that was measured for matrix products and
-convolutions. By default the first 64 units of each layer are taken; the rate of all layers weighs each by all its hits.
+Against captum's `NeuronDeconvolution`, a unit's nine hits in a batch, and for networks such as `alexnet` against a deconvnet
+written out with `MaxUnpool2d`, as most are (`projection_peer.py`). Ours are projected as an atlas projects them: the hits of
+32 units at a time, photo by photo. The limit is the multiply-adds that each activation depends on, forward and back, at the
+rate that was measured for matrix products and convolutions; with photos shared among hits more is possible. The rate of all
+layers weighs each by all its hits.
 
 Captum's pictures are ours. `MaxUnpool2d` writes each value to its switch, where overlapping windows share one over what
 another has written, so its pictures are others. Compared are those of some units, before anything is timed.
@@ -15,11 +16,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import prod
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from projection_peer import by_captum, by_unpooling
+from projection_peer import NeuronDeconvolution, by_captum, by_unpooling
 from side_by_side import (
     Device,
     Goal,
@@ -36,10 +38,15 @@ from side_by_side import (
     timed,
 )
 from torch import Tensor, nn
+from torchvision.models import ResNet
 
 from deconvnet.mining import LayerHits, mine
 from deconvnet.models import Network, load, parallel_map
 from deconvnet.projection import ProjectionBatch, project_batch
+
+#: What is measured by default, and the least times captum's rate that was aimed at.
+NETWORKS = ["alexnet:random", "torchvision:resnet50:random"]
+GOALS = {"conv5": 8.0, "layer3.5.relu#3": 2.4, "layer4.2.relu#3": 2.4}
 
 #: Hits in each of our batches; the peers' batches hold the hits of one unit.
 _BATCH_SIZE = 32
@@ -86,24 +93,28 @@ class Hits:
 
 
 def project_ours(network: Network, inputs: Tensor, hits: Hits) -> Iterator[ProjectionBatch]:
-    """Project the hits with this package, batch by batch."""
+    """Project the hits with this package, batch by batch, those in one image together, which then share a forward pass."""
+    ordered = hits.select(hits.images.argsort(stable=True))
 
     def read(batch: Hits) -> Hits:
         return batch
 
     def compute(replica: Network, batch: Hits) -> ProjectionBatch:
+        images, photos = batch.images.unique(return_inverse=True)
         positions = torch.stack([batch.rows, batch.columns], dim=1)
-        return project_batch(replica, inputs[batch.images], batch.layer, batch.units, positions)
+        return project_batch(
+            *(replica, inputs[images], batch.layer, batch.units, positions), photos=photos, values=batch.values
+        )
 
-    yield from parallel_map(network, read, compute, hits.split(_BATCH_SIZE))
+    yield from parallel_map(network, read, compute, ordered.split(_BATCH_SIZE))
 
 
 def project_peer(
-    project: Callable[..., Tensor], module: nn.Module, relu: int, inputs: Tensor, hits: Hits
+    project: Callable[..., Tensor], module: nn.Module, end: str, inputs: Tensor, hits: Hits
 ) -> Iterator[Tensor]:
-    """Project the hits with a peer, unit by unit."""
+    """Project the hits with a peer, unit by unit; `end` is the path of the submodule whose output the layer is."""
     for unit_hits in hits.by_unit():
-        yield project(module, relu, inputs[unit_hits.images], unit_hits.units, unit_hits.rows, unit_hits.columns)
+        yield project(module, end, inputs[unit_hits.images], unit_hits.units, unit_hits.rows, unit_hits.columns)
 
 
 def exhaust(pictures: Iterator[Any]) -> None:
@@ -130,25 +141,35 @@ def multiply_adds(network: Network, layer: str) -> float:
     )
 
 
-def for_peers(network: Network) -> tuple[nn.Module, dict[str, int]]:
-    """The peers' arguments: a module, and by layer the index of its ReLU in the module's `features`."""
-    module = as_written(network.module)
-    features = getattr(module, "features", None)
+def layers_of(network: Network) -> dict[str, str]:
+    """The layers that are measured, each with the path of the submodule whose output it is: all convolutional ones of
+    networks such as `alexnet`, the ends of the stages of a ResNet.
+    """
+    if isinstance(network.module, ResNet):
+        last = {name.split(".")[0]: name for name in network.layers if name.startswith(("layer2", "layer3", "layer4"))}
+        return {name: stage for stage, name in last.items()}
+    features = getattr(network.module, "features", None)
     supported = (nn.Conv2d, nn.ReLU, nn.MaxPool2d)
     if not isinstance(features, nn.Sequential) or not all(isinstance(child, supported) for child in features):
-        raise typer.BadParameter("The peers take a network like torchvision's alexnet or vgg11.")
+        raise typer.BadParameter("The peers take a ResNet, or a network like torchvision's alexnet or vgg11.")
+    relus = [f"features.{index}" for index, child in enumerate(features) if isinstance(child, nn.ReLU)]
+    return dict(zip(network.convolutional_layers, relus, strict=True))
+
+
+def for_peers(network: Network) -> nn.Module:
+    """The network's module for the peers."""
+    module = as_written(network.module)
     for child in module.modules():
         if isinstance(child, nn.ReLU):
             child.inplace = False  # or captum's hooks fail
-    relus = [index for index, child in enumerate(features) if isinstance(child, nn.ReLU)]
-    return module, dict(zip(network.convolutional_layers, relus, strict=True))
+    return module
 
 
 def main(
-    network: Annotated[str, typer.Option(help="NAME:WEIGHTS")] = "alexnet:random",
+    networks: Annotated[list[str], typer.Option("--network", help="NAME:WEIGHTS; may be given several times.")] = NETWORKS,
     images: Images = None,
     photos: Annotated[int, typer.Option(min=1, help="How many to mine first; all inputs stay in memory.")] = 500,
-    units: Annotated[int, typer.Option(min=0, help="Units of each layer, the first; 0: all.")] = 64,
+    units: Annotated[int, typer.Option(min=0, help="Units of each layer, the first; 0: all.")] = 32,
     top: Annotated[int, typer.Option(min=1, help="Hits of each unit.")] = 9,
     checked: Annotated[int, typer.Option(min=1, help="Units of each layer whose pictures are compared.")] = 4,
     repeats: Repeats = 3,
@@ -156,55 +177,86 @@ def main(
     out: Out = None,
 ) -> None:
     arguments = {key: value for key, value in locals().items() if key != "out"}
-    on, net = torch.device(device), load(network).to(device)
-    module, relus = for_peers(net)
-    with jpeg_folder(images, photos) as folder:
-        result = mine(net, folder, top=top)
-        image_set = result.image_set
-        inputs = torch.stack([net.preprocess(image_set.read(index)) for index in range(len(image_set))]).to(on)
-    our_inputs = inputs.contiguous(memory_format=torch.channels_last)  # as mining has them
-    peers: dict[str, tuple[Callable[..., Tensor], Any]] = {
-        "captum": (by_captum, module),
-        "MaxUnpool2d": (by_unpooling, module.get_submodule("features")),
-    }
+    on = torch.device(device)
     rate = matrix_rate(on)
+    rows: list[Row] = []
+    goals: list[Goal] = []
+    details: dict[str, Any] = {"multiply_adds_per_second": rate}
+    for name in networks:
+        with jpeg_folder(images, photos) as folder:
+            measured = measure(load(name).to(on), folder, rate, units, top, checked, repeats, on)
+        rows += measured.rows
+        goals += measured.goals
+        details[name] = measured.details
+    report("projection", "activations projected", arguments, rows, goals, details, on, out)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found of one network."""
+
+    rows: list[Row]
+    goals: list[Goal]
+    details: dict[str, Any]
+
+
+def measure(
+    network: Network, folder: Path, rate: float, units: int, top: int, checked: int, repeats: int, on: torch.device
+) -> Measured:
+    """Mine the photos in `folder`, compare pictures of the hits of `checked` units, and time those of `units` units."""
+    layers, module = layers_of(network), for_peers(network)
+    result = mine(network, folder, list(layers), top=top)
+    image_set = result.image_set
+    inputs = torch.stack([network.preprocess(image_set.read(index)) for index in range(len(image_set))]).to(on)
+    our_inputs = inputs.contiguous(memory_format=torch.channels_last)  # as mining has them
+    peers: dict[str, Callable[..., Tensor]] = {}
+    if NeuronDeconvolution is not None:
+        peers["captum"] = by_captum
+    if not isinstance(module, ResNet):
+        peers["MaxUnpool2d"] = by_unpooling
 
     rows: list[Row] = []
+    goals: list[Goal] = []
     seconds: dict[str, list[float]] = {name: [0.0] * repeats for name in ("deconvnet", *peers)}
     total_hits, least_seconds = 0, 0.0
     differences: dict[str, dict[str, float]] = {name: {} for name in peers}
-    for layer, relu in relus.items():
+    for layer, end in layers.items():
         hits = Hits.from_layer(result[layer], units).to(on)
         compared = hits.select(hits.units < checked)
-        ours = torch.cat([batch.pixels for batch in project_ours(net, our_inputs, compared)])
-        for name, (project, peer_module) in peers.items():
-            projections = torch.cat(list(project_peer(project, peer_module, relu, inputs, compared)))
+        compared = compared.select(compared.images.argsort(stable=True))
+        ours = torch.cat([batch.pixels for batch in project_ours(network, our_inputs, compared)])
+        for name, project in peers.items():
+            each = [compared.select([index]) for index in range(len(compared.images))]
+            projections = torch.cat([next(project_peer(project, module, end, inputs, hit)) for hit in each])
             if name == "captum":  # the others start from the activation itself
                 projections = projections * compared.values[:, None, None, None]
             differences[name][layer] = largest_difference(projections, ours)
 
-        count, limit = len(hits.units), rate / multiply_adds(net, layer)
-        runs: dict[str, Callable[[], Iterator[Any]]] = {"deconvnet": partial(project_ours, net, our_inputs, hits)}
-        runs |= {name: partial(project_peer, *peer, relu, inputs, hits) for name, peer in peers.items()}
+        count, limit = len(hits.units), rate / multiply_adds(network, layer)
+        runs: dict[str, Callable[[], Iterator[Any]]] = {"deconvnet": partial(project_ours, network, our_inputs, hits)}
+        runs |= {name: partial(project_peer, project, module, end, inputs, hits) for name, project in peers.items()}
         rates = timed([Work(name, lambda run=run: exhaust(run()), count) for name, run in runs.items()], repeats, on)  # type: ignore[misc]
-        rows += [_row(f"{layer}, {name}", rates, name, limit, tuple(peers)) for name in runs]
+        label = f"{network.name} {layer}"
+        rows += [_row(f"{label}, {name}", rates, name, limit, tuple(peers)) for name in runs]
+        if "captum" in peers and layer in GOALS:
+            goals.append(Goal(f"times captum, {label}", rates["deconvnet"].median / rates["captum"].median, GOALS[layer]))
         total_hits, least_seconds = total_hits + hits.total, least_seconds + hits.total / limit
         for name, run_rate in rates.items():  # as long as all hits of the layer would take
             seconds[name] = [sum(pair) for pair in zip(seconds[name], _scaled(run_rate, hits.total / count), strict=True)]
 
     total = {name: Rate(total_hits, tuple(times)) for name, times in seconds.items()}
-    rows += [_row(f"all layers, {name}", total, name, total_hits / least_seconds, tuple(peers)) for name in total]
-    goals = [
-        Goal("times captum, all layers", total["deconvnet"].median / total["captum"].median, least=10),
-        Goal("largest relative difference of captum's pictures", max(differences["captum"].values()), most=1e-5),
+    rows += [
+        _row(f"{network.name} all these, {name}", total, name, total_hits / least_seconds, tuple(peers)) for name in total
     ]
+    if "captum" in peers:
+        apart = max(differences["captum"].values())
+        goals.append(Goal(f"largest relative difference of captum's pictures, {network.name}", apart, most=1e-5))
     details = {
         "hits_of_all_units": total_hits,
         "photos": len(inputs),
-        "multiply_adds_per_second": rate,
         "largest_relative_difference_of_pictures": differences,
     }
-    report("projection", f"activations projected, {net.full_name}", arguments, rows, goals, details, on, out)
+    return Measured(rows, goals, details)
 
 
 def _row(label: str, rates: dict[str, Rate], name: str, limit: float, peers: tuple[str, ...]) -> Row:

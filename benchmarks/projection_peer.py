@@ -1,31 +1,36 @@
 """Projection as others do it: captum's NeuronDeconvolution, and a deconvnet written out with MaxUnpool2d.
 
-Captum takes a network, and the other the `features` of one: an `nn.Sequential` of convolutions, ReLUs (not in place) and max
-poolings. Both take the number of the ReLU in it whose activations are projected.
+Captum takes any network, and the path of the submodule whose output is projected. The other takes one whose `features` are
+an `nn.Sequential` of convolutions, ReLUs (not in place) and max poolings, and the path of a ReLU in it.
 """
 
 import warnings
 
 import torch
 import torch.nn.functional as F
-from captum.attr import NeuronDeconvolution
 from torch import Tensor, nn
 
+try:
+    from captum.attr import NeuronDeconvolution
+except ImportError:
+    NeuronDeconvolution = None
 
-def by_captum(model: nn.Module, end: int, x: Tensor, units: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+
+def by_captum(model: nn.Module, end: str, x: Tensor, units: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """One activation of each of x (N, 3, H, W), as what 1 in its place would project to: (N, 3, H, W)."""
     each = torch.arange(len(x), device=x.device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says each time that it sets hooks
-        deconvolution = NeuronDeconvolution(model, model.get_submodule(f"features.{end}"))
+        deconvolution = NeuronDeconvolution(model, model.get_submodule(end))
         return deconvolution.attribute(x.clone().requires_grad_(), lambda maps: maps[each, units, rows, columns])
 
 
 @torch.no_grad()
-def by_unpooling(features: nn.Sequential, end: int, x: Tensor, units: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def by_unpooling(model: nn.Module, end: str, x: Tensor, units: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """One activation of each of x (N, 3, H, W): (N, 3, H, W)."""
+    features = model.get_submodule("features")[: int(end.removeprefix("features.")) + 1]
     sizes, switches = [], []
-    for module in features[: end + 1]:
+    for module in features:
         sizes.append(x.shape)
         if isinstance(module, nn.MaxPool2d):
             x, indices = F.max_pool2d(
@@ -37,7 +42,7 @@ def by_unpooling(features: nn.Sequential, end: int, x: Tensor, units: Tensor, ro
     signal = torch.zeros_like(x)
     chosen = torch.arange(len(x), device=x.device), units, rows, columns
     signal[chosen] = x[chosen]
-    for module, size in zip(reversed(features[: end + 1]), reversed(sizes), strict=True):
+    for module, size in zip(reversed(features), reversed(sizes), strict=True):
         if isinstance(module, nn.MaxPool2d):
             indices = switches.pop()
             signal = nn.MaxUnpool2d(module.kernel_size, module.stride, module.padding)(signal, indices, list(size))

@@ -6,6 +6,7 @@ all. Float32 is full float32 for all of them, on a GPU too, or their results cou
 
 import copy
 import gc
+import importlib
 import json
 import os
 import platform
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -140,6 +141,15 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def load_peer(module: str) -> Any:
+    """A module of this folder with somebody else's way; None, which is printed, if a package that it needs is missing."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        Console().print(f"{module} is left out: {error.name} is not installed.")
+        return None
+
+
 def numbers(text: str) -> list[int]:
     """An option such as 32,64."""
     return [int(part) for part in text.split(",")]
@@ -153,19 +163,32 @@ def machine(device: torch.device) -> dict[str, Any]:
     about = Path("/proc/cpuinfo")
     lines = about.read_text(encoding="utf-8").splitlines() if about.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    packages = ("torch", "torchvision", "captum", "pillow")
     return {
         "device": str(device),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "processor": models[0] if models else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in ("torch", "torchvision", "captum", "pillow")},
+        },
     }
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype = torch.float32, size: int = 2048) -> float:
-    """Multiply-adds per second: the most of a matrix product and of a convolution, which is faster on some processors."""
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype = torch.float32, size: int = 0) -> float:
+    """Multiply-adds per second: the most of a matrix product and of a convolution, which is faster on some processors.
+
+    The product is of two matrices of `size`; by default large enough that a GPU takes milliseconds for it.
+    """
+    size = size or (8192 if device.type == "cuda" else 2048)
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     maps, side = size // 8, 28
     x = torch.randn(32, maps, side, side, device=device).to(dtype, memory_format=torch.channels_last)
@@ -209,13 +232,16 @@ class UpTo(nn.Module):
 
 
 def forward_passes(module: nn.Module, batch: Tensor, count: int, device: torch.device) -> list[Work]:
-    """Forward passes in channels_last and nothing else, `count` batches: all threads in each operation; and on a CPU, a
-    batch on each core.
+    """Forward passes and nothing else, `count` batches. On a GPU in both memory layouts; on a CPU in channels_last, all
+    threads in each operation, and a batch on each core.
     """
-    batch = batch.to(device, memory_format=torch.channels_last)
+    if device.type != "cpu":
+        layouts = {"channels last": torch.channels_last, "contiguous": torch.contiguous_format}
+        return [_passes_on_gpu(name, module, batch, count, device, layout) for name, layout in layouts.items()]
+    batch = batch.to(memory_format=torch.channels_last)
     module = copy.deepcopy(module).eval().to(memory_format=torch.channels_last)
     weights = {id(tensor): tensor for tensor in [*module.parameters(), *module.buffers()]}
-    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    threads = torch.get_num_threads()
     modules = [copy.deepcopy(module, dict(weights)) for _ in range(threads)]  # around the same weights
     count = -(-count // threads) * threads
 
@@ -235,6 +261,20 @@ def forward_passes(module: nn.Module, batch: Tensor, count: int, device: torch.d
     if threads > 1:
         works.append(Work("forward passes, a batch on each core", parallel_map, len(batch) * count))
     return works
+
+
+def _passes_on_gpu(
+    name: str, module: nn.Module, batch: Tensor, count: int, device: torch.device, layout: torch.memory_format
+) -> Work:
+    inputs, copied = batch.to(device, memory_format=layout), copy.deepcopy(module).eval().to(device, memory_format=layout)
+
+    def run(times: int) -> None:
+        with torch.inference_mode():
+            for _ in range(times):
+                copied(inputs)
+
+    run(1)
+    return Work(f"forward passes, {name}", lambda: run(count), len(batch) * count)
 
 
 def as_written(module: nn.Module) -> nn.Module:

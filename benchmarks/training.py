@@ -14,6 +14,7 @@ import os
 import platform
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,8 @@ from rich.table import Table
 
 from deconvnet.data import imagenet_classes
 from deconvnet.environment import keep_freed_memory
-from deconvnet.training import read_recipe
+from deconvnet.tracing import exact_float32
+from deconvnet.training import Recipe, read_recipe
 from deconvnet.training.data import TrainingBatch
 from deconvnet.training.filter_renormalisation import renormalise_filters
 from deconvnet.training.trainer import network_to_train, untrained_module
@@ -35,36 +37,53 @@ RESULTS = Path(__file__).parent / "results"
 IMAGENET, EPOCHS = 1_281_167, 70
 
 
-def measure(network: str, recipe_name: str, device_name: str, steps: int, kept: bool, results: Any) -> None:
-    """Put the batch size and the seconds that each step took into the queue `results`."""
-    if kept:
-        keep_freed_memory()
-    recipe, device = read_recipe(recipe_name), torch.device(device_name)
+def training_step(
+    network: str, recipe: Recipe, device: torch.device, layout: torch.memory_format | None = None
+) -> Callable[[], None]:
+    """Full-size `network`, as `train` would begin with it; returns what does a step with it and waits for the device.
+
+    `layout` is the memory layout, by default the recipe's.
+    """
+    layout = layout or recipe.memory_format(device)
     mean = np.full((256, 256, 3), 116, np.float32)
     classes = tuple(wordnet_id for wordnet_id, _ in imagenet_classes())
-    untrained = untrained_module(network, len(classes), recipe, recipe_name, 0)
+    untrained = untrained_module(network, len(classes), recipe, "The recipe", 0)
     prepared = network_to_train(network, untrained, classes, mean, recipe).to(device)
     module, preprocessing = prepared.module.train(), prepared.preprocessing
-    if recipe.channels_last:
-        module.to(memory_format=torch.channels_last)
+    module.to(memory_format=layout)
     optimiser = torch.optim.SGD(module.parameters(), 1e-4, recipe.momentum, weight_decay=recipe.weight_decay)
     crop, batch_size = preprocessing.crop, recipe.batch_size
     pixels = torch.randint(0, 256, (batch_size, crop, crop, 3), dtype=torch.uint8)
     batch = TrainingBatch(pixels, torch.randint(0, len(classes), (batch_size,)))
+    batch = batch.pinned_for(device)  # as `training_batches` gives them
+
+    def step() -> None:
+        with exact_float32():  # as in `train`: no TF32
+            inputs, targets = batch.to_inputs(preprocessing, recipe, device)
+            with recipe.autocast(device):
+                logits = module(inputs.contiguous(memory_format=layout)).float()
+            loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+            renormalise_filters(module, recipe.max_filter_rms)
+            float(loss.detach())
+
+    return step
+
+
+def measure(network: str, recipe_name: str, device_name: str, steps: int, kept: bool, results: Any) -> None:
+    """Put the batch size and the seconds that each step took into the queue `results`."""
+    if kept:
+        keep_freed_memory()
+    recipe = read_recipe(recipe_name)
+    step = training_step(network, recipe, torch.device(device_name))
     seconds = []
     for _ in range(steps + 2):
         start = time.perf_counter()
-        inputs, targets = batch.to_inputs(preprocessing, recipe, device)
-        with recipe.autocast(device):
-            logits = module(inputs).float()
-        loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        renormalise_filters(module, recipe.max_filter_rms)
-        float(loss.detach())  # waits for the GPU, as the training loop does
+        step()
         seconds.append(time.perf_counter() - start)
-    results.put({"batch": batch_size, "seconds": seconds[2:]})
+    results.put({"batch": recipe.batch_size, "seconds": seconds[2:]})
 
 
 def main(
