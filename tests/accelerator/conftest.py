@@ -75,7 +75,7 @@ def on_device(noise: float) -> Callable[[], AbstractContextManager[Counter[str]]
 
 
 @pytest.fixture
-def run_on_emu(device: str, on_device: Callable[[], AbstractContextManager[Counter[str]]]) -> Callable[..., Any]:
+def run_on_device(device: str, on_device: Callable[[], AbstractContextManager[Counter[str]]]) -> Callable[..., Any]:
     """Run a command on the device; returns how often it waited for the device, by operation."""
 
     def run(*words: object) -> Any:

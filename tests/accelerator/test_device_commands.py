@@ -86,10 +86,10 @@ def arguments(command, inputs):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_an_experiment_has_the_same_result(inputs, tmp_path, run_on_emu, noise, name):
+def test_an_experiment_has_the_same_result(inputs, tmp_path, run_on_device, noise, name):
     words = arguments(COMMANDS[name], inputs)
     assert run_command_line(name, *words, "--out", tmp_path / "cpu", "--device", "cpu") == 0
-    run_on_emu(name, *words, "--out", tmp_path / "emu")
+    run_on_device(name, *words, "--out", tmp_path / "emu")
     results = [json.loads((tmp_path / device / RESULTS[name]).read_text()) for device in ("emu", "cpu")]
     # In one, rounding decides whether a mask changes an activation that it hardly changes; in the other, in which order
     # places are covered that matter equally, also without noise, as a CPU computes only what changes.
@@ -97,26 +97,26 @@ def test_an_experiment_has_the_same_result(inputs, tmp_path, run_on_emu, noise, 
     check_same(*results, tolerance=0.02 if decides else max(1e-5, 100 * noise))
 
 
-def test_look_has_the_same_picture(inputs, tmp_path, run_on_emu):
+def test_look_has_the_same_picture(inputs, tmp_path, run_on_device):
     words = ("look", f"{inputs}/networks.py:one", f"{inputs}/photos/val/n0/00.png")
     assert run_command_line(*words, "--out", tmp_path / "cpu.png", "--device", "cpu") == 0
-    run_on_emu(*words, "--out", tmp_path / "emu.png")
+    run_on_device(*words, "--out", tmp_path / "emu.png")
     assert picture_difference(tmp_path / "emu.png", tmp_path / "cpu.png") < 0.5
 
 
-def test_evaluate_counts_the_same_errors(inputs, run_on_emu, capsys):
+def test_evaluate_counts_the_same_errors(inputs, run_on_device, capsys):
     words = ("evaluate", f"{inputs}/networks.py:one", f"{inputs}/photos/val", "--views", 10, "--json")
     assert run_command_line(*words, "--device", "cpu") == 0
     on_cpu = json.loads(capsys.readouterr().out)
-    run_on_emu(*words)
+    run_on_device(*words)
     assert json.loads(capsys.readouterr().out) == on_cpu
 
 
-def test_an_atlas_has_the_same_hits_and_pictures(inputs, tmp_path, run_on_emu, noise, capsys):
+def test_an_atlas_has_the_same_hits_and_pictures(inputs, tmp_path, run_on_device, noise, capsys):
     words = ("atlas", f"{inputs}/networks.py:one", f"{inputs}/photos/val")
     assert run_command_line(*words, "--out", tmp_path / "cpu", "--device", "cpu") == 0
     capsys.readouterr()
-    run_on_emu(*words, "--out", tmp_path / "emu")
+    run_on_device(*words, "--out", tmp_path / "emu")
     printed = capsys.readouterr().out
     ours, theirs = Atlas(tmp_path / "emu"), Atlas(tmp_path / "cpu")
     tolerance = max(1e-5, 100 * noise)
@@ -156,38 +156,38 @@ def check_same_hits(found, wanted, tolerance):
     assert len(others) <= len(ours) // 100
 
 
-def test_a_projection_is_the_same(inputs, tmp_path, run_on_cpu, run_on_emu, noise):
+def test_a_projection_is_the_same(inputs, tmp_path, run_on_cpu, run_on_device, noise):
     words = ("project", f"{inputs}/networks.py:one", f"{inputs}/photos/val/n0/00.png", "--layer", "conv2")
     run_on_cpu(*words, "--out", tmp_path / "cpu.npy")
-    run_on_emu(*words, "--out", tmp_path / "emu.npy")
+    run_on_device(*words, "--out", tmp_path / "emu.npy")
     found, wanted = np.load(tmp_path / "emu.npy"), np.load(tmp_path / "cpu.npy")
     assert np.abs(found - wanted).max() <= max(1e-5, 100 * noise) * np.abs(wanted).max()
 
 
 @FEWER_NOISES
-def test_parts_mined_on_either_device_merge(inputs, tmp_path, run_on_cpu, run_on_emu, noise, monkeypatch):
+def test_parts_mined_on_either_device_merge(inputs, tmp_path, run_on_cpu, run_on_device, noise, monkeypatch):
     monkeypatch.setattr(importlib.import_module("deconvnet.mining.mine"), "PART_MULTIPLE", 4)  # of 12 photos
     network, photos = f"{inputs}/networks.py:one", f"{inputs}/photos/val"
     run_on_cpu("atlas", network, photos, "--units", "0-2", "--out", tmp_path / "whole")
-    run_on_emu("mine", network, photos, "--part", "1/2", "--out", tmp_path / "1.safetensors")
+    run_on_device("mine", network, photos, "--part", "1/2", "--out", tmp_path / "1.safetensors")
     run_on_cpu("mine", network, photos, "--part", "2/2", "--out", tmp_path / "2.safetensors")
     parts = (tmp_path / "1.safetensors", tmp_path / "2.safetensors")
-    run_on_emu("merge", network, photos, *parts, "--units", "0-2", "--out", tmp_path / "merged")
+    run_on_device("merge", network, photos, *parts, "--units", "0-2", "--out", tmp_path / "merged")
     check_same_hits(Atlas(tmp_path / "merged"), Atlas(tmp_path / "whole"), max(1e-5, 100 * noise))
 
 
 @FEWER_NOISES
-def test_an_evolution_is_the_same(small_run, tmp_path, run_on_cpu, run_on_emu, noise, monkeypatch):
+def test_an_evolution_is_the_same(small_run, tmp_path, run_on_cpu, run_on_device, noise, monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "zfnet", SMALL)
     words = ("evolve", small_run / "run", small_run / "photos" / "val", "--units", 2)
     run_on_cpu(*words, "--out", tmp_path / "cpu")
-    run_on_emu(*words, "--out", tmp_path / "emu")
+    run_on_device(*words, "--out", tmp_path / "emu")
     results = [json.loads((tmp_path / device / "evolution.json").read_text()) for device in ("emu", "cpu")]
     check_same(*results, tolerance=max(1e-5, 100 * noise))
 
 
 @pytest.mark.parametrize("noise", [0.0], indirect=True)
-def test_variants_are_trained_and_judged_on_the_device(small_run, tmp_path, run_on_cpu, run_on_emu, monkeypatch):
+def test_variants_are_trained_and_judged_on_the_device(small_run, tmp_path, run_on_cpu, run_on_device, monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "zfnet", SMALL)
     monkeypatch.setattr(ablation, "network_size", lambda variant, options: NetworkSize(1, 1))  # the same on all devices
     monkeypatch.setattr(ablation, "evaluate", partial(evaluate, batch_size=3))  # smaller batches need less padding
@@ -195,26 +195,26 @@ def test_variants_are_trained_and_judged_on_the_device(small_run, tmp_path, run_
     recipe.write_text(RECIPE)
     words = ("ablate", small_run / "photos", "--recipe", recipe, "--only", "zfnet")
     run_on_cpu(*words, "--out", tmp_path / "cpu")
-    run_on_emu(*words, "--out", tmp_path / "emu")
+    run_on_device(*words, "--out", tmp_path / "emu")
     results = [json.loads((tmp_path / device / "ablation.json").read_text()) for device in ("emu", "cpu")]
     check_same(*results, tolerance=1e-5)
 
 
 @pytest.mark.parametrize("noise", [0.0], indirect=True)
-def test_a_demo_has_the_same_hits(inputs, tmp_path, run_on_cpu, run_on_emu, monkeypatch):
+def test_a_demo_has_the_same_hits(inputs, tmp_path, run_on_cpu, run_on_device, monkeypatch):
     monkeypatch.setattr(demo_images, "IMAGE_NAMES", demo_images.IMAGE_NAMES[:1])
     words = ("demo", "--network", f"{inputs}/networks.py:one", "--units", "0-1")
     run_on_cpu(*words, "--out", tmp_path / "cpu")
-    run_on_emu(*words, "--out", tmp_path / "emu")
+    run_on_device(*words, "--out", tmp_path / "emu")
     check_same_hits(Atlas(tmp_path / "emu" / "one"), Atlas(tmp_path / "cpu" / "one"), 1e-5)
 
 
 @pytest.mark.parametrize("noise", [0.0], indirect=True)
-def test_a_report_runs_its_commands_on_the_device(inputs, tmp_path, run_on_cpu, run_on_emu, device):
+def test_a_report_runs_its_commands_on_the_device(inputs, tmp_path, run_on_cpu, run_on_device, device):
     file = inputs / "networks.py"
     words = ("reproduce", inputs / "photos", "--alexnet", f"{file}:one", "--zfnet", f"{file}:other", "--only", "table-2")
     run_on_cpu(*words, "--out", tmp_path / "cpu")
-    run_on_emu(*words, "--out", tmp_path / "emu")
+    run_on_device(*words, "--out", tmp_path / "emu")
     results = [
         json.loads((tmp_path / device_folder / "table-2" / "evaluation.json").read_text())
         for device_folder in ("emu", "cpu")

@@ -66,10 +66,10 @@ def explore(monkeypatch):
     return explore
 
 
-def test_it_answers_as_on_the_cpu(inputs, explore, run_on_cpu, run_on_emu, noise):
+def test_it_answers_as_on_the_cpu(inputs, explore, run_on_cpu, run_on_device, noise):
     words = ("--network", f"{inputs}/networks.py:one")
     wanted = explore(run_on_cpu, *words, device="cpu")
-    found = explore(run_on_emu, *words, device="emu")
+    found = explore(run_on_device, *words, device="emu")
     assert found.keys() == wanted.keys()
     for path, values in wanted.items():
         if isinstance(values, np.ndarray):
@@ -80,9 +80,9 @@ def test_it_answers_as_on_the_cpu(inputs, explore, run_on_cpu, run_on_emu, noise
 
 
 @pytest.mark.parametrize("noise", [0.0], indirect=True)
-def test_an_atlass_network_is_loaded_on_the_device(small_run, tmp_path, explore, run_on_cpu, run_on_emu, monkeypatch):
+def test_an_atlass_network_is_loaded_on_the_device(small_run, tmp_path, explore, run_on_cpu, run_on_device, monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "zfnet", SMALL)
     weights, out = small_run / "run" / "weights.safetensors", tmp_path / "atlas"
     run_on_cpu("atlas", f"zfnet:{weights}", small_run / "photos" / "val", "--units", "0", "--out", out)
-    wanted, found = explore(run_on_cpu, out, device="cpu"), explore(run_on_emu, out, device="emu")
+    wanted, found = explore(run_on_cpu, out, device="cpu"), explore(run_on_device, out, device="emu")
     check_same(found[""], wanted[""], 1e-5)

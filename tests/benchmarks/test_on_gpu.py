@@ -103,12 +103,12 @@ def test_all_of_it_at_toy_size(tmp_path):
     assert {file: file.stat().st_mtime_ns for file in bundled.rglob("*")} == before
 
 
-#: By benchmark, what it is given on the emulated device; `step` computes in bfloat16 and float64, which that does not have.
+#: By benchmark, what it is given on the emulated device; `step` computes in bfloat16 and float64, captum in inference mode,
+#: which that does not have.
 EMULATED = {
     "layout": {"networks": "zfnet", "dtypes": "float32", "batches": "1", "batch": 1, "count": 1, "repeats": 1},
     "loading": {"photos": 8, "batch": 4, "repeats": 1},
     "mining": {"photos": 9, "batches": "8", "workers": 0, "repeats": 1},
-    "occlusion_speed": {"network": "alexnet:random", "size": 164, "stride": 60, "batches": "4", "repeats": 1},
     "packed_mining": {"batch_sizes": "4", "repeats": 1},
 }
 

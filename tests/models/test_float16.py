@@ -17,6 +17,7 @@ from deconvnet.experiments.table2_errors import evaluate
 from deconvnet.local_response_norm import local_response_norm
 from deconvnet.models import Network
 from deconvnet.models.rounding_error import rounding_errors
+from deconvnet.projection import strongest_unit
 
 MAX = torch.finfo(torch.float16).max
 
@@ -65,8 +66,19 @@ def test_activations_that_overflow_are_refused(half, photo_folder):
         mine(half, photo_folder)
 
 
+def test_projections_that_overflow_are_refused(half, photo_folder):
+    x = half.preprocess(find_images(photo_folder / "ant").read(0))[None]
+    half.module[0].weight.data.mul_(4)
+    assert half.activations(x, "conv2").isfinite().all()
+    with pytest.raises(DeconvnetError, match=r"Projections of conv2 of network are not finite: .* overflow in float16"):
+        project(half, x, layer="conv2", unit=strongest_unit(half, x, "conv2"))
+
+
 def test_totals_and_probabilities_with_an_occluder_are_right(half, exact, photo_folder):
     photos = [photo_folder / "ant" / "00.png"]
+    for network in (half, exact):  # large by its biases, so that projections do not overflow
+        network.module[0].weight.data /= 100
+        network.module[4].bias.data += 2000
     found, expected = (occlude(network, photos, Occluder(8, 8)).occluded_images[0] for network in (half, exact))
     assert found.activation_map.min() > MAX
     np.testing.assert_allclose(found.activation_map, expected.activation_map, rtol=1e-2)
@@ -101,7 +113,7 @@ def test_scores_that_overflow_are_refused(overflowing, photo_folder):
         lambda: measure_invariance(overflowing, photos),
         lambda: measure_invariance(overflowing, photos, "1"),
     ):
-        with pytest.raises(DeconvnetError, match=r"no numbers: .*too large for float16: network\.module\.float\(\)"):
+        with pytest.raises(DeconvnetError, match=r"no numbers: .*overflow in float16 \(network\.module\.float\(\)"):
             compute()
 
 

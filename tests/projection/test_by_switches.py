@@ -87,14 +87,13 @@ def test_photos_are_shared(paths, monkeypatch, known_values, allow_cropping, pho
         positions[:2] = torch.tensor([[0, 0], [rows - 1, columns - 1]])
         expected = by_autograd(network, x[photos], layer.name, units, positions)
         assert expected.pixels.any()
-        paths.clear()
         got = project_batch(
             *(network, x, layer.name, units, positions),
             photos=photos,
             values=expected.values if known_values else None,
             allow_cropping=allow_cropping,
         )
-        assert paths == ["switches"]
+        assert paths[-1] == "switches"
         assert (got.values - expected.values).abs().max() <= 1e-12
         assert (got.pixels - expected.pixels).norm() <= 1e-12 * expected.pixels.norm()
         assert got.crops.shape[2:] == (SIZE, SIZE) or allow_cropping
@@ -154,7 +153,28 @@ class Saved(torch.autograd.Function):
         return signal * output
 
 
+def changed_behind_a_view(m, x):
+    x = m.a(x)
+    half = x[:, :4]
+    F.relu_(x)
+    return m.relu(m.b(torch.cat([half, x[:, 4:]], dim=1)))
+
+
+def aliased(m, x):
+    x = m.a(x)
+    y = x.contiguous()  # x itself
+    F.relu_(y)
+    return m.relu(m.b(y) + m.b(x))
+
+
 READ_VALUES = {
+    "a branch that no trace shows": lambda m, x: m.relu(m.b(m.relu(m.a(x)) + torch.vmap(torch.tanh)(m.c(x)))),
+    "a constant divided by maps": lambda m, x: m.relu(m.b(torch.ones_like(x[:1, :1, :1, :1]) / (1 + m.relu(m.a(x))))),
+    "a signal for weights": lambda m, x: m.relu(
+        m.b(m.relu(F.conv2d(x, m.c.weight * x[:1].mean((0, 2, 3))[None, :, None, None])))
+    ),
+    "maps that change behind their view": changed_behind_a_view,
+    "values in a list": lambda m, x: m.relu(m.b(m.relu(m.a(x)) * x.mean((1, 2, 3)).tolist()[0])),
     "a maximum of two maps": lambda m, x: m.relu(m.b(torch.maximum(m.relu(m.a(x)), m.c(x)))),
     "a gate": lambda m, x: m.relu(m.b(m.relu(m.a(x)) * m.c(x).sigmoid())),
     "a backward pass of its own": lambda m, x: m.relu(m.b(Saved.apply(m.a(x)))),
@@ -188,7 +208,7 @@ def test_what_reads_more_than_switches_goes_by_autograd(name, paths):
     positions = torch.tensor([[1, 1], [0, 0]])
     photos = torch.tensor([1, 1])
     got = project_batch(network, x, layer, units, positions, photos=photos, values=torch.tensor([7.0, 8.0]))
-    assert paths == ["autograd"]
+    assert paths[-1] == "autograd"
     expected = by_autograd(network, x[photos], layer, units, positions)
     assert torch.allclose(got.pixels, expected.pixels, rtol=1e-10, atol=1e-12)
     assert torch.allclose(got.values, expected.values, rtol=1e-10)
@@ -198,4 +218,4 @@ def test_what_reads_more_than_switches_goes_by_autograd(name, paths):
 def test_other_rules_read_values(rules, paths):
     network, x = blocks(), torch.randn(1, 3, SIZE, SIZE, dtype=torch.float64)
     project_batch(network, x, "relu#3", torch.tensor([0]), torch.tensor([[1, 1]]), rules=rules)
-    assert paths == ["autograd"]
+    assert paths[-1] == "autograd"

@@ -88,12 +88,12 @@ def project_units(
         batch_hits, batch, photos = item
         inputs = replica.preprocessing.normalise(upload(batch.inputs, replica.device))
         arguments = replica, inputs, layer.name, hit_units[batch_hits], positions[batch_hits]
-        # With the mined values the forward pass can end at the highest max pooling.
-        if batch_hits[0] != by_image[0] and (checksums[batch_hits] != NO_CHECKSUM).all():
-            projected = project_batch(*arguments, photos=photos, values=values[batch_hits])
-            return batch_hits, batch, projected.crop(layer).cpu(), torch.zeros(len(batch_hits))
+        # With the mined values the forward pass can end at the highest max pooling. They are computed again for one batch,
+        # and where a photo may have changed.
+        is_checked = batch_hits[0] == by_image[0] or (checksums[batch_hits] == NO_CHECKSUM).any()
+        known = None if is_checked else values[batch_hits]
         for allow_cropping in (True, False):  # a cropped pass may round differently from the full one that mined
-            projected = project_batch(*arguments, photos=photos, allow_cropping=allow_cropping)
+            projected = project_batch(*arguments, photos=photos, values=known, allow_cropping=allow_cropping)
             difference = (projected.values.cpu() - values[batch_hits]).abs()
             if _is_rounding(difference, largest, replica, layer.name):
                 break

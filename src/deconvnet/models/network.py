@@ -91,6 +91,8 @@ class Network:
         self._layer_names = layer_names or (module.layer_names if isinstance(module, AlexNetFamily) else None)
         self._crop_plans: dict[str, CropPlan | None] = {}
         self._switch_plans: dict[str, SwitchPlan | None] = {}
+        self.verified_switch_plans: dict[str, bool] = {}
+        """By layer, whether projections by its switch plan have been found to be right."""
         self._warned = False
 
     def __repr__(self) -> str:

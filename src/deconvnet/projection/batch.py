@@ -10,6 +10,7 @@ from torch.utils.checkpoint import CheckpointError
 
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models import Network
+from deconvnet.models.rounding_error import probe_image
 from deconvnet.projection.rules import DECONVNET, rule_set
 from deconvnet.tracing import (
     CroppedForward,
@@ -23,9 +24,9 @@ from deconvnet.tracing import (
     crop_switches,
     empty_maps,
     exact_float32,
-    has_backward_of_its_own,
     paste,
     placeholder,
+    uses_custom_backward,
 )
 
 Start = Literal["activation", "one"]
@@ -33,8 +34,8 @@ Start = Literal["activation", "one"]
 #: Cost of a cropped pass, as a fraction of a full pass's multiplications, below which the crop is used.
 CROP_COST_THRESHOLD = 0.7
 
-#: What a module may raise when it runs on crops or on placeholders; its behaviour on full images then decides.
-_NOT_AS_TRACED = (TraceMismatch, DeconvnetError, RuntimeError, TypeError, ValueError, LookupError, AttributeError)
+#: Projections by switches must be those by autograd to this relative difference, or 16 eps of the dtype, for a probe image.
+_PROBE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def project_batch(
     values: Tensor | None = None,
     allow_cropping: bool = True,
 ) -> ProjectionBatch:
-    """Project activation (units[n], positions[n]) of `layer` for x[photos[n]], in one forward and one backward pass.
+    """Project activation (units[n], positions[n]) of `layer` for x[photos[n]], all at once.
 
     The batched core of `project`, with the same errors; its memory grows with N. `units` is (N,), `positions` (N, 2) rows
     and columns, or None for each unit's largest activation. `photos` (N,) are rows of x, which several activations may
@@ -133,7 +134,7 @@ def _project(
 ) -> ProjectionBatch:
     """`project_batch` by the way that suits the rules and the network."""
     photos = torch.arange(len(x)) if photos is None else photos.cpu()
-    _check_arguments(network, x, layer, units, positions, photos, start)
+    _check_arguments(network, x, layer, units, positions, photos, values, start)
     rules = rule_set(rules)
     if rules.refuse_other_activations:
         network.warn_without_rule(layer)
@@ -143,12 +144,12 @@ def _project(
     switch_plan, crop_plan = network.switch_plan(layer), network.crop_plan(layer)
     if crop_plan is not None and (not allow_cropping or crop_plan.cost >= CROP_COST_THRESHOLD):
         crop_plan = None
-    if switch_plan is not None and rules == DECONVNET:
+    if switch_plan is not None and rules == DECONVNET and _is_verified(network, layer, switch_plan):
         try:
             return _project_by_switches(network, switch_plan, crop_plan, x, photos, layer, units, positions, values, start)
         except torch.OutOfMemoryError:
             raise  # the other ways need more memory still
-        except _NOT_AS_TRACED:
+        except Exception:  # a module can raise anything
             pass
     x = x if len(x) == len(photos) and torch.equal(photos, torch.arange(len(x))) else x[photos.to(x.device)]
     # A pooling rule may depend on windows outside the crop: with "overwrite" they write their zeros.
@@ -161,9 +162,33 @@ def _project(
             )
         except torch.OutOfMemoryError:
             raise  # full images need more memory still
-        except _NOT_AS_TRACED:
+        except Exception:  # whatever a module does with crops, its behaviour on full images decides
             pass
     return _project_by_autograd(network, x, layer, units, positions, start, rules)
+
+
+def _is_verified(network: Network, layer: str, plan: SwitchPlan) -> bool:
+    """Whether projections by switches are those by autograd, tried once on a probe image for two units of the layer.
+
+    A module can do what its trace does not show, such as a scripted gate, which makes another value of a placeholder.
+    """
+    if layer not in network.verified_switch_plans:
+        x, photos = probe_image(network).to(network.device, network.dtype), torch.zeros(2, dtype=torch.int64)
+        maxima = network.activations(x, layer).flatten(2)[0].amax(dim=1) if network.layer(layer).convolutional else None
+        maxima = network.activations(x, layer)[0] if maxima is None else maxima
+        units = maxima.argsort(descending=True)[:2].expand(2)
+        try:
+            expected = _project_by_autograd(network, x[photos], layer, units, None, "activation", DECONVNET)
+            positions = torch.stack([expected.rows, expected.columns], dim=1)
+            got = _project_by_switches(network, plan, None, x, photos, layer, units, positions, None, "activation")
+            tolerance = max(_PROBE_TOLERANCE, 16 * torch.finfo(network.dtype).eps)
+            apart, norm = (got.crops - expected.crops).float().norm(), expected.crops.float().norm()
+            network.verified_switch_plans[layer] = bool(apart <= tolerance * norm)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # a module can raise anything
+            network.verified_switch_plans[layer] = False
+    return network.verified_switch_plans[layer]
 
 
 def _project_by_switches(
@@ -216,7 +241,7 @@ def _project_by_switches(
         pixels = placeholder(x, (len(photos), x.shape[1], *size)).requires_grad_()
         with torch.enable_grad():
             maps = network.capture_partial(pixels, layer, SwitchedPass(plan, switches, down))
-            if maps is None or has_backward_of_its_own(maps):
+            if maps is None or uses_custom_backward(maps):
                 raise TraceMismatch
             crops = _send_down(maps, pixels, chosen, values, start)
         if crops is None:
@@ -303,7 +328,14 @@ def _explain_autograd_error(error: RuntimeError) -> str:
 
 
 def _check_arguments(
-    network: Network, x: Tensor, layer: str, units: Tensor, positions: Tensor | None, photos: Tensor, start: str
+    network: Network,
+    x: Tensor,
+    layer: str,
+    units: Tensor,
+    positions: Tensor | None,
+    photos: Tensor,
+    values: Tensor | None,
+    start: str,
 ) -> None:
     unit_count, count = network.layer(layer).units, len(photos)
     network.check_input(x)
@@ -312,6 +344,10 @@ def _check_arguments(
         raise UsageError(
             f"{count} inputs need as many units, and positions of shape ({count}, 2), not {len(units)} units and {shape}."
         )
+    if values is not None and len(values) != count:
+        raise UsageError(f"{count} activations have as many values, not {len(values)}.")
+    if count and not 0 <= int(photos.min()) <= int(photos.max()) < len(x):
+        raise UsageError(f"There are {len(x)} inputs, so their rows are 0–{len(x) - 1}, not {photos.tolist()}.")
     unknown = [unit for unit in units.tolist() if unit not in range(unit_count)]
     if unknown:
         raise UsageError(f"{layer} of {network.name} has no unit {unknown[0]}: its units are 0–{unit_count - 1}.")

@@ -13,8 +13,8 @@ from deconvnet.tracing.way_down import (
     SwitchPlan,
     SwitchRecorder,
     crop_switches,
-    has_backward_of_its_own,
     plan_switches,
+    uses_custom_backward,
 )
 
 __all__ = [
@@ -39,7 +39,6 @@ __all__ = [
     "evaluation_mode",
     "exact_float32",
     "float32_precision",
-    "has_backward_of_its_own",
     "layer_weights",
     "paste",
     "placeholder",
@@ -47,4 +46,5 @@ __all__ = [
     "plan_switches",
     "run_intercepted",
     "trace",
+    "uses_custom_backward",
 ]

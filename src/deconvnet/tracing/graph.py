@@ -236,7 +236,9 @@ class _Tracer(TorchFunctionMode):
         """
         input_signals = [signal for signal in inputs if signal is not None]
         outputs = list(iter_tensors(result)) if input_signals and not is_constant_creation(func) else []
-        only_tensors = isinstance(result, Tensor) or type(result) in (tuple, list)
+        only_tensors = isinstance(result, Tensor) or (
+            type(result) in (tuple, list) and all(isinstance(item, Tensor) for item in result)
+        )
         sliding = match_sliding_window(func, args, kwargs) if outputs else None
         pointwise = sliding is None and all(
             is_pointwise(func, args, kwargs, shape, output)
@@ -270,7 +272,7 @@ class _Tracer(TorchFunctionMode):
                 multiplications_per_position=tensors[1].numel() if func is torch.conv2d and outputs else 0,
                 weight=tensors[1] if has_weight else None,
                 relu_index=self.relu_count - 1 if is_relu else None,
-                has_rule=not outputs or is_nonlinear_with_rule or is_linear(func, len(input_signals)),
+                has_rule=not outputs or is_nonlinear_with_rule or is_linear(func, inputs),
                 returned=len(returned),
                 return_type=Tensor if isinstance(result, Tensor) else type(result),
                 opaque=bool(input_signals) and not only_tensors and not is_shape_query(func),

@@ -26,7 +26,8 @@ def placeholder(like: Tensor, shape: Shape) -> Tensor:
     It is no view, unlike what `expand` returns: autograd lets only those be changed in place that are none.
     """
     result = torch.empty_strided(shape, (0,) * len(shape), dtype=like.dtype, device=like.device)
-    result.as_strided((1,), (1,)).zero_()
+    if result.numel():
+        result.as_strided((1,), (1,)).zero_()
     return result
 
 
@@ -35,7 +36,7 @@ def run_shape_only(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     local response normalisation passes it on, all else is the transpose.
 
     The call must be linear, a ReLU or local response normalisation; its tensors may be placeholders. Raises `ValueError` for
-    a view that is changed in place.
+    a view of a placeholder that is changed in place.
     """
     relu = match_relu(func, args, kwargs)
     if relu is not None:

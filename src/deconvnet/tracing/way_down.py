@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from deconvnet.tracing import shape_only
@@ -18,6 +19,7 @@ from deconvnet.tracing.graph import Trace
 from deconvnet.tracing.intercept import RunCall, StopForward
 from deconvnet.tracing.ops.activations import is_other_activation
 from deconvnet.tracing.ops.linearity import chooses_by_value
+from deconvnet.tracing.ops.metadata import is_in_place
 from deconvnet.tracing.ops.nested_tensors import Args, Kwargs
 from deconvnet.tracing.ops.sliding_window import SlidingWindow, match_max_pooling
 from deconvnet.tracing.receptive_field import Pair
@@ -43,14 +45,17 @@ def plan_switches(trace: Trace, layer_index: int) -> SwitchPlan | None:
     required, poolings = set(steps[-1].outputs), list[int]()
     for index in range(len(steps) - 1, -1, -1):
         step = steps[index]
+        # Values read into Python, or views of maps that change in place, whose signals autograd reads from their memory.
+        if step.opaque or len(step.outputs) > step.returned:
+            return None
         if not required.intersection(step.outputs):
-            if step.opaque:
-                return None
             continue
         required.update(signal for signal in step.inputs if signal is not None)
-        if match_max_pooling(step.func) is not None and step.window is not None and step.return_type is Tensor:
+        if match_max_pooling(step.func) is F.max_pool2d_with_indices and step.return_type is Tensor:
+            if len(shapes[step.outputs[0]]) != 4 or shapes[step.outputs[0]][0] != 1:
+                return None
             poolings.append(index)
-        elif not step.has_rule or step.opaque or chooses_by_value(step.func) or is_other_activation(step.func):
+        elif not step.has_rule or chooses_by_value(step.func) or is_other_activation(step.func):
             return None
     crop = plan_crop(trace, layer_index)
     to_poolings = cropping_cost(steps[: poolings[0]], shapes, crop.regions) if crop is not None and poolings else 1.0
@@ -112,8 +117,12 @@ class SwitchedPass(_TracedRun):
         def run_on_placeholders(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
             if self.index in self.switches and match_max_pooling(func) is not None:
                 return unpool_by(self.switches[self.index], args, kwargs)
-            depends_on_input = bool(self.plan.trace.steps[self.index].outputs)
-            return run_shape_only(func, args, kwargs) if depends_on_input else run(func, args, kwargs)
+            step = self.plan.trace.steps[self.index]
+            if not step.outputs:  # nothing that depends on the photo
+                return run(func, args, kwargs)
+            if step.outputs == step.inputs and step.relu_index is None and not is_in_place(func):
+                return args[0]  # as `x.contiguous()`, which is x itself and would be a copy of a placeholder
+            return run_shape_only(func, args, kwargs)
 
         return self.run_next(func, args, kwargs, run_on_placeholders)
 
@@ -149,7 +158,7 @@ def _window_starts(size: Sequence[int], window: SlidingWindow, padding: Pair) ->
     return rows[:, None], columns[None]
 
 
-def has_backward_of_its_own(output: Tensor) -> bool:
+def uses_custom_backward(output: Tensor) -> bool:
     """Whether the module's own `torch.autograd.Function`s had a part in `output`: their backward passes may read values."""
     nodes, seen = [output.grad_fn], set[Any]()
     while nodes:

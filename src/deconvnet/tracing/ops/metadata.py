@@ -36,6 +36,12 @@ def is_metadata_access(func: Callable[..., Any]) -> bool:
     return name in _METADATA_METHODS or is_other_attribute
 
 
+def is_in_place(func: Callable[..., Any]) -> bool:
+    """Is it a function that changes its first tensor, by its name: `add_`, `x += y`? (A ReLU may do so by an argument.)"""
+    name = getattr(func, "__name__", "")
+    return name.startswith("__i") if name.endswith("__") else name.endswith("_")
+
+
 def is_assignment(func: Callable[..., Any]) -> bool:
     """Is it `x[...] = y`, which changes x and returns None?"""
     return func is torch.Tensor.__setitem__
