@@ -61,13 +61,16 @@ class ProjectionBatch:
         """(N, 3, H, W), the projections at the size of the input."""
         return self._at(torch.zeros_like(self.corners), self.size)
 
+    def positions(self) -> list[list[int]]:
+        """The row and the column of each activation; waits for the device once."""
+        return torch.stack([self.rows, self.columns], dim=1).tolist()
+
     def crop(self, layer: Layer) -> Tensor:
         """(N, 3, h, w), each projection cropped to its receptive field moved inside the input (`ReceptiveField.patch_box`).
 
         `layer` is the layer that was projected; (h, w) is the size of its field, at most that of the input.
         """
-        positions = zip(self.rows.tolist(), self.columns.tolist(), strict=True)
-        boxes = [layer.field.patch_box(row, column) for row, column in positions]
+        boxes = [layer.field.patch_box(row, column) for row, column in self.positions()]
         height, width = layer.field.patch_size
         return self._at(torch.tensor([(box.top, box.left) for box in boxes]).view(-1, 2), (height, width))
 

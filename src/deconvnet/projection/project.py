@@ -82,7 +82,7 @@ def project(
         chunk_positions = None if position is None else torch.tensor(positions[chunk])
         batch = project_batch(network, x[chunk], layer, torch.tensor(units[chunk]), chunk_positions, start, rules)
         pixels.append(batch.pixels)
-        places += zip(batch.rows.tolist(), batch.columns.tolist(), strict=True)
+        places += [(row, column) for row, column in batch.positions()]
         activations += batch.values.tolist()
     projection = torch.cat(pixels).as_subclass(Projection)
     field = network.layer(layer).field
