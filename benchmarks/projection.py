@@ -3,10 +3,10 @@
     python benchmarks/projection.py [--network alexnet:random] [--images FOLDER] [--units 0] [--device cuda]
 
 Against captum's `NeuronDeconvolution`, a unit's nine hits in a batch, and for networks such as `alexnet` against a deconvnet
-written out with `MaxUnpool2d`, as most are (`projection_peer.py`). Ours are projected as an atlas projects them: the hits of
-32 units at a time, photo by photo. The limit is the multiply-adds that each activation depends on, forward and back, at the
-rate that was measured for matrix products and convolutions; with photos shared among hits more is possible. The rate of all
-layers weighs each by all its hits.
+written out with `MaxUnpool2d`, as most are (`projection_peer.py`). Ours are projected as an atlas projects them, photo by
+photo. The limit is the multiply-adds that each activation depends on, forward and back, at the rate that was measured for
+matrix products and convolutions; with photos shared among hits more is possible. The rate of all layers weighs each by all
+its hits.
 
 Captum's pictures are ours. `MaxUnpool2d` writes each value to its switch, where overlapping windows share one over what
 another has written, so its pictures are others. Compared are those of some units, before anything is timed.
@@ -42,7 +42,7 @@ from torchvision.models import ResNet
 
 from deconvnet.mining import LayerHits, mine
 from deconvnet.models import Network, load, parallel_map
-from deconvnet.projection import ProjectionBatch, project_batch
+from deconvnet.projection import ProjectionBatch, batches_by_photo, project_batch
 
 #: What is measured by default, and the least times captum's rate that was aimed at.
 NETWORKS = ["alexnet:random", "torchvision:resnet50:random"]
@@ -94,7 +94,6 @@ class Hits:
 
 def project_ours(network: Network, inputs: Tensor, hits: Hits) -> Iterator[ProjectionBatch]:
     """Project the hits with this package, batch by batch, those in one image together, which then share a forward pass."""
-    ordered = hits.select(hits.images.argsort(stable=True))
 
     def read(batch: Hits) -> Hits:
         return batch
@@ -106,7 +105,8 @@ def project_ours(network: Network, inputs: Tensor, hits: Hits) -> Iterator[Proje
             *(replica, inputs[images], batch.layer, batch.units, positions), photos=photos, values=batch.values
         )
 
-    yield from parallel_map(network, read, compute, ordered.split(_BATCH_SIZE))
+    batches = [hits.select(indices) for indices in batches_by_photo(hits.images, _BATCH_SIZE) if len(indices)]
+    yield from parallel_map(network, read, compute, batches)
 
 
 def project_peer(
@@ -169,7 +169,7 @@ def main(
     networks: Annotated[list[str], typer.Option("--network", help="NAME:WEIGHTS; may be given several times.")] = NETWORKS,
     images: Images = None,
     photos: Annotated[int, typer.Option(min=1, help="How many to mine first; all inputs stay in memory.")] = 500,
-    units: Annotated[int, typer.Option(min=0, help="Units of each layer, the first; 0: all.")] = 32,
+    units: Annotated[int, typer.Option(min=0, help="Units of each layer, the first; 0: all.")] = 16,
     top: Annotated[int, typer.Option(min=1, help="Hits of each unit.")] = 9,
     checked: Annotated[int, typer.Option(min=1, help="Units of each layer whose pictures are compared.")] = 4,
     repeats: Repeats = 3,
@@ -223,7 +223,7 @@ def measure(
     for layer, end in layers.items():
         hits = Hits.from_layer(result[layer], units).to(on)
         compared = hits.select(hits.units < checked)
-        compared = compared.select(compared.images.argsort(stable=True))
+        compared = compared.select(torch.cat(batches_by_photo(compared.images, _BATCH_SIZE)))
         ours = torch.cat([batch.pixels for batch in project_ours(network, our_inputs, compared)])
         for name, project in peers.items():
             each = [compared.select([index]) for index in range(len(compared.images))]

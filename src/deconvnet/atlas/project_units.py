@@ -18,7 +18,7 @@ from deconvnet.mining import LayerHits
 from deconvnet.mining.topk import NO_CHECKSUM
 from deconvnet.models import Network, parallel_map
 from deconvnet.models.rounding_error import rounding_errors
-from deconvnet.projection import project_batch
+from deconvnet.projection import batches_by_photo, project_batch
 
 #: Values may differ by this many times the measured rounding error of the layer (`rounding_errors`), relative to the layer's
 #: largest value. That error is of one image, and each of the two values has its own.
@@ -90,7 +90,7 @@ def project_units(
         arguments = replica, inputs, layer.name, hit_units[batch_hits], positions[batch_hits]
         # With the mined values the forward pass can end at the highest max pooling. They are computed again for one batch,
         # and where a photo may have changed.
-        is_checked = batch_hits[0] == by_image[0] or (checksums[batch_hits] == NO_CHECKSUM).any()
+        is_checked = batch_hits is batches[0] or (checksums[batch_hits] == NO_CHECKSUM).any()
         known = None if is_checked else values[batch_hits]
         for allow_cropping in (True, False):  # a cropped pass may round differently from the full one that mined
             projected = project_batch(*arguments, photos=photos, values=known, allow_cropping=allow_cropping)
@@ -103,11 +103,10 @@ def project_units(
         relative = difference / values[batch_hits].clamp(min=SMALL * largest)
         return batch_hits, batch, projected.crop(layer).cpu(), relative
 
-    by_image = images.argsort(stable=True)  # hits in one image share its forward pass
     projections = torch.zeros(len(images), 3, *layer.field.patch_size)
     differences = torch.zeros(len(images))
     views: dict[int, np.ndarray] = {}
-    batches = torch.split(by_image, batch_size) if len(images) else ()
+    batches = [batch_hits for batch_hits in batches_by_photo(images, batch_size) if len(batch_hits)]
     with closing(parallel_map(network, read, project, batches, workers, batch_size)) as projected_batches:
         for batch_hits, batch, pixels, relative in projected_batches:
             projections[batch_hits], differences[batch_hits] = pixels, relative

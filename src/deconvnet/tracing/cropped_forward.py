@@ -197,7 +197,9 @@ class CroppedForward:
         return tensor[..., rows, columns]
 
     def _fill_beyond_border(self, tensor: Tensor, signal: int, region: DependencyRegion, value: float) -> Tensor:
-        """The crop with `value` at the positions beyond the border of the full map."""
+        """The crop with `value` at the positions beyond the border of the full map, which nothing reads otherwise."""
+        if signal == 0 and value == 0:
+            return tensor  # as `crop_input` made it
         beyond = []
         for axis, corner, length in zip(
             region, region.corners(self.positions).T, self.plan.trace.shapes[signal][-2:], strict=True
@@ -210,6 +212,8 @@ class CroppedForward:
         mask = (rows[:, None, :, None] | columns[:, None, None, :]).to(tensor.device)
         if self.shapes_only:
             return mask_signal(tensor, mask)
+        if not tensor.requires_grad:
+            return tensor.masked_fill_(mask, value)
         filled: Tensor = _Fill.apply(tensor, mask, value)
         return filled
 

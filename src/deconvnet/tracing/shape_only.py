@@ -214,7 +214,7 @@ class _Mask(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None]:
         (mask,) = ctx.saved_tensors
-        return signal.masked_fill(mask, 0), None
+        return signal * mask.logical_not().to(signal.dtype), None  # `masked_fill` would copy the signal first
 
 
 def _no_view(x: Tensor) -> Tensor:
