@@ -1,5 +1,7 @@
 """Projections that read nothing of the photos but switches equal those of the whole backward pass."""
 
+from itertools import groupby
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from deconvnet.data import torchvision_preprocessing
 from deconvnet.models import Network, load
 from deconvnet.projection import batch as batch_module
-from deconvnet.projection import project_batch
+from deconvnet.projection import batches_by_photo, project_batch
 
 SIZE = 40
 
@@ -219,3 +221,17 @@ def test_other_rules_read_values(rules, paths):
     network, x = blocks(), torch.randn(1, 3, SIZE, SIZE, dtype=torch.float64)
     project_batch(network, x, "relu#3", torch.tensor([0]), torch.tensor([[1, 1]]), rules=rules)
     assert paths[-1] == "autograd"
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(0, 4), (1, 4), (4, 4), (9, 4), (40, 7)])
+def test_activations_in_one_photo_share_a_batch(count, batch_size):
+    photos = torch.arange(count) * 7 % 5
+    batches = [batch.tolist() for batch in batches_by_photo(photos, batch_size)]
+    assert sorted(sum(batches, [])) == list(range(count))
+    sizes = [len(batch) for batch in batches]
+    assert len(sizes) % 2 == 0
+    assert not sizes or max(sizes) <= min(batch_size, min(sizes) + 1)
+    runs = [photo for photo, _ in groupby(photos[index].item() for batch in batches for index in batch)]
+    assert len(runs) == len(set(runs))
+    counts = [int((photos == photo).sum()) for photo in runs]
+    assert counts == sorted(counts, reverse=True)
