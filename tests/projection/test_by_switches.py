@@ -227,7 +227,7 @@ def test_other_rules_read_values(rules, paths):
 def test_activations_in_one_photo_share_a_batch(count, batch_size):
     photos = torch.arange(count) * 7 % 5
     batches = [batch.tolist() for batch in batches_by_photo(photos, batch_size)]
-    assert sorted(sum(batches, [])) == list(range(count))
+    assert sorted(index for batch in batches for index in batch) == list(range(count))
     sizes = [len(batch) for batch in batches]
     assert len(sizes) % 2 == 0
     assert not sizes or max(sizes) <= min(batch_size, min(sizes) + 1)
