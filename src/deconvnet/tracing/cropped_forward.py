@@ -123,6 +123,7 @@ class CroppedForward:
         """
         self.plan, self.positions, self.shapes_only = plan, positions.cpu(), shapes_only
         self.steps = iter(plan.trace.steps)
+        self.changes_input = any(0 in step.outputs for step in plan.trace.steps)
 
     @property
     def corners(self) -> Tensor:
@@ -198,7 +199,7 @@ class CroppedForward:
 
     def _fill_beyond_border(self, tensor: Tensor, signal: int, region: DependencyRegion, value: float) -> Tensor:
         """The crop with `value` at the positions beyond the border of the full map, which nothing reads otherwise."""
-        if signal == 0 and value == 0:
+        if signal == 0 and value == 0 and not self.changes_input:
             return tensor  # as `crop_input` made it
         beyond = []
         for axis, corner, length in zip(
