@@ -128,27 +128,6 @@ def project_batch(
 
     Raises `DeconvnetError` for projections that are not finite.
     """
-    projected = _project(network, x, layer, units, positions, start, rules, photos, values, allow_cropping)
-    if projected.crops.numel() and not torch.stack(projected.crops.aminmax()).isfinite().all():
-        raise DeconvnetError(
-            f"Projections of {layer} of {network.full_name} are not finite: {network.reason_for_non_finite}."
-        )
-    return projected
-
-
-def _project(
-    network: Network,
-    x: Tensor,
-    layer: str,
-    units: Tensor,
-    positions: Tensor | None,
-    start: Start,
-    rules: str | Rules,
-    photos: Tensor | None,
-    values: Tensor | None,
-    allow_cropping: bool,
-) -> ProjectionBatch:
-    """`project_batch` by the way that suits the rules and the network."""
     photos = torch.arange(len(x)) if photos is None else photos.cpu()
     _check_arguments(network, x, layer, units, positions, photos, values, start)
     rules = rule_set(rules)
@@ -190,8 +169,7 @@ def _is_verified(network: Network, layer: str, plan: SwitchPlan) -> bool:
     """
     if layer not in network.verified_switch_plans:
         x, photos = probe_image(network).to(network.device, network.dtype), torch.zeros(2, dtype=torch.int64)
-        maxima = network.activations(x, layer).flatten(2)[0].amax(dim=1) if network.layer(layer).convolutional else None
-        maxima = network.activations(x, layer)[0] if maxima is None else maxima
+        maxima = network.activations(x, layer)[0].reshape(network.layer(layer).units, -1).amax(dim=1)
         units = maxima.argsort(descending=True)[:2].expand(2)
         try:
             expected = _project_by_autograd(network, x[photos], layer, units, None, "activation", DECONVNET)
@@ -259,7 +237,7 @@ def _project_by_switches(
             maps = network.capture_partial(pixels, layer, SwitchedPass(plan, switches, down))
             if maps is None or uses_custom_backward(maps):
                 raise TraceMismatch
-            crops = _send_down(maps, pixels, chosen, values, start)
+            crops = _send_down(network, layer, maps, pixels, chosen, values, start)
         if crops is None:
             raise TraceMismatch
     return ProjectionBatch(crops, corners, (x.shape[2], x.shape[3]), values, *positions.unbind(dim=1))
@@ -294,7 +272,7 @@ def _project_by_autograd(
             place = positions.unbind(dim=1) if cropped is None else (each * 0, each * 0)
             chosen = each, units, *place
             values = maps.detach()[chosen]
-            projections = _send_down(maps, pixels, chosen, values, start) if maps.requires_grad else None
+            projections = _send_down(network, layer, maps, pixels, chosen, values, start) if maps.requires_grad else None
         except RuntimeError as error:
             if reason := _explain_autograd_error(error):
                 raise DeconvnetError(f"There is no way down from {layer} of {network.name}: {reason}.") from error
@@ -302,18 +280,25 @@ def _project_by_autograd(
     if projections is None:
         raise DeconvnetError(
             f"There is no way down from {layer} of {network.name}: its forward pass cuts it off, by torch.no_grad, detach "
-            "or a function with a backward pass of its own."
+            "or a custom autograd function."
         )
     corners = torch.zeros(len(x), 2, dtype=torch.int64) if cropped is None else cropped.corners
     return ProjectionBatch(projections, corners, (x.shape[2], x.shape[3]), values, *positions.unbind(dim=1))
 
 
-def _send_down(maps: Tensor, pixels: Tensor, chosen: Any, values: Tensor, start: Start) -> Tensor | None:
+def _send_down(
+    network: Network, layer: str, maps: Tensor, pixels: Tensor, chosen: Any, values: Tensor, start: Start
+) -> Tensor | None:
     """The gradient of `maps[chosen]` times the starting signal with respect to `pixels`; None if there is none."""
     signal = empty_maps(maps.shape, maps).zero_()
     signal[chosen] = values if start == "activation" else (values > 0).to(maps.dtype)
     with exact_float32():
-        return torch.autograd.grad(_Start.apply(maps, signal), pixels, allow_unused=True)[0]
+        projections = torch.autograd.grad(_Start.apply(maps, signal), pixels, allow_unused=True)[0]
+    if projections is not None and projections.numel() and not torch.stack(projections.aminmax()).isfinite().all():
+        raise DeconvnetError(
+            f"Projections of {layer} of {network.full_name} are not finite: {network.reason_for_non_finite}."
+        )
+    return projections
 
 
 class _Start(torch.autograd.Function):

@@ -6,9 +6,9 @@ from deconvnet.tracing.graph import Layer, Trace, trace
 from deconvnet.tracing.incremental_forward import ActivationCache, IncrementalForward
 from deconvnet.tracing.intercept import PartialForward, Rules, evaluation_mode, run_intercepted
 from deconvnet.tracing.layer_weights import LayerWeights, layer_weights
+from deconvnet.tracing.placeholders import empty_maps, placeholder
 from deconvnet.tracing.receptive_field import Box, ReceptiveField
-from deconvnet.tracing.shape_only import empty_maps, placeholder
-from deconvnet.tracing.way_down import (
+from deconvnet.tracing.switches import (
     SwitchedPass,
     SwitchPlan,
     SwitchRecorder,

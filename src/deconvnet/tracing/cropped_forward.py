@@ -23,8 +23,8 @@ from deconvnet.tracing.intercept import RunCall
 from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_tensors, map_tensors
 from deconvnet.tracing.ops.pointwise import is_reshaping
 from deconvnet.tracing.ops.sliding_window import SlidingWindow, match_sliding_window
+from deconvnet.tracing.placeholders import empty_maps, mask_signal
 from deconvnet.tracing.receptive_field import Axis
-from deconvnet.tracing.shape_only import empty_maps, mask_signal
 
 
 class DependencyRegion(NamedTuple):

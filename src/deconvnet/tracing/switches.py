@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deconvnet.tracing import shape_only
+from deconvnet.tracing import placeholders
 from deconvnet.tracing.cropped_forward import CroppedForward, CropPlan, TraceMismatch, cropping_cost, paste, plan_crop
 from deconvnet.tracing.graph import Trace
 from deconvnet.tracing.intercept import RunCall, StopForward
@@ -22,8 +22,8 @@ from deconvnet.tracing.ops.linearity import chooses_by_value
 from deconvnet.tracing.ops.metadata import is_in_place
 from deconvnet.tracing.ops.nested_tensors import Args, Kwargs
 from deconvnet.tracing.ops.sliding_window import SlidingWindow, match_max_pooling
+from deconvnet.tracing.placeholders import run_shape_only, unpool_by
 from deconvnet.tracing.receptive_field import Pair
-from deconvnet.tracing.shape_only import run_shape_only, unpool_by
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class _TracedRun:
 class SwitchRecorder(_TracedRun):
     """A forward pass that keeps the switches of the poolings in a plan; the `partial` of `run_intercepted`.
 
-    It ends at the highest of them, or goes on to the callback with `to_layer`.
+    The pass ends at the highest of them; with `to_layer` it continues to the layer.
     """
 
     def __init__(self, plan: SwitchPlan, to_layer: bool, cropped: CroppedForward | None = None) -> None:
@@ -167,7 +167,7 @@ def uses_custom_backward(output: Tensor) -> bool:
             continue
         seen.add(node)
         function = getattr(type(node), "_forward_cls", None)
-        if function is not None and function.__module__ != shape_only.__name__:
+        if function is not None and function.__module__ != placeholders.__name__:
             return True
         nodes += [earlier for earlier, _ in node.next_functions]
     return False

@@ -63,7 +63,7 @@ def unpool_by(switches: Tensor, args: Args, kwargs: Kwargs) -> Tensor:
 
 def mask_signal(x: Tensor, mask: Tensor) -> Tensor:
     """A placeholder for `x`; on the way back the signal becomes zero where `mask` is True."""
-    output: Tensor = _Mask.apply(x, mask)
+    output: Tensor = _Scale.apply(x, mask.logical_not().to(x.dtype))  # `masked_fill` would copy the signal first
     return output
 
 
@@ -108,7 +108,7 @@ class _Product(torch.autograd.Function):
 
 
 class _Scale(torch.autograd.Function):
-    """A factor for each channel."""
+    """A product with constants that broadcast."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, factors: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class _Scale(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None]:
         (factors,) = ctx.saved_tensors
-        return signal * factors.view(1, -1, *(1,) * (signal.dim() - 2)), None
+        return signal * factors, None
 
 
 class _Rectify(torch.autograd.Function):
@@ -205,18 +205,6 @@ def _pooling_arguments(
     return input, kernel, kernel if stride in (None, [], ()) else _pair(stride), _pair(padding), _pair(dilation), ceil_mode
 
 
-class _Mask(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, mask: Tensor) -> Tensor:
-        ctx.save_for_backward(mask)
-        return placeholder(x, x.shape)
-
-    @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None]:
-        (mask,) = ctx.saved_tensors
-        return signal * mask.logical_not().to(signal.dtype), None  # `masked_fill` would copy the signal first
-
-
 def _no_view(x: Tensor) -> Tensor:
     """`x`. Raises `ValueError` for a view, as autograd copies signals into memory of the base's strides, here 0."""
     if x._is_view():
@@ -252,7 +240,8 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     factors = (running_var.detach() + eps).rsqrt()
-    output: Tensor = _Scale.apply(input, factors if weight is None else factors * weight.detach())
+    factors = factors if weight is None else factors * weight.detach()
+    output: Tensor = _Scale.apply(input, factors.view(1, -1, *(1,) * (input.dim() - 2)))
     return output
 
 
