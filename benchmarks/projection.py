@@ -42,7 +42,7 @@ from torchvision.models import ResNet
 
 from deconvnet.mining import LayerHits, mine
 from deconvnet.models import Network, load, parallel_map
-from deconvnet.projection import ProjectionBatch, batches_by_photo, project_batch
+from deconvnet.projection import ProjectionBatch, plan_batches, project_batch
 
 #: What is measured by default, and the least times captum's rate that was aimed at.
 NETWORKS = ["alexnet:random", "torchvision:resnet50:random"]
@@ -105,8 +105,14 @@ def project_ours(network: Network, inputs: Tensor, hits: Hits) -> Iterator[Proje
             *(replica, inputs[images], batch.layer, batch.units, positions), photos=photos, values=batch.values
         )
 
-    batches = [hits.select(indices) for indices in batches_by_photo(hits.images, _BATCH_SIZE) if len(indices)]
+    batches = [hits.select(indices) for indices in planned(network, hits) if len(indices)]
     yield from parallel_map(network, read, compute, batches)
+
+
+def planned(network: Network, hits: Hits) -> tuple[Tensor, ...]:
+    """The hits' indices in batches, as an atlas has them."""
+    positions = torch.stack([hits.rows, hits.columns], dim=1).cpu()
+    return plan_batches(network, hits.layer, hits.units.cpu(), positions, hits.images.cpu(), _BATCH_SIZE)
 
 
 def project_peer(
@@ -223,7 +229,7 @@ def measure(
     for layer, end in layers.items():
         hits = Hits.from_layer(result[layer], units).to(on)
         compared = hits.select(hits.units < checked)
-        compared = compared.select(torch.cat(batches_by_photo(compared.images, _BATCH_SIZE)))
+        compared = compared.select(torch.cat(planned(network, compared)))
         ours = torch.cat([batch.pixels for batch in project_ours(network, our_inputs, compared)])
         for name, project in peers.items():
             each = [compared.select([index]) for index in range(len(compared.images))]

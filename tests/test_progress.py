@@ -1,4 +1,6 @@
-"""Progress where nobody watches."""
+"""Progress, on a terminal and where nobody watches."""
+
+import time
 
 from deconvnet import progress
 
@@ -19,3 +21,18 @@ def test_nothing_is_shown_unasked(capsys):
     with progress.progress_bar("mining", 10, False) as advance:
         advance(10)
     assert capsys.readouterr().err == ""
+
+
+def test_an_activity_is_shown_on_a_terminal_only(capsys, monkeypatch):
+    with progress.activity("Loading") as now:
+        now("Drawing")
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    with progress.activity("Loading [red]\x1b[2J") as now:
+        time.sleep(0.2)
+        now("Drawing")
+        time.sleep(0.2)
+    out, err = capsys.readouterr()
+    assert not out
+    assert "Loading [red]\\x1b[2J" in err
+    assert "Drawing" in err

@@ -78,7 +78,7 @@ def keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_M_TRIM_THRESHOLD, -1)  # never: a step of ZFNet frees more than the 2 GB that fit in the argument
         mallopt(_M_TOP_PAD, 2**26)
 
 

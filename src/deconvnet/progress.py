@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Protocol
@@ -10,6 +10,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from deconvnet.formatting import printable
 
 #: Seconds between two lines of a log.
 _LOG_INTERVAL = 30.0
@@ -83,3 +85,13 @@ def print_status(sentence: str, show: bool) -> None:
     """Print a line to standard error, between the progress bars, if `show`."""
     if show:
         print(sentence, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def activity(what: str) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal what the program is doing, by a line that moves and goes at the end; elsewhere nothing.
+
+    Yields a function that shows something else.
+    """
+    with Console(stderr=True).status(Text(printable(what))) as status:
+        yield lambda what: status.update(Text(printable(what)))

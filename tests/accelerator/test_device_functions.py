@@ -148,7 +148,7 @@ ELSEWHERE = {
     "Recipe.autocast": "cannot be emulated; tests/training/test_bfloat16.py",
     "Recipe.float32_precision": "about TF32, which only CUDA has; tests/tracing/test_float32_precision.py",
     "Recipe.memory_format": "only names a layout",
-    "batches_by_photo": "indices of hits, on the CPU",
+    "plan_batches": "indices of hits, on the CPU",
     "relative_distances": "numbers of a result, on the CPU",
     "split_indices": "indices of images, on the CPU",
 }

@@ -144,8 +144,8 @@ def test_drawing_goes_on_after_the_last_finished_group(network, photos, undistur
     assert 3 <= before < 11
     assert sum(map(len, groups)) == 11 - before
     message = capsys.readouterr().err
-    assert "Going on: 100 of 100 photos were mined.\n" in message
-    assert f"Going on: {before} of 11 units were drawn.\n" in message
+    assert "Resuming: 100 of 100 photos were mined.\n" in message
+    assert f"Resuming: {before} of 11 units were drawn.\n" in message
     assert built.description["layers"][0]["largest_difference"] == 0.5
 
 
@@ -391,4 +391,4 @@ def test_signals_end_it_with_a_sentence(photos, tmp_path, monkeypatch, capsys, n
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 0
-    assert "Going on: 24 of 100 photos were mined." in capsys.readouterr().err
+    assert "Resuming: 24 of 100 photos were mined." in capsys.readouterr().err

@@ -6,12 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from deconvnet.data import torchvision_preprocessing
 from deconvnet.models import Network, load
 from deconvnet.projection import batch as batch_module
-from deconvnet.projection import batches_by_photo, project_batch
+from deconvnet.projection import by_switches, plan_batches, project_batch
 
 SIZE = 40
 
@@ -38,8 +39,31 @@ class Blocks(nn.Module):
         return self.relu(self.last(y))
 
 
-def blocks():
-    module = Blocks().double().eval()
+class Chain(nn.Module):
+    """Every way down passes the output of the one pooling, which is changed in place; or there is no pooling."""
+
+    def __init__(self, pool):
+        super().__init__()
+        self.first, self.pool = nn.Conv2d(3, 8, 5, stride=2, padding=2), pool
+        self.second, self.norm, self.last = nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        x = self.relu(self.pool(self.first(x)))
+        y = self.norm(self.second(x))
+        y += x
+        return self.relu(self.last(self.relu(y)))
+
+
+MODULES = {
+    "pooling in a branch": Blocks,
+    "pooling": lambda: Chain(nn.MaxPool2d(3, 2, padding=1)),
+    "no pooling": lambda: Chain(nn.Identity()),
+}
+
+
+def network_of(name="pooling in a branch"):
+    module = MODULES[name]().double().eval()
     with torch.no_grad():
         for tensor in (*module.parameters(), *module.buffers()):
             if tensor.is_floating_point():
@@ -62,7 +86,7 @@ def paths(monkeypatch):
         return record
 
     for way in ("switches", "autograd"):
-        name = f"_project_by_{way}"
+        name = f"project_by_{way}"
         monkeypatch.setattr(batch_module, name, recording(way, getattr(batch_module, name)))
     return taken
 
@@ -77,16 +101,19 @@ def by_autograd(network, x, layer, units, positions):
 @pytest.mark.parametrize("known_values", [False, True])
 @pytest.mark.parametrize("allow_cropping", [False, True])
 @pytest.mark.parametrize("photo_count", [1, 2, 5])
-def test_photos_are_shared(paths, monkeypatch, known_values, allow_cropping, photo_count):
+@pytest.mark.parametrize("name", MODULES)
+def test_what_activations_share_is_computed_once(paths, monkeypatch, name, known_values, allow_cropping, photo_count):
     """One photo for all activations makes a forward pass on it the cheaper way, many make crops cheaper."""
     monkeypatch.setattr(batch_module, "CROP_COST_THRESHOLD", 10)
-    network, x = blocks(), torch.randn(photo_count, 3, SIZE, SIZE, dtype=torch.float64)
+    network, x = network_of(name), torch.randn(photo_count, 3, SIZE, SIZE, dtype=torch.float64)
     photos = torch.arange(10) % photo_count
     for layer in network.layers.values():
+        assert network.switch_plan(layer.name).shares_top == (name != "pooling in a branch" or layer.name != "relu#3")
         rows, columns = layer.map_size
         units = torch.randint(layer.units, (10,))
         positions = torch.stack([torch.randint(rows, (10,)), torch.randint(columns, (10,))], dim=1)
         positions[:2] = torch.tensor([[0, 0], [rows - 1, columns - 1]])
+        units[5:], positions[5:] = units[:5], positions[:5]  # the same in other photos
         expected = by_autograd(network, x[photos], layer.name, units, positions)
         assert expected.pixels.any()
         got = project_batch(
@@ -102,7 +129,7 @@ def test_photos_are_shared(paths, monkeypatch, known_values, allow_cropping, pho
 
 
 def test_without_positions_each_unit_s_largest_activation_is_projected(paths):
-    network, x = blocks(), torch.randn(2, 3, SIZE, SIZE, dtype=torch.float64)
+    network, x = network_of(), torch.randn(2, 3, SIZE, SIZE, dtype=torch.float64)
     units, photos = torch.arange(6), torch.tensor([0, 1, 0, 0, 1, 1])
     expected = by_autograd(network, x[photos], "relu#3", units, None)
     got = project_batch(network, x, "relu#3", units, photos=photos)
@@ -131,7 +158,7 @@ def test_with_known_values_the_forward_pass_ends_at_the_highest_pooling(layer):
 
 
 def test_known_values_are_what_is_sent_down():
-    network, x = blocks(), torch.randn(1, 3, SIZE, SIZE, dtype=torch.float64)
+    network, x = network_of(), torch.randn(1, 3, SIZE, SIZE, dtype=torch.float64)
     units, positions = torch.tensor([3]), torch.tensor([[2, 5]])
     one = project_batch(network, x, "relu#3", units, positions, values=torch.tensor([1.0]))
     seven = project_batch(network, x, "relu#3", units, positions, values=torch.tensor([7.0]))
@@ -218,20 +245,115 @@ def test_what_reads_more_than_switches_goes_by_autograd(name, paths):
 
 @pytest.mark.parametrize("rules", ["overwrite", "differentiated-norm", "guided", "gradient"])
 def test_other_rules_read_values(rules, paths):
-    network, x = blocks(), torch.randn(1, 3, SIZE, SIZE, dtype=torch.float64)
+    network, x = network_of(), torch.randn(1, 3, SIZE, SIZE, dtype=torch.float64)
     project_batch(network, x, "relu#3", torch.tensor([0]), torch.tensor([[1, 1]]), rules=rules)
     assert paths[-1] == "autograd"
 
 
-@pytest.mark.parametrize(("count", "batch_size"), [(0, 4), (1, 4), (4, 4), (9, 4), (40, 7)])
-def test_activations_in_one_photo_share_a_batch(count, batch_size):
-    photos = torch.arange(count) * 7 % 5
-    batches = [batch.tolist() for batch in batches_by_photo(photos, batch_size)]
+class ConvolutionsBack(TorchDispatchMode):
+    """Keeps how many signals each convolution is passed by, on the way down."""
+
+    def __init__(self):
+        super().__init__()
+        self.signals = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.convolution_backward.default:
+            self.signals.append(len(args[0]))
+        return func(*args, **(kwargs or {}))
+
+
+def test_one_unit_s_activations_at_one_position_share_the_way_down_to_the_pooling(paths):
+    network, x = network_of("pooling"), torch.randn(6, 3, SIZE, SIZE, dtype=torch.float64)
+    layer, units, positions = network.convolutional_layers[-1], torch.tensor([3, 3, 5, 3, 3, 3]), torch.tensor([[2, 4]] * 6)
+    project_batch(network, x, layer, units, positions, values=torch.rand(6))  # compares with autograd
+    with ConvolutionsBack() as passed:
+        project_batch(network, x, layer, units, positions, values=torch.rand(6))
+    assert paths[-1] == "switches"
+    assert passed.signals == [2, 2]  # the lowest convolution, which is below the pooling, has a kernel of its own
+
+
+def test_activations_of_zero_and_impossible_ones_do_not_spoil_what_is_shared():
+    network, x = network_of("pooling"), torch.randn(3, 3, SIZE, SIZE, dtype=torch.float64)
+    arguments = network, x, network.convolutional_layers[-1], torch.zeros(3, dtype=torch.int64), torch.tensor([[1, 2]] * 3)
+    assert not project_batch(*arguments, values=torch.zeros(3)).pixels.any()
+    some = project_batch(*arguments, values=torch.tensor([0.0, 2.0, 1.0]))
+    assert [bool(picture.any()) for picture in some.pixels] == [False, True, True]
+    assert torch.equal(
+        project_batch(*arguments, values=torch.tensor([0.0, 2.0, 3.0]), start="one").crops[1],
+        project_batch(*arguments, values=torch.tensor([0.0, 1.0, 1.0])).crops[1],
+    )
+    for value in (torch.nan, torch.inf):  # what cannot be is computed again
+        got = project_batch(*arguments, values=torch.tensor([1.0, value, 1.0]))
+        assert (got.pixels - by_autograd(*arguments).pixels).norm() <= 1e-12 * got.pixels.norm()
+
+
+@pytest.fixture
+def verified_layers(monkeypatch):
+    """The layers of which projections by switches were compared with those by autograd, in order."""
+    layers, original = [], by_switches._verify
+
+    def record(network, layer):
+        layers.append(layer)
+        return original(network, layer)
+
+    monkeypatch.setattr(by_switches, "_verify", record)
+    return layers
+
+
+def project_each_layer(network):
+    for layer in network.layers:
+        project_batch(network, torch.randn(1, 3, SIZE, SIZE, dtype=torch.float64), layer, torch.tensor([0]))
+
+
+def test_the_highest_layer_is_compared_with_autograd_for_all_that_it_depends_on(verified_layers):
+    network = network_of("pooling")
+    project_each_layer(network)
+    assert verified_layers == [list(network.layers)[-1]]
+
+
+def test_a_layer_on_another_branch_is_compared_itself(verified_layers):
+    module = Reading(lambda m, x: (m.relu(m.b(m.relu(m.a(x)))), m.relu(m.c(x)))[0])
+    network = Network(module.double().eval(), torchvision_preprocessing(SIZE, SIZE))
+    project_each_layer(network)
+    assert verified_layers == ["relu#2", "relu#3"]
+
+
+def test_a_highest_layer_that_is_never_active_vouches_for_none(verified_layers):
+    network = network_of("pooling")
+    network.module.last.bias.data.fill_(-1e6)
+    project_each_layer(network)
+    assert verified_layers == [list(network.layers)[-1], *list(network.layers)[:-1]]
+    assert list(network.verified_switch_plans.values()) == [False, True, True]
+
+
+HITS = [(0, 4), (1, 4), (4, 4), (9, 4), (40, 7)]
+
+
+@pytest.mark.parametrize(("count", "batch_size"), HITS)
+@pytest.mark.parametrize("shared", ["photos", "positions"])
+def test_activations_that_share_most_share_a_batch(shared, count, batch_size):
+    network, groups, each = network_of("pooling"), torch.arange(count) * 7 % 5, torch.arange(count)
+    units, positions = each % 8, torch.stack([each // 8, each // 8], dim=1)
+    photos = groups
+    if shared == "positions":
+        units, positions, photos = groups, torch.tensor([[2, 3]] * count).view(-1, 2), each
+    planned = plan_batches(network, network.convolutional_layers[-1], units, positions, photos, batch_size)
+    batches = [batch.tolist() for batch in planned]
     assert sorted(index for batch in batches for index in batch) == list(range(count))
     sizes = [len(batch) for batch in batches]
     assert len(sizes) % 2 == 0
     assert not sizes or max(sizes) <= min(batch_size, min(sizes) + 1)
-    runs = [photo for photo, _ in groupby(photos[index].item() for batch in batches for index in batch)]
+    runs = [group for group, _ in groupby(groups[index].item() for batch in batches for index in batch)]
     assert len(runs) == len(set(runs))
-    counts = [int((photos == photo).sum()) for photo in runs]
+    counts = [int((groups == group).sum()) for group in runs]
     assert counts == sorted(counts, reverse=True)
+
+
+@pytest.mark.parametrize(("layer", "by_photo"), [("layer1.2.relu#3", True), ("layer4.2.relu#3", False)])
+def test_photos_are_shared_where_reading_takes_longer_than_the_way_down(layer, by_photo):
+    network = load("torchvision:resnet50:random")
+    photos, units = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
+    batches = plan_batches(network, layer, units, torch.tensor([[1, 1]] * 4), photos, 2)
+    shared = photos if by_photo else units
+    assert [len(set(shared[batch].tolist())) for batch in batches] == [1, 1]

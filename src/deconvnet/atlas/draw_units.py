@@ -52,7 +52,7 @@ def draw_units(
     """
     total, drawn_before = sum(map(len, units.values())), sum(map(len, work.drawn.values()))
     if drawn_before:
-        print_status(f"Going on: {drawn_before:,} of {total:,} units were drawn.", progress)
+        print_status(f"Resuming: {drawn_before:,} of {total:,} units were drawn.", progress)
     for folder in ("images", *units):
         (work.atlas / folder).mkdir(parents=True, exist_ok=True)
 

@@ -18,7 +18,7 @@ from deconvnet.mining import LayerHits
 from deconvnet.mining.topk import NO_CHECKSUM
 from deconvnet.models import Network, parallel_map
 from deconvnet.models.rounding_error import rounding_errors
-from deconvnet.projection import batches_by_photo, project_batch
+from deconvnet.projection import plan_batches, project_batch
 
 #: Values may differ by this many times the measured rounding error of the layer (`rounding_errors`), relative to the layer's
 #: largest value. That error is of one image, and each of the two values has its own.
@@ -57,7 +57,7 @@ def project_units(
     batch_size: int = 32,
     workers: int | None = None,
 ) -> Generator[UnitProjections]:
-    """Project every hit of `units`, photo by photo, then yield one `UnitProjections` per unit, in order.
+    """Project every hit of `units`, then yield one `UnitProjections` per unit, in order.
 
     Memory grows with the number of hits. Close the generator if it is not exhausted. Raises `HitsChanged` if an image can no
     longer be read or is another one than when it was mined, `DeconvnetError` if a value differs from the mined one by more
@@ -106,7 +106,8 @@ def project_units(
     projections = torch.zeros(len(images), 3, *layer.field.patch_size)
     differences = torch.zeros(len(images))
     views: dict[int, np.ndarray] = {}
-    batches = [batch_hits for batch_hits in batches_by_photo(images, batch_size) if len(batch_hits)]
+    planned = plan_batches(network, layer.name, hit_units, positions, images, batch_size)
+    batches = [batch_hits for batch_hits in planned if len(batch_hits)]
     with closing(parallel_map(network, read, project, batches, workers, batch_size)) as projected_batches:
         for batch_hits, batch, pixels, relative in projected_batches:
             projections[batch_hits], differences[batch_hits] = pixels, relative

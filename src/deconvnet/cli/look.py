@@ -29,10 +29,15 @@ def look(
     as_json: JsonOption = False,
 ) -> None:
     """Take one photo apart: its classes, and each layer's strongest units with feature map, projection and patch."""
-    from deconvnet.experiments.look import look as look_at
+    from deconvnet.progress import activity
     from deconvnet.storage import atomic_path
 
-    with atomic_path(out, ".png", ".pdf", ".svg") as file:
-        result = look_at(load_network(network, preprocessing, device), open_image(image), image.name, units)
+    with activity(f"Loading {network}") as now, atomic_path(out, ".png", ".pdf", ".svg") as file:
+        from deconvnet.experiments.look import look as look_at  # with torch, which takes seconds
+
+        photo, loaded = open_image(image), load_network(network, preprocessing, device)
+        now(f"Projecting {len(loaded.layers)} layers")
+        result = look_at(loaded, photo, image.name, units)
+        now(f"Drawing {out}")
         result.figure().savefig(file)
     print_result(as_json, result.as_json(), f"Wrote {out}.")

@@ -23,6 +23,9 @@ _CLASSES = 5
 #: Activations projected in one batch: a bound on memory, however many units are asked for.
 _BATCH_SIZE = 32
 
+#: In the figure, in inches: a row, what is above its pictures, a picture, and three of them with the space to the next unit.
+_ROW_HEIGHT, _TITLE_HEIGHT, _PICTURE_SIZE, _UNIT_WIDTH = 1.28, 0.24, 0.88, 2.85
+
 
 @dataclass(frozen=True)
 class UnitActivation:
@@ -78,30 +81,21 @@ class Look:
     def figure(self) -> Figure:
         """The image with its classes, then a row per layer: feature map, projection and patch of each unit."""
         columns = max(1, *map(len, self.layers.values()))
-        header = 2.2 if self.classes is None else 3.2  # in inches, as all numbers here
+        header = 2.6 if self.classes is None else 3.6  # in inches, as all numbers here
         margin = 0.3 + 0.125 * max(map(len, self.layers))  # for the names of the layers
-        width, height = margin + 0.15 + 2.85 * columns, header + 0.4 + 1.28 * len(self.layers)
+        width, height = margin + _UNIT_WIDTH * columns, header + _ROW_HEIGHT * len(self.layers)
         figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
-        self._draw_header(figure, header)
-        grid = figure.add_gridspec(
-            len(self.layers),
-            columns,
-            left=margin / width,
-            right=0.995,
-            bottom=0.01,
-            top=1 - (header + 0.25) / height,
-            wspace=0.06,
-            hspace=0.28,
-        )
+        self._draw_header(figure, header - 0.4)
+        # All pictures are in one pair of axes, whose unit is the inch: each pair of axes takes as long as several pictures.
+        axes = add_axes_inches(figure, 0, header, width, height - header)
+        axes.axis("off")
         for row, (layer, units) in enumerate(self.layers.items()):
+            top = row * _ROW_HEIGHT
+            middle = top + _TITLE_HEIGHT + _PICTURE_SIZE / 2
+            axes.text(margin - 0.1, middle, layer, size=13, weight="bold", ha="right", va="center", parse_math=False)
             for column, unit in enumerate(units):
-                cells = grid[row, column].subgridspec(1, 3, wspace=0.03)
-                axes = [figure.add_subplot(cells[0, cell]) for cell in range(3)]
-                self._draw_unit(axes, unit)
-                if column == 0:
-                    axes[0].set_ylabel(
-                        layer, fontsize=13, fontweight="bold", rotation=0, ha="right", va="center", labelpad=8
-                    )
+                self._draw_unit(axes, unit, margin + column * _UNIT_WIDTH, top)
+        axes.set(xlim=(0, width), ylim=(height - header, 0))
         return figure
 
     def _draw_header(self, figure: Figure, height: float) -> None:
@@ -129,20 +123,24 @@ class Look:
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0, labelbottom=False, labelsize=11)
 
-    def _draw_unit(self, axes: list[Axes], unit: ProjectedUnit) -> None:
-        map_axes, projection_axes, patch_axes = axes
-        if unit.feature_map.numel() > 1:
-            map_axes.imshow(unit.feature_map.numpy(), cmap="magma", vmin=0)
-        else:  # a neuron of a fully connected layer
-            map_axes.text(0.5, 0.5, "one number,\nno map", ha="center", va="center", fontsize=8, color="0.6")
-        left, top, right, bottom = unit.box
-        projection_axes.imshow(to_pixels(unit.projection, display_scale(unit.projection)))
-        patch_axes.imshow(self.view[top:bottom, left:right])
-        map_axes.set_title(f"unit {unit.unit} · {unit.value:.4g}", fontsize=9, loc="left", pad=2)
-        for panel in axes:
-            panel.set_xticks([])
-            panel.set_yticks([])
-            panel.spines[:].set_visible(False)
+    def _draw_unit(self, axes: Axes, unit: ProjectedUnit, left: float, top: float) -> None:
+        """Draw a unit's three pictures with their title; `left` and `top` are in inches, downwards."""
+        box = unit.box
+        pictures = (
+            unit.feature_map.numpy(),
+            to_pixels(unit.projection, display_scale(unit.projection)),
+            self.view[box.top : box.bottom, box.left : box.right],
+        )
+        axes.text(left, top + _TITLE_HEIGHT - 0.04, f"unit {unit.unit} · {unit.value:.4g}", fontsize=9)
+        for column, picture in enumerate(pictures):
+            x, y = left + column * (_PICTURE_SIZE + 0.03), top + _TITLE_HEIGHT
+            if picture.size == 1:  # a neuron of a fully connected layer
+                middle = x + _PICTURE_SIZE / 2, y + _PICTURE_SIZE / 2
+                axes.text(*middle, "one number,\nno map", ha="center", va="center", fontsize=8, color="0.6")
+                continue
+            rows, columns = (_PICTURE_SIZE * length / max(picture.shape[:2]) for length in picture.shape[:2])
+            x, y = x + (_PICTURE_SIZE - columns) / 2, y + (_PICTURE_SIZE - rows) / 2
+            axes.imshow(picture, cmap="magma", vmin=0, extent=(x, x + columns, y + rows, y), aspect="auto")
 
 
 def look(network: Network, image: Image.Image, image_name: str = "", units: int = 6) -> Look:

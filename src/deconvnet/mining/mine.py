@@ -168,7 +168,7 @@ def mine_remaining(
         if not state.done.sum() == done_before:
             raise DeconvnetError(f"{file} holds another part of the photos: choose another --out, or remove it.")
         if done_before:
-            print_status(f"Going on: {done_before:,} of {len(indices):,} photos were mined.", progress)
+            print_status(f"Resuming: {done_before:,} of {len(indices):,} photos were mined.", progress)
     remaining = indices[~state.done[indices]]
     if processes.world_size > 1:
         remaining = _broadcast_remaining(remaining, key, processes)

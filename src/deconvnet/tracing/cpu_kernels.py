@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deconvnet.tracing.ops.sliding_window import as_pair
+
 #: `convolve` is faster for inputs of up to so many channels.
 _MAX_CHANNELS = 4
 
@@ -39,7 +41,7 @@ def convolve(
     )
     if is_supported:
         weight, bias = weight.detach(), None if bias is None else bias.detach()
-        output: Tensor = _Convolve.apply(input, weight, bias, _pair(stride), _pair(padding))
+        output: Tensor = _Convolve.apply(input, weight, bias, as_pair(stride), as_pair(padding))
         return output
     return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
 
@@ -48,16 +50,15 @@ def has_fast_transpose(signal: Tensor, weight: Tensor, stride: Any, padding: Any
     """Whether `conv_transpose` is made for a convolution with these arguments, and faster than torch, on the device of
     `signal`.
     """
-    strides, paddings = _pair(stride), _pair(padding)
+    strides = as_pair(stride)
     return (
         signal.device.type == "cpu"
         and weight.shape[1] <= _MAX_CHANNELS
         and not weight.is_complex()
         and groups == 1
-        and _pair(dilation) == (1, 1)
-        and strides is not None
+        and as_pair(dilation) == (1, 1)
         and strides[0] == strides[1]
-        and paddings is not None
+        and not isinstance(padding, str)
     )
 
 
@@ -92,14 +93,6 @@ def conv_transpose(signal: Tensor, weight: Tensor, stride: int, padding: tuple[i
     top, left = padding
     pixels = pixels[..., top : top + size[0], left : left + size[1]]
     return F.pad(pixels, (0, size[1] - pixels.shape[3], 0, size[0] - pixels.shape[2]))
-
-
-def _pair(value: Any) -> tuple[int, int] | None:
-    """(rows, columns); None for a padding that is given as a string."""
-    if isinstance(value, str):
-        return None
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    return (pair[0], pair[-1])
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

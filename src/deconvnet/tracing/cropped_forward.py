@@ -79,21 +79,23 @@ def plan_crop(trace: Trace, layer_index: int) -> CropPlan | None:
         return None
     if any(axis.jump == 0 for region in regions.values() for axis in region):
         return None
-    return CropPlan(trace, regions, cropping_cost(steps, shapes, regions))
+    whole = multiplications(steps, shapes)
+    return CropPlan(trace, regions, multiplications(steps, shapes, regions) / whole if whole else 1.0)
 
 
-def cropping_cost(
-    steps: Sequence[TraceStep], shapes: Sequence[torch.Size], regions: Mapping[int, DependencyRegion]
-) -> float:
-    """Multiplications of `steps` on crops to `regions`, as a fraction of those on whole images; 1 if there are none."""
-    convolutions = [step for step in steps if step.multiplications_per_position]
-    full = sum(step.multiplications_per_position * prod(shapes[step.outputs[0]][-2:]) for step in convolutions)
-    cropped = sum(
-        step.multiplications_per_position * prod(regions[step.outputs[0]].size)
-        for step in convolutions
-        if step.outputs[0] in regions
-    )
-    return cropped / full if full else 1.0
+def multiplications(
+    steps: Sequence[TraceStep],
+    shapes: Sequence[torch.Size],
+    regions: Mapping[int, DependencyRegion] | None = None,
+) -> int:
+    """Multiplications of the convolutions among `steps`, for one image; on crops to `regions`, if given."""
+    total = 0
+    for step in steps:
+        if step.multiplications_per_position and (regions is None or step.outputs[0] in regions):
+            signal = step.outputs[0]
+            size = shapes[signal][-2:] if regions is None else regions[signal].size
+            total += step.multiplications_per_position * prod(size)
+    return total
 
 
 def _dependencies(steps: Sequence[TraceStep], targets: Mapping[int, DependencyRegion]) -> dict[int, DependencyRegion] | None:

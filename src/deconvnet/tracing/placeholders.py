@@ -16,6 +16,7 @@ from deconvnet.tracing.cpu_kernels import conv_transpose, has_fast_transpose
 from deconvnet.tracing.ops.activations import match_relu
 from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_tensors
 from deconvnet.tracing.ops.normalisation import is_local_response_norm
+from deconvnet.tracing.ops.sliding_window import as_pair, pooling_window
 
 Shape = tuple[int, ...] | torch.Size
 
@@ -42,7 +43,7 @@ def run_shape_only(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     if relu is not None:
         return _RectifyInPlace.apply(_no_view(relu.input)) if relu.inplace else _Rectify.apply(relu.input)
     if is_local_response_norm(func):
-        return _PassOn.apply(args[0])
+        return pass_on(args[0])
     if function := _FUNCTIONS.get(func):
         output = function(*args, **kwargs)
         if output is not None:
@@ -64,6 +65,12 @@ def unpool_by(switches: Tensor, args: Args, kwargs: Kwargs) -> Tensor:
 def mask_signal(x: Tensor, mask: Tensor) -> Tensor:
     """A placeholder for `x`; on the way back the signal becomes zero where `mask` is True."""
     output: Tensor = _Scale.apply(x, mask.logical_not().to(x.dtype))  # `masked_fill` would copy the signal first
+    return output
+
+
+def pass_on(x: Tensor) -> Tensor:
+    """A placeholder for `x`, which the signal passes as it is. Unlike a leaf it may be changed in place."""
+    output: Tensor = _PassOn.apply(x)
     return output
 
 
@@ -201,8 +208,7 @@ def _pooling_arguments(
     return_indices: bool = False,
 ) -> tuple[Any, ...]:
     """The arguments of a max pooling as `max_pool2d_with_indices_backward` takes them."""
-    kernel = _pair(kernel_size)
-    return input, kernel, kernel if stride in (None, [], ()) else _pair(stride), _pair(padding), _pair(dilation), ceil_mode
+    return input, *pooling_window(kernel_size, stride, padding, dilation), ceil_mode
 
 
 def _no_view(x: Tensor) -> Tensor:
@@ -220,7 +226,7 @@ def _conv2d(
 ) -> Tensor | None:
     if input.dim() != 4 or isinstance(padding, str):
         return None
-    output: Tensor = _Convolve.apply(input, weight.detach(), _pair(stride), _pair(padding), _pair(dilation), groups)
+    output: Tensor = _Convolve.apply(input, weight.detach(), as_pair(stride), as_pair(padding), as_pair(dilation), groups)
     return output
 
 
@@ -279,8 +285,3 @@ _FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
     Tensor.__iadd__: _add_in_place,
     torch.cat: _concatenate,
 }
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    return pair[0], pair[-1]

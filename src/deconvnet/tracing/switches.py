@@ -3,26 +3,29 @@
 By the paper's rules the way down reads nothing of the photo but where its max poolings found their maxima, the switches. So
 a forward pass is needed only as far as the highest max pooling, and one will do for all activations in a photo: a
 `SwitchRecorder` keeps its switches. A `SwitchedPass` then runs the module on placeholders, for its backward pass's sake.
+
+Above the highest max pooling the way down reads nothing of the photo at all, so it is the same for all activations of a unit
+at one position, but for the factor that the activation itself is.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from deconvnet.tracing import placeholders
-from deconvnet.tracing.cropped_forward import CroppedForward, CropPlan, TraceMismatch, cropping_cost, paste, plan_crop
-from deconvnet.tracing.graph import Trace
+from deconvnet.tracing.cropped_forward import CroppedForward, CropPlan, TraceMismatch, multiplications, paste, plan_crop
+from deconvnet.tracing.graph import Trace, TraceStep
 from deconvnet.tracing.intercept import RunCall, StopForward
 from deconvnet.tracing.ops.activations import is_other_activation
 from deconvnet.tracing.ops.linearity import chooses_by_value
 from deconvnet.tracing.ops.metadata import is_in_place
-from deconvnet.tracing.ops.nested_tensors import Args, Kwargs
+from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_tensors
 from deconvnet.tracing.ops.sliding_window import SlidingWindow, match_max_pooling
-from deconvnet.tracing.placeholders import run_shape_only, unpool_by
+from deconvnet.tracing.placeholders import pass_on, placeholder, run_shape_only, unpool_by
 from deconvnet.tracing.receptive_field import Pair
 
 
@@ -31,35 +34,67 @@ class SwitchPlan:
     """How activations of a layer are projected by switches alone."""
 
     trace: Trace
+    required: frozenset[int]
+    """The indices of the trace's steps that the layer depends on."""
     poolings: tuple[int, ...]
-    """The indices of the max poolings among the trace's steps that the layer depends on, ascending."""
+    """The indices of the max poolings among them, ascending."""
+    shares_top: bool
+    """Does all that the layer depends on pass through the output of the highest pooling (the input, if there is no pooling)?
+    Then what goes down to there is the same for all photos."""
     crop: CropPlan | None
     """To run on crops where that is cheaper; None if the forward pass cannot be cropped."""
-    cost_to_poolings: float
-    """Multiplications on a crop as far as the highest of the poolings, as a fraction of those on a whole photo."""
+    multiplications_below: int
+    """Of a forward pass over one photo as far as the highest pooling."""
+    multiplications_below_on_crop: int
+    """The same on the crop of one activation."""
+    multiplications_above: int
+    """From there to the layer, of what one activation depends on."""
 
 
 def plan_switches(trace: Trace, layer_index: int) -> SwitchPlan | None:
     """The plan for the layer with this `Layer.index`; None if its way down reads more of the photo than switches."""
     steps, shapes = trace.steps[: trace.layer_step(layer_index) + 1], trace.shapes
-    required, poolings = set(steps[-1].outputs), list[int]()
+    signals, required, poolings = set(steps[-1].outputs), set[int](), list[int]()
     for index in range(len(steps) - 1, -1, -1):
         step = steps[index]
         # Values read into Python, or views of maps that change in place, whose signals autograd reads from their memory.
         if step.opaque or len(step.outputs) > step.returned:
             return None
-        if not required.intersection(step.outputs):
+        if not signals.intersection(step.outputs):
             continue
-        required.update(signal for signal in step.inputs if signal is not None)
+        required.add(index)
+        signals.update(signal for signal in step.inputs if signal is not None)
         if match_max_pooling(step.func) is F.max_pool2d_with_indices and step.return_type is Tensor:
             if len(shapes[step.outputs[0]]) != 4 or shapes[step.outputs[0]][0] != 1:
                 return None
-            poolings.append(index)
+            poolings.insert(0, index)
         elif not step.has_rule or chooses_by_value(step.func) or is_other_activation(step.func):
             return None
     crop = plan_crop(trace, layer_index)
-    to_poolings = cropping_cost(steps[: poolings[0]], shapes, crop.regions) if crop is not None and poolings else 1.0
-    return SwitchPlan(trace, tuple(reversed(poolings)), crop, to_poolings)
+    regions = None if crop is None else crop.regions
+    first_above = poolings[-1] + 1 if poolings else 0
+    below = [steps[index] for index in sorted(required) if index < first_above]
+    above = [steps[index] for index in sorted(required) if index >= first_above]
+    return SwitchPlan(
+        trace,
+        frozenset(required),
+        tuple(poolings),
+        _start_from(steps[poolings[-1]].outputs[0] if poolings else 0, above),
+        crop,
+        multiplications(below, shapes),
+        multiplications(below, shapes, regions),
+        min(multiplications(above, shapes), multiplications(above, shapes, regions)),
+    )
+
+
+def _start_from(signal: int, steps: Sequence[TraceStep]) -> bool:
+    """Whether the steps read no signal but this one and those that they make."""
+    made = {signal}
+    for step in steps:
+        if not made.issuperset(signal for signal in step.inputs if signal is not None):
+            return False
+        made.update(step.outputs)
+    return True
 
 
 class _TracedRun:
@@ -106,25 +141,59 @@ class SwitchRecorder(_TracedRun):
 
 
 class SwitchedPass(_TracedRun):
-    """A pass on placeholders, whose backward pass goes by known switches; the `partial` of `run_intercepted`."""
+    """A pass on placeholders, whose backward pass goes by known switches; the `partial` of `run_intercepted`.
 
-    def __init__(self, plan: SwitchPlan, switches: Mapping[int, Tensor], cropped: CroppedForward | None = None) -> None:
-        """`switches` are those of a `SwitchRecorder`, for each activation; in its crop, if the pass is `cropped`."""
+    Its backward pass starts from the layer. That of the part "above" ends at the highest of the poolings, and that of the
+    part "below" starts there: the forward pass then ends there, and gives no feature maps of the layer.
+    """
+
+    def __init__(
+        self,
+        plan: SwitchPlan,
+        switches: Mapping[int, Tensor],
+        cropped: CroppedForward | None = None,
+        part: Literal["whole", "above", "below"] = "whole",
+    ) -> None:
+        """`switches` are those of a `SwitchRecorder`, for each activation; in its crop, if the pass is `cropped`. The part
+        "above" needs none.
+        """
         super().__init__(plan, cropped)
-        self.switches = switches
+        self.switches, self.part = switches, part
+        self.boundary: Tensor | None = None
+        """What the highest of the poolings returns, once it has run: where the parts meet."""
 
     def __call__(self, func: Callable[..., Any], args: Args, kwargs: Kwargs, run: RunCall) -> Any:
         def run_on_placeholders(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-            if self.index in self.switches and match_max_pooling(func) is not None:
-                return unpool_by(self.switches[self.index], args, kwargs)
             step = self.plan.trace.steps[self.index]
+            if match_max_pooling(func) is not None and self.index in self.plan.poolings:
+                if self.part != "above":
+                    return unpool_by(self.switches[self.index], args, kwargs)
+                pooled = next(iter_tensors((args, kwargs)))
+                if self.index == self.plan.poolings[-1]:
+                    return self._new_boundary(pooled)
+                return placeholder(pooled, self._output_shape(pooled))
             if not step.outputs:  # nothing that depends on the photo
                 return run(func, args, kwargs)
             if step.outputs == step.inputs and step.relu_index is None and not is_in_place(func):
                 return args[0]  # as `x.contiguous()`, which is x itself and would be a copy of a placeholder
             return run_shape_only(func, args, kwargs)
 
-        return self.run_next(func, args, kwargs, run_on_placeholders)
+        output = self.run_next(func, args, kwargs, run_on_placeholders)
+        if self.part == "below" and self.index == self.plan.poolings[-1]:
+            self.boundary = output
+            raise StopForward
+        return output
+
+    def _new_boundary(self, pooled: Tensor) -> Tensor:
+        """A leaf in place of what a pooling of the maps `pooled` returns, in the guise of a tensor that may be changed."""
+        self.boundary = placeholder(pooled, self._output_shape(pooled)).requires_grad_()
+        return pass_on(self.boundary)
+
+    def _output_shape(self, pooled: Tensor) -> tuple[int, ...]:
+        """The shape of what the running step, a pooling, makes of the maps `pooled`."""
+        signal = self.plan.trace.steps[self.index].outputs[0]
+        size = self.plan.trace.shapes[signal][2:] if self.cropped is None else self.cropped.plan.regions[signal].size
+        return (*pooled.shape[:2], *size)
 
 
 def crop_switches(plan: SwitchPlan, switches: Mapping[int, Tensor], photos: Tensor, positions: Tensor) -> dict[int, Tensor]:

@@ -36,7 +36,8 @@ class SlidingWindowCall:
     """The same call for an input that has been padded already; None if there is no such call."""
 
 
-def _pair(value: Any) -> Pair:
+def as_pair(value: Any) -> Pair:
+    """(rows, columns) of what torch takes as one number for both, or as a sequence of one or two."""
     pair = (value, value) if isinstance(value, int) else tuple(value)
     return (pair[0], pair[0]) if len(pair) == 1 else (pair[0], pair[1])
 
@@ -44,20 +45,21 @@ def _pair(value: Any) -> Pair:
 def _conv2d(
     input: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> SlidingWindowCall:
-    kernel, dilations = (weight.shape[2], weight.shape[3]), _pair(dilation)
+    kernel, dilations = (weight.shape[2], weight.shape[3]), as_pair(dilation)
     if padding == "valid":
         padding = 0
     elif padding == "same":  # if the padding is odd, torch adds the extra pixel at the bottom and at the right
         padding = tuple(d * (k - 1) // 2 for k, d in zip(kernel, dilations, strict=True))
     return SlidingWindowCall(
-        SlidingWindow(kernel, _pair(stride), _pair(padding), dilations),
+        SlidingWindow(kernel, as_pair(stride), as_pair(padding), dilations),
         unpadded=lambda x: (torch.conv2d, (x, weight, bias, stride, 0, dilation, groups), {}),
     )
 
 
-def _pooling_window(kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1) -> SlidingWindow:
+def pooling_window(kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1) -> SlidingWindow:
+    """The window of a pooling with these arguments of torch."""
     stride = kernel_size if stride in (None, [], ()) else stride
-    return SlidingWindow(_pair(kernel_size), _pair(stride), _pair(padding), _pair(dilation))
+    return SlidingWindow(as_pair(kernel_size), as_pair(stride), as_pair(padding), as_pair(dilation))
 
 
 def _max_pool(
@@ -69,7 +71,7 @@ def _max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> SlidingWindowCall:
-    window = _pooling_window(kernel_size, stride, padding, dilation)
+    window = pooling_window(kernel_size, stride, padding, dilation)
 
     def unpadded(x: Tensor) -> Call:
         return F.max_pool2d, (x, window.kernel, window.stride, 0, window.dilation), {}
@@ -90,7 +92,7 @@ def _average_pool(
     count_include_pad: bool = True,
     divisor_override: Any = None,
 ) -> SlidingWindowCall:
-    window = _pooling_window(kernel_size, stride, padding)
+    window = pooling_window(kernel_size, stride, padding)
     # Without these conditions, sums at the border are divided by a different number than those inside.
     same_divisor = not ceil_mode and (count_include_pad or window.padding == (0, 0)) and divisor_override is None
     return SlidingWindowCall(
