@@ -3,10 +3,10 @@
     python benchmarks/projection.py [--network alexnet:random] [--images FOLDER] [--units 0] [--device cuda]
 
 Against captum's `NeuronDeconvolution`, a unit's nine hits in a batch, and for networks such as `alexnet` against a deconvnet
-written out with `MaxUnpool2d`, as most are (`projection_peer.py`). Ours are projected as an atlas projects them, photo by
-photo. The limit is the multiply-adds that each activation depends on, forward and back, at the rate that was measured for
-matrix products and convolutions; with photos shared among hits more is possible. The rate of all layers weighs each by all
-its hits.
+written out with `MaxUnpool2d`, as most are (`projection_peer.py`). Ours are projected as an atlas projects them, those of 32
+units together in batches that share work. The limit is the multiply-adds that each activation depends on, forward and back,
+at the rate that was measured for matrix products and convolutions; with work shared among hits more is possible. The rate of
+all layers weighs each by all its hits.
 
 Captum's pictures are ours. `MaxUnpool2d` writes each value to its switch, where overlapping windows share one over what
 another has written, so its pictures are others. Compared are those of some units, before anything is timed.
@@ -175,7 +175,7 @@ def main(
     networks: Annotated[list[str], typer.Option("--network", help="NAME:WEIGHTS; may be given several times.")] = NETWORKS,
     images: Images = None,
     photos: Annotated[int, typer.Option(min=1, help="How many to mine first; all inputs stay in memory.")] = 500,
-    units: Annotated[int, typer.Option(min=0, help="Units of each layer, the first; 0: all.")] = 16,
+    units: Annotated[int, typer.Option(min=0, help="Units of each layer, the first; 0: all.")] = 32,
     top: Annotated[int, typer.Option(min=1, help="Hits of each unit.")] = 9,
     checked: Annotated[int, typer.Option(min=1, help="Units of each layer whose pictures are compared.")] = 4,
     repeats: Repeats = 3,
