@@ -89,9 +89,21 @@ def print_status(sentence: str, show: bool) -> None:
 
 @contextmanager
 def activity(what: str) -> Iterator[Callable[[str], None]]:
-    """Show on a terminal what the program is doing, by a line that moves and goes at the end; elsewhere nothing.
+    """Show on a terminal what the program is doing, in a line that goes at the end; elsewhere nothing.
 
-    Yields a function that shows something else.
+    Yields a function that shows something else. Whatever else is printed meanwhile, such as the bar of a download, writes
+    over the line.
     """
-    with Console(stderr=True).status(Text(printable(what))) as status:
-        yield lambda what: status.update(Text(printable(what)))
+    is_terminal = Console(stderr=True).is_terminal
+
+    def show(what: str) -> None:
+        if is_terminal:
+            line = f"{printable(what)} …" if what else ""
+            sys.stderr.write(f"\r\x1b[2K{line}\r")
+            sys.stderr.flush()
+
+    show(what)
+    try:
+        yield show
+    finally:
+        show("")

@@ -100,7 +100,7 @@ def by_autograd(network, x, layer, units, positions):
 
 @pytest.mark.parametrize("known_values", [False, True])
 @pytest.mark.parametrize("allow_cropping", [False, True])
-@pytest.mark.parametrize("photo_count", [1, 2, 5])
+@pytest.mark.parametrize("photo_count", [1, 2, 4])
 @pytest.mark.parametrize("name", MODULES)
 def test_what_activations_share_is_computed_once(paths, monkeypatch, name, known_values, allow_cropping, photo_count):
     """One photo for all activations makes a forward pass on it the cheaper way, many make crops cheaper."""
@@ -110,10 +110,10 @@ def test_what_activations_share_is_computed_once(paths, monkeypatch, name, known
     for layer in network.layers.values():
         assert network.switch_plan(layer.name).shares_top == (name != "pooling in a branch" or layer.name != "relu#3")
         rows, columns = layer.map_size
-        units = torch.randint(layer.units, (10,))
+        units = network.activations(x, layer.name).amax(dim=(0, 2, 3)).argsort(descending=True)[torch.arange(10) % 5]
         positions = torch.stack([torch.randint(rows, (10,)), torch.randint(columns, (10,))], dim=1)
         positions[:2] = torch.tensor([[0, 0], [rows - 1, columns - 1]])
-        units[5:], positions[5:] = units[:5], positions[:5]  # the same in other photos
+        positions[5:] = positions[:5]  # the same in other photos
         expected = by_autograd(network, x[photos], layer.name, units, positions)
         assert expected.pixels.any()
         got = project_batch(
@@ -301,30 +301,124 @@ def verified_layers(monkeypatch):
     return layers
 
 
-def project_each_layer(network):
-    for layer in network.layers:
+def project_each_layer(network, layers):
+    for layer in layers:
         project_batch(network, torch.randn(1, 3, SIZE, SIZE, dtype=torch.float64), layer, torch.tensor([0]))
 
 
-def test_the_highest_layer_is_compared_with_autograd_for_all_that_it_depends_on(verified_layers):
+def test_a_layer_vouches_for_those_through_which_all_its_signals_pass(verified_layers):
     network = network_of("pooling")
-    project_each_layer(network)
-    assert verified_layers == [list(network.layers)[-1]]
+    project_each_layer(network, reversed(network.layers))
+    assert verified_layers == ["relu#3"]
 
 
-def test_a_layer_on_another_branch_is_compared_itself(verified_layers):
+def test_a_layer_does_not_vouch_for_higher_ones(verified_layers):
+    network = network_of("pooling")
+    project_each_layer(network, network.layers)
+    assert verified_layers == ["relu#1", "relu#2", "relu#3"]
+
+
+def test_a_layer_does_not_vouch_for_another_branch(verified_layers):
     module = Reading(lambda m, x: (m.relu(m.b(m.relu(m.a(x)))), m.relu(m.c(x)))[0])
     network = Network(module.double().eval(), torchvision_preprocessing(SIZE, SIZE))
-    project_each_layer(network)
-    assert verified_layers == ["relu#2", "relu#3"]
+    project_each_layer(network, reversed(network.layers))
+    assert verified_layers == ["relu#3", "relu#2"]
 
 
-def test_a_highest_layer_that_is_never_active_vouches_for_none(verified_layers):
+def test_a_layer_that_is_never_active_vouches_for_none(verified_layers):
     network = network_of("pooling")
     network.module.last.bias.data.fill_(-1e6)
-    project_each_layer(network)
-    assert verified_layers == [list(network.layers)[-1], *list(network.layers)[:-1]]
-    assert list(network.verified_switch_plans.values()) == [False, True, True]
+    project_each_layer(network, reversed(network.layers))
+    assert verified_layers == ["relu#3", "relu#2"]
+    assert network.verified_switch_plans == {"relu#3": False, "relu#2": True, "relu#1": True}
+
+
+def hidden(function):
+    """A function of which no trace sees what it does."""
+    return torch.vmap(function)
+
+
+def split_elsewhere(m, x):
+    """The highest pooling below the last layer is above what is hidden, that of the layer before it is below that."""
+    low = m.relu(m.a(x))
+    pooled, shortcut = F.max_pool2d(low, 2), hidden(lambda maps: maps[:, ::2, ::2] * 2.0)(low)
+    middle = m.relu(F.conv2d(pooled, m.b.weight, padding=1) + shortcut)
+    return m.relu(m.b(F.max_pool2d(middle, 2)))
+
+
+def around(m, x):
+    """Nothing of the last layer's signal goes through what is hidden, as the weights there are zero."""
+    low = m.relu(m.a(x))
+    middle = m.relu(m.b(low) + hidden(torch.tanh)(F.conv2d(low, m.b.weight)))
+    return m.relu(low[:, :, 1:-1, 1:-1] + middle * 0)
+
+
+def clamped_on_the_way(m, x):
+    """A hook, which is no call, makes the projection another function of the activation than a product."""
+    x = m.a(x)
+    if x.requires_grad:
+        x.register_hook(lambda signal: signal.clamp(-0.002, 0.002))
+    return m.relu(m.b(m.relu(x)))
+
+
+@pytest.mark.parametrize("run", [split_elsewhere, around, clamped_on_the_way])
+def test_what_a_layer_does_not_vouch_for_is_found_out(run):
+    network = Network(Reading(run).double().eval(), torchvision_preprocessing(16, 16))
+    x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    for layer in reversed(network.layers):
+        unit = int(network.activations(x, layer).amin(dim=0).flatten(1).amax(dim=1).argmax())
+        arguments = layer, torch.tensor([unit, unit]), torch.tensor([[0, 0]] * 2)
+        expected = by_autograd(network, x, *arguments)
+        got = project_batch(network, x, *arguments, values=expected.values)
+        assert torch.allclose(got.pixels, expected.pixels, rtol=1e-10, atol=1e-12)
+
+
+VISIBLE = {
+    "keywords": lambda m, x: m.relu(
+        m.b(F.max_pool2d(input=m.relu(m.a(x)), kernel_size=3, stride=2, padding=1, ceil_mode=True))
+    ),
+    "a ReLU in place on the pooled maps": lambda m, x: F.relu_(F.max_pool2d(m.a(x), 2)),
+    "a sum in place": lambda m, x: m.relu(m.b(F.max_pool2d(m.a(x), 2).add_(F.max_pool2d(m.c(x), 2)))),
+    "two poolings": lambda m, x: m.relu(m.b(F.max_pool2d(m.relu(m.b(F.max_pool2d(m.relu(m.a(x)), 2))), 2))),
+    "a pooling of a pooling": lambda m, x: m.relu(m.b(F.max_pool2d(F.max_pool2d(m.relu(m.a(x)), 2), 3, 1, 1))),
+    "a pooling of the input": lambda m, x: m.relu(m.b(m.relu(m.a(F.max_pool2d(x, 3, 1, 1))))),
+    "a sum around the pooling": lambda m, x: m.relu(F.max_pool2d(m.a(x), 3, 1, 1) + m.c(x)),
+    "dropout in evaluation mode": lambda m, x: m.relu(m.b(F.dropout(m.relu(F.max_pool2d(m.a(x), 2)), training=False))),
+    "a fully connected layer": lambda m, x: m.relu(
+        F.linear(F.adaptive_avg_pool2d(F.max_pool2d(m.relu(m.a(x)), 2), 1).flatten(1), m.b.weight[:, :, 1, 1])
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VISIBLE)
+@pytest.mark.parametrize("photo_count", [1, 4])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4), (torch.bfloat16, 0.1), (torch.float16, 0.02)]
+)
+def test_every_structure_that_a_trace_shows_goes_by_switches(paths, name, photo_count, dtype, tolerance):
+    network = Network(Reading(VISIBLE[name]).to(dtype).eval(), torchvision_preprocessing(22, 22))
+    x, photos = torch.randn(photo_count, 3, 22, 22).to(dtype), torch.arange(10) % photo_count
+    for layer in network.layers.values():
+        rows, columns = layer.map_size
+        units = torch.randint(layer.units, (10,))
+        positions = torch.stack([torch.randint(rows, (10,)), torch.randint(columns, (10,))], dim=1)
+        positions[:2] = torch.tensor([[0, 0], [rows - 1, columns - 1]])
+        units[5:], positions[5:] = units[:5], positions[:5]
+        expected = by_autograd(network, x[photos], layer.name, units, positions)
+        got = project_batch(network, x, layer.name, units, positions, photos=photos, values=expected.values)
+        assert paths[-1] == "switches"
+        norms = expected.pixels.double().flatten(1).norm(dim=1)
+        apart = (got.pixels.double() - expected.pixels.double()).flatten(1).norm(dim=1)
+        assert (apart <= tolerance * norms).all()
+
+
+def test_values_are_taken_as_numbers():
+    network, x = network_of("no pooling"), torch.randn(2, 3, SIZE, SIZE, dtype=torch.float64)
+    arguments = network, x, "relu#1", torch.tensor([3, 3]), torch.tensor([[2, 5]] * 2)
+    got = project_batch(*arguments, values=torch.tensor([2.0, -1.0], requires_grad=True))
+    assert not got.crops.requires_grad
+    assert got.pixels[0].any()
+    assert not got.pixels[1].any()  # no activation is negative
 
 
 HITS = [(0, 4), (1, 4), (4, 4), (9, 4), (40, 7)]

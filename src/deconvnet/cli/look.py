@@ -33,11 +33,14 @@ def look(
     from deconvnet.storage import atomic_path
 
     with activity(f"Loading {network}") as now, atomic_path(out, ".png", ".pdf", ".svg") as file:
+        import matplotlib
+
         from deconvnet.experiments.look import look as look_at  # with torch, which takes seconds
 
         photo, loaded = open_image(image), load_network(network, preprocessing, device)
         now(f"Projecting {len(loaded.layers)} layers")
         result = look_at(loaded, photo, image.name, units)
         now(f"Drawing {out}")
-        result.figure().savefig(file)
+        with matplotlib.rc_context({"image.composite_image": False}):  # or an SVG has all pictures in one
+            result.figure().savefig(file)
     print_result(as_json, result.as_json(), f"Wrote {out}.")

@@ -162,7 +162,9 @@ def look(network: Network, image: Image.Image, image_name: str = "", units: int 
         top = probabilities.topk(min(_CLASSES, len(probabilities)))
         names = [class_name(network, index) for index in top.indices.tolist()]
         classes = list(zip(names, top.values.tolist(), strict=True))
-    layers = {layer: _project(network, x, layer, activations) for layer, activations in strongest.items()}
+    # From the highest down: it vouches for those below it, which are then not compared with autograd (`is_verified`).
+    projected = {layer: _project(network, x, layer, strongest[layer]) for layer in reversed(strongest)}
+    layers = {layer: projected[layer] for layer in strongest}
     return Look(network.full_name, image_name, network.preprocessing.denormalise(x)[0], classes, layers)
 
 

@@ -50,7 +50,7 @@ def project_batch(
         network.warn_without_rule(layer)
     x, units = x.detach().to(network.device, network.dtype), units.to(network.device)
     positions = None if positions is None else positions.to(network.device)
-    values = None if values is None or positions is None else values.to(network.device, network.dtype)
+    values = None if values is None or positions is None else values.detach().to(network.device, network.dtype)
     switch_plan, crop_plan = network.switch_plan(layer), network.crop_plan(layer)
     if crop_plan is not None and (not allow_cropping or crop_plan.cost >= CROP_COST_THRESHOLD):
         crop_plan = None

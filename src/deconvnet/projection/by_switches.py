@@ -1,6 +1,7 @@
 """Projections by the paper's rules, which read nothing of the photos but switches.
 
-Activations in one photo share its forward pass, those of one unit at one position the way down to the highest max pooling.
+Activations in one photo share its forward pass. Those of one unit at one position share the way down to the highest max
+pooling, if all signals pass its output.
 """
 
 from typing import Literal
@@ -47,7 +48,9 @@ def project_by_switches(
     """
     with torch.inference_mode(False):  # autograd cannot save tensors of inference mode
         switches, positions, values = _record(network, plan, crop_plan, x, photos, layer, units, positions, values)
-        signals, places = starting_signals(values, from_one), torch.column_stack([units, positions]).cpu()
+        # A ReLU's output is not negative; what is given as one would be a factor, where it starts from zero.
+        signals = starting_signals(values, from_one).clamp(min=0)
+        places = torch.column_stack([units, positions]).cpu()
         arguments = network, plan, crop_plan, x, layer
         if plan.shares_top:
             # What activations of one unit at one position send down differs by a factor from that of the largest of them.
@@ -55,7 +58,7 @@ def project_by_switches(
             top = top.to(x.device)
             largest = signals.new_zeros(len(tops)).scatter_reduce_(0, top, signals, "amax")
             factors = torch.where(largest[top] == 0, 0, signals / largest[top])
-            shared = _from_layer(*arguments, tops, largest, {}, "above" if plan.poolings else "whole")
+            shared = _from_layer(*arguments, tops, largest, {}, "above")
             crops = shared[top] * factors.view(-1, 1, 1, 1)
             if plan.poolings:
                 crops = _down(*_run(*arguments, places[:, 1:], switches, "below"), crops)
@@ -151,7 +154,8 @@ def _run(
     switched = SwitchedPass(plan, switches, cropped, part)
     with torch.enable_grad():
         maps = network.capture_partial(pixels, layer, switched)
-    start, end = switched.boundary if part == "below" else maps, switched.boundary if part == "above" else pixels
+    start = switched.boundary if part == "below" else maps
+    end = switched.boundary if part == "above" and plan.poolings else pixels
     if start is None or end is None or uses_custom_backward(start):
         raise TraceMismatch
     return start, end
@@ -167,41 +171,36 @@ def _down(start: Tensor, end: Tensor, signal: Tensor) -> Tensor:
 def is_verified(network: Network, layer: str) -> bool:
     """Whether projections of the layer by switches are those by autograd, as tried once on a probe image.
 
-    A module can do what its trace does not show, such as a scripted gate, which makes another value of a placeholder. One
-    layer stands for all that it depends on, the highest such layer first; those that it does not vouch for are tried
-    themselves.
+    A module can do what its trace does not show, such as a scripted gate, which makes another value of a placeholder. A
+    layer that was found right vouches for those through which all its signals pass.
     """
-    verified = network.verified_switch_plans
+    verified, plan = network.verified_switch_plans, network.switch_plan(layer)
     if layer not in verified:
-        highest = next(name for name in reversed(network.layers) if _depends_on(network, name, layer))
-        if highest not in verified:
-            verified[highest] = _verify(network, highest)
-        if layer not in verified:
-            verified[layer] = verified[highest] or _verify(network, layer)
+        right = [network.switch_plan(name) for name, is_right in verified.items() if is_right]
+        vouched = plan is not None and any(higher is not None and higher.includes(plan) for higher in right)
+        verified[layer] = vouched or _verify(network, layer)
     return verified[layer]
 
 
-def _depends_on(network: Network, layer: str, other: str) -> bool:
-    """Whether all steps of the plan of `other` are part of that of `layer`."""
-    plan, lower = network.switch_plan(layer), network.switch_plan(other)
-    return plan is not None and lower is not None and lower.required <= plan.required
-
-
 def _verify(network: Network, layer: str) -> bool:
-    """Compare projections of the two most active units for a probe image. False if they are all zero, which says nothing."""
+    """Compare projections of the two most active units for a probe image. False if they are all zero, which says nothing.
+
+    Those by autograd start from one: that a projection is proportional to its activation is also found out.
+    """
     plan, photos = network.switch_plan(layer), torch.zeros(2, dtype=torch.int64)
     assert plan is not None
     x = probe_image(network).to(network.device, network.dtype)
     try:
         maxima = network.activations(x, layer)[0].reshape(network.layer(layer).units, -1).amax(dim=1)
         units = maxima.argsort(descending=True)[:2].expand(2)
-        expected = project_by_autograd(network, x[photos], layer, units, None, False, DECONVNET)
-        positions = torch.stack([expected.rows, expected.columns], dim=1)
+        one = project_by_autograd(network, x[photos], layer, units, None, True, DECONVNET)
+        positions = torch.stack([one.rows, one.columns], dim=1)
         got = project_by_switches(network, plan, None, x, photos, layer, units, positions, None, False)
     except torch.OutOfMemoryError:
         raise
     except Exception:  # a module can raise anything
         return False
+    expected = one.crops.float() * got.values.float().view(-1, 1, 1, 1)
     tolerance = max(_PROBE_TOLERANCE, 16 * torch.finfo(network.dtype).eps)
-    apart, norm = (got.crops - expected.crops).float().norm(), expected.crops.float().norm()
+    apart, norm = (got.crops.float() - expected).norm(), expected.norm()
     return bool(norm > 0) and bool(apart <= tolerance * norm)

@@ -15,9 +15,9 @@ def plan_batches(
     """The indices of N activations of a layer in batches for `project_batch`, which is quickest if they share what it does.
 
     `units` and `photos` are (N,) and `positions` (N, 2) int64, on the CPU. Activations in one photo share its reading and
-    its forward pass, those of one unit at one position the way down to the highest max pooling. Those lie together that
-    share more, and those that share most come first. Batches are of equal sizes, at most `batch_size`, and even in number,
-    so that of two cores neither waits for the other.
+    its forward pass; those of one unit at one position share the way down to the highest max pooling, if all signals pass
+    its output. Those lie together that share more, and those that share most come first. Batches are of equal sizes, at most
+    `batch_size`, and even in number, so that of two cores neither waits for the other.
     """
     if not len(photos):
         return ()

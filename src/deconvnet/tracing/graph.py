@@ -203,9 +203,11 @@ class _Tracer(TorchFunctionMode):
         shapes, signals = [tensor.shape for tensor in tensors], [self.signal_of(tensor) for tensor in tensors]
         is_relu = match_relu(func, args, kwargs) is not None
         self.relu_count += is_relu
+        versions = [_version(tensor) for tensor in tensors]
         output = func(*args, **kwargs)
         result = args[0] if is_assignment(func) else output
-        self._record_step(func, args, kwargs, tensors, shapes, signals, result, is_relu)
+        changed = [tensor for tensor, version in zip(tensors, versions, strict=True) if _version(tensor) != version]
+        self._record_step(func, args, kwargs, tensors, shapes, signals, changed, result, is_relu)
         if is_relu and self.signal_of(output) is not None:
             self._record_layer(output)
         return output
@@ -227,12 +229,14 @@ class _Tracer(TorchFunctionMode):
         tensors: list[Tensor],
         shapes: list[torch.Size],
         inputs: list[int | None],
+        changed: list[Tensor],
         result: Any,
         is_relu: bool,
     ) -> None:
         """Append the call to `steps`, and its outputs to the signals with their receptive fields.
 
-        `tensors` are its tensor arguments, `shapes` and `inputs` their shapes and signals before the call.
+        `tensors` are its tensor arguments, `shapes` and `inputs` their shapes and signals before the call, `changed` those
+        that it changed in place. (Dropout in evaluation mode returns its argument and does not change it.)
         """
         input_signals = [signal for signal in inputs if signal is not None]
         outputs = list(iter_tensors(result)) if input_signals and not is_constant_creation(func) else []
@@ -251,7 +255,7 @@ class _Tracer(TorchFunctionMode):
         else:
             constants = [tensor for tensor, signal in zip(tensors, inputs, strict=True) if signal is None]
             croppable = pointwise and all(supports_cropping(func, output, constants) for output in outputs)
-        changed_in_place = [output for output in outputs if any(output is tensor for tensor in tensors)]
+        changed_in_place = [output for output in outputs if any(output is tensor for tensor in changed)]
         new_in_place = [output for output in changed_in_place if self.signal_of(output) is None]
         field = self._output_field(sliding, pointwise and not new_in_place, input_signals)
         returned = [self._record_signal(output, field) for output in outputs]
@@ -315,6 +319,11 @@ class _Tracer(TorchFunctionMode):
         convolutional = output.dim() == 4
         map_size = (output.shape[2], output.shape[3]) if convolutional else (1, 1)
         self.layers.append(Layer(name, self.relu_count - 1, output.shape[1], map_size, convolutional, field))
+
+
+def _version(tensor: Tensor) -> int | None:
+    """A number that grows when a tensor changes in place; None for one of inference mode, which changes in that alone."""
+    return None if tensor.is_inference() else tensor._version
 
 
 def _memory(tensor: Tensor) -> int:

@@ -48,7 +48,20 @@ class SwitchPlan:
     multiplications_below_on_crop: int
     """The same on the crop of one activation."""
     multiplications_above: int
-    """From there to the layer, of what one activation depends on."""
+    """Of the convolutions from there to the layer, of what one activation depends on."""
+
+    def includes(self, lower: "SwitchPlan") -> bool:
+        """Whether all that goes down by this plan goes down by the whole of `lower`, another plan of the same trace, and in
+        the same parts, so that what is found out about this one goes for both.
+        """
+        steps, top = self.trace.steps, max(lower.required)
+        above = [steps[index] for index in sorted(self.required) if index > top]
+        return (
+            self.required >= lower.required
+            and self.shares_top == lower.shares_top
+            and self.poolings[-1:] == lower.poolings[-1:]
+            and _start_from(steps[top].outputs[0], above)
+        )
 
 
 def plan_switches(trace: Trace, layer_index: int) -> SwitchPlan | None:
@@ -143,8 +156,8 @@ class SwitchRecorder(_TracedRun):
 class SwitchedPass(_TracedRun):
     """A pass on placeholders, whose backward pass goes by known switches; the `partial` of `run_intercepted`.
 
-    Its backward pass starts from the layer. That of the part "above" ends at the highest of the poolings, and that of the
-    part "below" starts there: the forward pass then ends there, and gives no feature maps of the layer.
+    Its backward pass starts from the layer. That of the part "above" ends at the highest of the poolings, if there is one,
+    and that of the part "below" starts there: the forward pass then ends there, and gives no feature maps of the layer.
     """
 
     def __init__(
