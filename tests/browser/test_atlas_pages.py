@@ -180,6 +180,7 @@ def test_a_layer_is_sorted_and_neighbours_keep_the_order(page, site, book):
     order = orders["strongest first"]
     expect(page.locator(".cell b")).to_have_text(order)
     page.locator(".cell").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"conv2 · unit {order[0]}")
     page.keyboard.press("ArrowRight")
     expect(page.get_by_role("heading", level=1)).to_have_text(f"conv2 · unit {order[1]}")
     expect(page.get_by_text("2 of 5, strongest first")).to_be_visible()
