@@ -125,7 +125,7 @@ def run_part(part: Part, limit: float, environment: dict[str, str], log: IO[byte
         process = subprocess.Popen(
             [sys.executable, *map(str, part.command)],
             cwd=ROOT,
-            env=environment,
+            env=environment | {"PYTHONUNBUFFERED": "1"},  # or what it prints comes after its errors
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
