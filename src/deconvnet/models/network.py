@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from deconvnet.data.transforms import Preprocessing
-from deconvnet.environment import memory_format
-from deconvnet.errors import DeconvnetError, ForwardError, UsageError
+from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models.alexnet_family import AlexNetFamily
+from deconvnet.models.self_checks import SelfChecks
 from deconvnet.tracing import (
     ActivationCache,
     CropPlan,
@@ -35,7 +35,6 @@ from deconvnet.tracing import (
     plan_crop,
     plan_switches,
     run_intercepted,
-    trace,
 )
 
 #: An atlas has a folder for each layer, next to files and folders with these names.
@@ -124,6 +123,7 @@ class Network:
     def to(self, device: torch.device | str) -> Self:
         """Move the module; returns the network."""
         self.module.to(device)
+        self.__dict__.pop("_checks", None)
         return self
 
     @property
@@ -160,18 +160,16 @@ class Network:
         return {name: replace(layer, name=name) for name, layer in zip(names, layers, strict=True)}
 
     @cached_property
-    def _trace(self) -> Trace:
+    def _checks(self) -> SelfChecks:
         size = self.preprocessing.crop
-        try:
-            return trace(self.module, torch.zeros(1, 3, size, size, device=self.device, dtype=self.dtype))
-        except DeconvnetError:
-            raise
-        except Exception as error:  # a module can raise anything
-            reason = next(iter(str(error).splitlines()), "").rstrip(".")
-            raise ForwardError(
-                f"{self.name} cannot be run on 3×{size}×{size} pixels, as its preprocessing gives them "
-                f"({type(error).__name__}: {reason})."
-            ) from error
+        random = torch.Generator().manual_seed(0)
+        # With a mean, without which averages over an image would hardly depend on it.
+        noise = torch.randn(2, 3, size, size, generator=random) + torch.randn(2, 3, 1, 1, generator=random)
+        return SelfChecks(self.module, self.name, noise.to(self.device, self.dtype))
+
+    @cached_property
+    def _trace(self) -> Trace:
+        return self._checks.trace()
 
     def layer(self, name: str) -> Layer:
         """The layer called `name`. Raises `UsageError`, which lists the layers, if there is none."""
@@ -241,8 +239,10 @@ class Network:
             )
 
     def module_input(self, x: Tensor) -> Tensor:
-        """A copy of `x` on the network's device, as a module may change its input in place, and of its dtype."""
-        return x.to(self.device, self.dtype, copy=True, memory_format=memory_format(self.device))
+        """A copy of `x` on the network's device, as a module may change its input in place, of its dtype, and laid out in
+        memory as is fastest there, if the module takes that.
+        """
+        return x.to(self.device, self.dtype, copy=True, memory_format=self._checks.layout)
 
     # Forward passes
 
@@ -332,10 +332,11 @@ class Network:
     def activation_cache(self, x: Tensor) -> ActivationCache | None:
         """All signals of one input (1, 3, crop, crop), for `forward_patched`.
 
-        None if they cannot be kept, or on a GPU, where many small copies cost more than the work that they save.
+        None if they cannot be kept, where values are read into Python, or on a GPU, where many small copies cost more than
+        the work that they save.
         """
         self.check_input(x)
-        if self.device.type != "cpu":
+        if self.device.type != "cpu" or not self._trace.is_fixed or any(step.opaque for step in self._trace.steps):
             return None
         try:
             with exact_float32():

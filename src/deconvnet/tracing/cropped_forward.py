@@ -71,7 +71,7 @@ def plan_crop(trace: Trace, layer_index: int) -> CropPlan | None:
     """The plan for the layer with this `Layer.index`, or None if what it depends on cannot be cropped."""
     steps, shapes = trace.steps[: trace.layer_step(layer_index) + 1], trace.shapes
     target = steps[-1].outputs[0]
-    if len(shapes[target]) != 4 or any(step.opaque for step in steps):
+    if not trace.is_fixed or len(shapes[target]) != 4 or any(step.opaque for step in steps):
         return None
     regions = _dependencies(steps, {target: DependencyRegion(Axis(), Axis())})
     # A signal that changes in place has one region before and after. If more is needed before, a second round enlarges it.

@@ -3,6 +3,7 @@
 A layer is the output of a ReLU, observed before pooling as in the paper.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from deconvnet.tracing.intercept import evaluation_mode
 from deconvnet.tracing.ops.activations import is_other_activation, match_relu
 from deconvnet.tracing.ops.linearity import is_linear
 from deconvnet.tracing.ops.metadata import is_assignment, is_constant_creation, is_metadata_access, is_shape_query
-from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_tensors
+from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_numbers, iter_tensors
 from deconvnet.tracing.ops.normalisation import is_local_response_norm, uses_batch_statistics
 from deconvnet.tracing.ops.pointwise import is_pointwise, supports_cropping
 from deconvnet.tracing.ops.sliding_window import SlidingWindow, SlidingWindowCall, match_sliding_window
@@ -88,6 +89,31 @@ class Trace:
     """Every torch call, in order."""
     shapes: tuple[torch.Size, ...]
     """Of each signal; signal 0 is the input."""
+    constants: tuple[tuple[float, ...], ...]
+    """Of each step, the numbers among its arguments, and the sums of the absolute values of tensors that are no signals."""
+    is_fixed: bool = True
+    """Are calls and constants the same for all photos?"""
+
+    def difference(self, other: "Trace") -> str:
+        """In words, what another trace of the same module, for another photo, shows to depend on the photo unseen; empty if
+        nothing.
+        """
+        calls, other_calls = ([(step.func, step.inputs, step.outputs) for step in trace.steps] for trace in (self, other))
+        if calls != other_calls or self.shapes != other.shapes:
+            return "makes other calls for one photo than for another"
+        for step, constants, others in zip(self.steps, self.constants, other.constants, strict=True):
+            if len(constants) != len(others) or not all(map(_is_close, constants, others)):
+                name = getattr(step.func, "__name__", "a call").strip("_")
+                return (
+                    f"gives {name} something that depends on the photo in a way that cannot be followed (a number read from "
+                    "maps, NumPy, a scripted function)"
+                )
+        return ""
+
+    def without_fields(self) -> "Trace":
+        """The trace of a module in which not all can be followed: every activation may depend on all of the input."""
+        field = ReceptiveField.whole_input(self.shapes[0][-2], self.shapes[0][-1])
+        return replace(self, layers=tuple(replace(layer, field=field) for layer in self.layers), is_fixed=False)
 
     def layer_step(self, layer_index: int) -> int:
         """The index in `steps` of the ReLU of the layer with this `Layer.index`."""
@@ -134,7 +160,13 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
         raise DeconvnetError(
             f"No ReLU was met in this network{instead}, so it has no layer that a deconvnet could start from."
         )
-    return Trace(tuple(_number_duplicate_names(tracer.layers)), tuple(tracer.steps), tuple(tracer.shapes))
+    constants = tuple(tuple(float(constant) for constant in step) for step in tracer.constants)
+    return Trace(tuple(_number_duplicate_names(tracer.layers)), tuple(tracer.steps), tuple(tracer.shapes), constants)
+
+
+def _is_close(one: float, other: float) -> bool:
+    """Whether two constants are the same but for rounding."""
+    return math.isclose(one, other, rel_tol=1e-5, abs_tol=1e-12) or (math.isnan(one) and math.isnan(other))
 
 
 def _number_duplicate_names(layers: list[Layer]) -> Iterator[Layer]:
@@ -153,6 +185,8 @@ class _Tracer(TorchFunctionMode):
         self.relu_count = 0
         self.layers: list[Layer] = []
         self.steps: list[TraceStep] = []
+        self.constants: list[list[float | Tensor]] = []
+        self.weights = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
         height, width = x.shape[-2:]
         self.whole_input = ReceptiveField.whole_input(height, width)
         self.shapes = [x.shape]
@@ -192,22 +226,24 @@ class _Tracer(TorchFunctionMode):
         kwargs = kwargs or {}
         if is_metadata_access(func):
             return func(*args, **kwargs)
-        if uses_batch_statistics(func, args, kwargs):
+        # Arguments are read before the call, as an in-place function changes its input and returns it.
+        tensors = list(iter_tensors((args, kwargs)))
+        shapes, signals = [tensor.shape for tensor in tensors], [self.signal_of(tensor) for tensor in tensors]
+        if uses_batch_statistics(func, args, kwargs) and signals[0] is not None:  # not of weights, which some standardise
             raise DeconvnetError(
                 f"The batch normalisation {self._running_path()!r} goes by the photos that happen to be in a batch (it "
                 "tracks no running statistics), so what the network makes of one photo depends on the others: it cannot be "
                 "looked at."
             )
-        # Arguments are read before the call, as an in-place function changes its input and returns it.
-        tensors = list(iter_tensors((args, kwargs)))
-        shapes, signals = [tensor.shape for tensor in tensors], [self.signal_of(tensor) for tensor in tensors]
         is_relu = match_relu(func, args, kwargs) is not None
         self.relu_count += is_relu
         versions = [_version(tensor) for tensor in tensors]
+        constants: list[float | Tensor] = [*iter_numbers((args, kwargs)), *self._sums(tensors, signals)]
         output = func(*args, **kwargs)
         result = args[0] if is_assignment(func) else output
         changed = [tensor for tensor, version in zip(tensors, versions, strict=True) if _version(tensor) != version]
         self._record_step(func, args, kwargs, tensors, shapes, signals, changed, result, is_relu)
+        self.constants.append(constants if self.steps[-1].outputs else [])
         if is_relu and self.signal_of(output) is not None:
             self._record_layer(output)
         return output
@@ -282,6 +318,12 @@ class _Tracer(TorchFunctionMode):
                 opaque=bool(input_signals) and not only_tensors and not is_shape_query(func),
             )
         )
+
+    def _sums(self, tensors: list[Tensor], inputs: list[int | None]) -> Iterator[Tensor]:
+        """The sums of absolute values of the tensors that are neither signals nor the module's weights."""
+        for tensor, signal in zip(tensors, inputs, strict=True):
+            if signal is None and id(tensor) not in self.weights and tensor.is_floating_point() and not tensor.is_meta:
+                yield tensor.detach().abs().sum(dtype=torch.float32)
 
     def _record_signal(self, output: Tensor, field: ReceptiveField) -> int:
         """The signal that a tensor is, a new one if it was none, with its field updated."""

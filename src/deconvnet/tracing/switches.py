@@ -67,6 +67,8 @@ class SwitchPlan:
 def plan_switches(trace: Trace, layer_index: int) -> SwitchPlan | None:
     """The plan for the layer with this `Layer.index`; None if its way down reads more of the photo than switches."""
     steps, shapes = trace.steps[: trace.layer_step(layer_index) + 1], trace.shapes
+    if not trace.is_fixed:
+        return None
     signals, required, poolings = set(steps[-1].outputs), set[int](), list[int]()
     for index in range(len(steps) - 1, -1, -1):
         step = steps[index]

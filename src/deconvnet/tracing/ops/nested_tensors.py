@@ -1,4 +1,4 @@
-"""The tensors among the nested arguments and results of torch calls."""
+"""The tensors and numbers among the nested arguments and results of torch calls."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,3 +32,14 @@ def iter_tensors(value: Any) -> Iterator[Tensor]:
             yield from iter_tensors(item)
     elif isinstance(value, dict):
         yield from iter_tensors(tuple(value.values()))
+
+
+def iter_numbers(value: Any) -> Iterator[float]:
+    """The numbers among nested arguments, in order."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield float(value)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from iter_numbers(item)
+    elif isinstance(value, dict):
+        yield from iter_numbers(tuple(value.values()))

@@ -1,0 +1,159 @@
+"""Whether a module does the same in every pass, tried once for each network.
+
+Projections, crops and incremental passes run parts of a module again and again, and rely on what a single pass has shown. So
+a module is tried with a photo alone and between others (what is random, keeps state or depends on the batch), with that
+photo laid out in memory otherwise, and with other pixels (which may take another path through the module).
+"""
+
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from deconvnet.environment import memory_format
+from deconvnet.errors import DeconvnetError, ForwardError
+from deconvnet.tracing import Trace, evaluation_mode, exact_float32, trace
+from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_tensors
+
+#: Outputs of two passes differ if they do so by this fraction of the largest of them, or by 16 eps of the dtype: far more
+#: than rounding, on any device.
+_TOLERANCE = 1e-3
+
+
+class SelfChecks:
+    """Passes of a module over two images of noise; six of one image in all, if each check is made."""
+
+    def __init__(self, module: nn.Module, name: str, x: Tensor) -> None:
+        """`name` is that of the network, for errors; `x` is (2, C, H, W)."""
+        self.module, self.name, self.x = module, name, x
+
+    @cached_property
+    def layout(self) -> torch.memory_format:
+        """The order in memory in which the module takes its input: the device's fastest, if the output is the same.
+
+        Code that was written for contiguous maps may fail on others, as `x.view(len(x), -1)` does.
+        """
+        fastest = memory_format(self.x.device)
+        if fastest == torch.contiguous_format:
+            return fastest
+        try:
+            outputs = self._outputs(self.x[:1].contiguous(memory_format=fastest))
+            return torch.contiguous_format if _differ(self._alone, outputs) else fastest
+        except Exception:  # a module can raise anything; what it raises for contiguous inputs too the next pass reports
+            return torch.contiguous_format
+
+    def trace(self) -> Trace:
+        """The module's trace. Raises `ForwardError` if it cannot be run, and what `require_repeatable` raises.
+
+        If something in the module depends on the photo and cannot be followed, the trace says that nothing is known of
+        receptive fields, and a warning names it.
+        """
+        size = "×".join(map(str, self.x.shape[1:]))
+        try:
+            traced = trace(self.module, torch.zeros_like(self.x[:1]))
+        except DeconvnetError:
+            raise
+        except Exception as error:  # a module can raise anything
+            raise ForwardError(
+                f"{self.name} cannot be run on {size} pixels, as its preprocessing gives them ({_describe(error)})."
+            ) from error
+        if self.x.is_meta:  # there are no values that could differ
+            return traced
+        self.require_repeatable()
+        again = trace(self.module, self.x[:1])
+        difference = traced.difference(again)
+        if not difference:
+            return traced
+        if [(layer.name, layer.index) for layer in again.layers] != [(layer.name, layer.index) for layer in traced.layers]:
+            raise DeconvnetError(f"{self.name} has other layers for one photo than for another, so it cannot be looked at.")
+        warnings.warn(
+            f"{self.name} {difference}, so the receptive fields of its layers are taken for the whole image, and all of it "
+            "is computed.",
+            stacklevel=2,
+        )
+        return traced.without_fields()
+
+    def require_repeatable(self) -> None:
+        """Raise `DeconvnetError`, with the name of the call, for a module that makes something else of a photo in each pass,
+        or in another batch.
+        """
+        batch = torch.cat([self.x[1:], self.x])  # the first one between two of the other
+        try:
+            together = self._outputs(batch)
+        except Exception as error:  # a module can raise anything
+            raise DeconvnetError(f"{self.name} takes one photo, but not three at once ({_describe(error)}).") from error
+        if not _differ(_rows(self._alone, 0, 1), _rows(together, 1, 3)):
+            return
+        if _differ(self._alone, self._outputs(self.x[:1])):
+            raise DeconvnetError(
+                f"{self.name} gives another output in each pass over the same photo, also in evaluation mode"
+                f"{self._first_difference(self.x[:1], 0)}, so it cannot be looked at. A dropout that is always active, say, "
+                "should be F.dropout(x, training=self.training)."
+            )
+        raise DeconvnetError(
+            f"What {self.name} makes of a photo depends on the others in a batch{self._first_difference(batch, 1)}, so it "
+            "cannot be looked at."
+        )
+
+    @cached_property
+    def _alone(self) -> list[Tensor]:
+        return self._outputs(self.x[:1])
+
+    def _outputs(self, x: Tensor) -> list[Tensor]:
+        """The floating-point tensors of the module's output, on the CPU."""
+        with torch.no_grad(), evaluation_mode(self.module), exact_float32():
+            result = self.module(x.clone())
+        return [tensor.detach().cpu() for tensor in iter_tensors(result) if tensor.is_floating_point()]
+
+    def _first_difference(self, batch: Tensor, row: int) -> str:
+        """In words, the first call of which the result for a photo is another one as this row of a batch than alone."""
+        alone, together = _Results(0, 1), _Results(row, len(batch))
+        for results, x in ((alone, self.x[:1]), (together, batch)):
+            with results:
+                self._outputs(x)
+        for (name, one), (other_name, other) in zip(alone.calls, together.calls, strict=False):
+            if name != other_name or (len(one) == len(other) and _differ(one, other)):
+                return f" (from {name.strip('_')} on)"
+        return ""
+
+
+class _Results(TorchFunctionMode):
+    """Keeps what each call of torch makes of one image, a row in a batch of `count`."""
+
+    def __init__(self, row: int, count: int) -> None:
+        super().__init__()
+        self.row, self.count = row, count
+        self.calls: list[tuple[str, list[Tensor]]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        tensors = [tensor for tensor in iter_tensors(result) if tensor.is_floating_point()]
+        rows = [tensor.detach().cpu().clone() for tensor in _rows(tensors, self.row, self.count)]
+        self.calls.append((getattr(func, "__name__", "?"), rows))
+        return result
+
+
+def _rows(tensors: Sequence[Tensor], row: int, count: int) -> list[Tensor]:
+    """That row of the tensors that have one for each of `count` images."""
+    return [tensor[row : row + 1] for tensor in tensors if tensor.dim() and len(tensor) == count]
+
+
+def _differ(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
+    """Whether tensors differ in number, in shape, or in values by more than rounding."""
+    if [tensor.shape for tensor in first] != [tensor.shape for tensor in second]:
+        return True
+    for one, other in zip(first, second, strict=True):
+        finite = one[one.isfinite()]
+        scale = float(finite.abs().amax()) if finite.numel() else 0.0
+        tolerance = max(_TOLERANCE, 16 * torch.finfo(one.dtype).eps) * scale
+        if not torch.isclose(one.double(), other.double(), rtol=0, atol=tolerance, equal_nan=True).all():
+            return True
+    return False
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '').rstrip('.')}"
