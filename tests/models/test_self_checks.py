@@ -144,6 +144,14 @@ def test_a_network_is_tried_by_six_passes_of_one_image_besides_its_trace():
     assert network.module.passes - 2 == 1 + 6
 
 
+def test_weights_may_change_before_the_layers_are_asked_for():
+    """As in training, which computes outputs long before."""
+    network = network_of(lambda m, x: m.classify(F.relu(m.a(x))))
+    network.output(noise(1))
+    torch.nn.init.normal_(network.module.classifier.weight)
+    assert len(network.layers) == 2
+
+
 def test_weights_may_be_standardised_by_batch_normalisation():
     def standardised(m, x):
         weight = F.batch_norm(m.b.weight.view(1, 8, -1), None, None, training=True).view_as(m.b.weight)

@@ -31,23 +31,17 @@ class SelfChecks:
         """`name` is that of the network, for errors; `x` is (2, C, H, W)."""
         self.module, self.name, self.x = module, name, x
 
-    @cached_property
+    @property
     def layout(self) -> torch.memory_format:
         """The order in memory in which the module takes its input: the device's fastest, if the output is the same.
 
         Code that was written for contiguous maps may fail on others, as `x.view(len(x), -1)` does.
         """
-        fastest = memory_format(self.x.device)
-        if fastest == torch.contiguous_format:
-            return fastest
-        try:
-            outputs = self._outputs(self.x[:1].contiguous(memory_format=fastest))
-            return torch.contiguous_format if _differ(self._alone, outputs) else fastest
-        except Exception:  # a module can raise anything; what it raises for contiguous inputs too the next pass reports
-            return torch.contiguous_format
+        return self._found[0]
 
     def trace(self) -> Trace:
-        """The module's trace. Raises `ForwardError` if it cannot be run, and what `require_repeatable` raises.
+        """The module's trace. Raises `ForwardError` if it cannot be run, and `DeconvnetError`, with the name of the call, if
+        it makes something else of a photo in each pass, or in another batch.
 
         If something in the module depends on the photo and cannot be followed, the trace says that nothing is known of
         receptive fields, and a warning names it.
@@ -63,7 +57,9 @@ class SelfChecks:
             ) from error
         if self.x.is_meta:  # there are no values that could differ
             return traced
-        self.require_repeatable()
+        _, reason = self._found
+        if reason:
+            raise DeconvnetError(reason)
         again = trace(self.module, self.x[:1])
         difference = traced.difference(again)
         if not difference:
@@ -77,31 +73,41 @@ class SelfChecks:
         )
         return traced.without_fields()
 
-    def require_repeatable(self) -> None:
-        """Raise `DeconvnetError`, with the name of the call, for a module that makes something else of a photo in each pass,
-        or in another batch.
-        """
+    @cached_property
+    def _found(self) -> tuple[torch.memory_format, str]:
+        """The layout, and why the module cannot be looked at, if so: found at once, as its weights may change later."""
+        try:
+            alone = self._outputs(self.x[:1])
+        except Exception:  # a module can raise anything, and will again in the pass for which this is asked
+            return torch.contiguous_format, ""
+        layout = memory_format(self.x.device)
+        if layout != torch.contiguous_format:
+            try:
+                is_same = not _differ(alone, self._outputs(self.x[:1].contiguous(memory_format=layout)))
+            except Exception:  # as above
+                is_same = False
+            layout = layout if is_same else torch.contiguous_format
+        return layout, self._why_unrepeatable(alone)
+
+    def _why_unrepeatable(self, alone: list[Tensor]) -> str:
+        """Why a photo's output, `alone`, is another one in another pass or another batch; empty if it is not."""
         batch = torch.cat([self.x[1:], self.x])  # the first one between two of the other
         try:
             together = self._outputs(batch)
-        except Exception as error:  # a module can raise anything
-            raise DeconvnetError(f"{self.name} takes one photo, but not three at once ({_describe(error)}).") from error
-        if not _differ(_rows(self._alone, 0, 1), _rows(together, 1, 3)):
-            return
-        if _differ(self._alone, self._outputs(self.x[:1])):
-            raise DeconvnetError(
+        except Exception as error:  # as above
+            return f"{self.name} takes one photo, but not three at once ({_describe(error)})."
+        if not _differ(_rows(alone, 0, 1), _rows(together, 1, 3)):
+            return ""
+        if _differ(alone, self._outputs(self.x[:1])):
+            return (
                 f"{self.name} gives another output in each pass over the same photo, also in evaluation mode"
                 f"{self._first_difference(self.x[:1], 0)}, so it cannot be looked at. A dropout that is always active, say, "
                 "should be F.dropout(x, training=self.training)."
             )
-        raise DeconvnetError(
+        return (
             f"What {self.name} makes of a photo depends on the others in a batch{self._first_difference(batch, 1)}, so it "
             "cannot be looked at."
         )
-
-    @cached_property
-    def _alone(self) -> list[Tensor]:
-        return self._outputs(self.x[:1])
 
     def _outputs(self, x: Tensor) -> list[Tensor]:
         """The floating-point tensors of the module's output, on the CPU."""
