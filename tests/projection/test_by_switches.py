@@ -1,7 +1,5 @@
 """Projections that read nothing of the photos but switches equal those of the whole backward pass."""
 
-from itertools import groupby
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from deconvnet.data import torchvision_preprocessing
 from deconvnet.models import Network, load
 from deconvnet.projection import batch as batch_module
-from deconvnet.projection import by_switches, plan_batches, project_batch
+from deconvnet.projection import by_switches, project_batch
 
 SIZE = 40
 
@@ -439,35 +437,3 @@ def test_values_are_taken_as_numbers():
     assert not got.crops.requires_grad
     assert got.pixels[0].any()
     assert not got.pixels[1].any()  # no activation is negative
-
-
-HITS = [(0, 4), (1, 4), (4, 4), (9, 4), (40, 7)]
-
-
-@pytest.mark.parametrize(("count", "batch_size"), HITS)
-@pytest.mark.parametrize("shared", ["photos", "positions"])
-def test_activations_that_share_most_share_a_batch(shared, count, batch_size):
-    network, groups, each = network_of("pooling"), torch.arange(count) * 7 % 5, torch.arange(count)
-    units, positions = each % 8, torch.stack([each // 8, each // 8], dim=1)
-    photos = groups
-    if shared == "positions":
-        units, positions, photos = groups, torch.tensor([[2, 3]] * count).view(-1, 2), each
-    planned = plan_batches(network, network.convolutional_layers[-1], units, positions, photos, batch_size)
-    batches = [batch.tolist() for batch in planned]
-    assert sorted(index for batch in batches for index in batch) == list(range(count))
-    sizes = [len(batch) for batch in batches]
-    assert len(sizes) % 2 == 0
-    assert not sizes or max(sizes) <= min(batch_size, min(sizes) + 1)
-    runs = [group for group, _ in groupby(groups[index].item() for batch in batches for index in batch)]
-    assert len(runs) == len(set(runs))
-    counts = [int((groups == group).sum()) for group in runs]
-    assert counts == sorted(counts, reverse=True)
-
-
-@pytest.mark.parametrize(("layer", "by_photo"), [("layer1.2.relu#3", True), ("layer4.2.relu#3", False)])
-def test_photos_are_shared_where_reading_takes_longer_than_the_way_down(layer, by_photo):
-    network = load("torchvision:resnet50:random")
-    photos, units = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
-    batches = plan_batches(network, layer, units, torch.tensor([[1, 1]] * 4), photos, 2)
-    shared = photos if by_photo else units
-    assert [len(set(shared[batch].tolist())) for batch in batches] == [1, 1]

@@ -128,11 +128,17 @@ class _Scale(torch.autograd.Function):
         return signal * factors, None
 
 
-class _Rectify(torch.autograd.Function):
+class _PassOn(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         return placeholder(x, x.shape)
 
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> Tensor:
+        return signal
+
+
+class _Rectify(_PassOn):
     @staticmethod
     def backward(ctx: Any, signal: Tensor) -> Tensor:
         return signal.clamp(min=0)
@@ -143,16 +149,6 @@ class _RectifyInPlace(_Rectify):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.mark_dirty(x)
         return x
-
-
-class _PassOn(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return placeholder(x, x.shape)
-
-    @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> Tensor:
-        return signal
 
 
 class _Add(torch.autograd.Function):
