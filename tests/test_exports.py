@@ -89,7 +89,7 @@ def test_what_is_imported_when_first_used_is_what_type_checkers_are_told():
     (block,) = (node for node in parsed(SOURCE / "__init__.py").body if isinstance(node, ast.If))
     told = {alias.name: node.module for node in block.body for alias in node.names}
     assert told == {name: f"deconvnet.{package}" for name, package in deconvnet._PACKAGES.items()}
-    assert set(deconvnet.__all__) == told.keys() | {"DeconvnetError", "UsageError"}
+    assert set(deconvnet.__all__) == told.keys() | {"DeconvnetError", "DeconvnetWarning", "UsageError"}
     assert set(deconvnet.__all__) <= set(dir(deconvnet))
     with pytest.raises(AttributeError, match="module 'deconvnet' has no attribute 'nothing'"):
         _ = deconvnet.nothing

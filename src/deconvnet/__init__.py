@@ -6,7 +6,7 @@ An implementation of Zeiler & Fergus, "Visualizing and Understanding Convolution
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.errors import DeconvnetError, DeconvnetWarning, UsageError
 from deconvnet.version import find_version
 
 __version__ = find_version()
@@ -14,6 +14,7 @@ __version__ = find_version()
 __all__ = [
     "Atlas",
     "DeconvnetError",
+    "DeconvnetWarning",
     "Network",
     "Preprocessing",
     "UsageError",

@@ -17,3 +17,7 @@ class UsageError(DeconvnetError):
 
 class ForwardError(DeconvnetError):
     """A module fails on inputs of the size that its preprocessing gives."""
+
+
+class DeconvnetWarning(UserWarning):
+    """The pictures are right, or as right as is said, but something about a network or a file should be known."""

@@ -20,6 +20,8 @@ from deconvnet.models import (
     AlexNetOptions,
     ZFNet,
     ZFNetOptions,
+    activation_cache,
+    forward_patched,
     load,
     parallel_map,
     save_weights,
@@ -47,7 +49,7 @@ def captured(network, x):
 
 def patched(network, x):
     patches, corners = x[:1, :, :8, :8].expand(3, -1, -1, -1), torch.tensor([[0, 0], [30, 20], [56, 56]])
-    return network.forward_patched(x[:1], network.activation_cache(x[:1]), patches, corners, "conv2", 3)
+    return forward_patched(network, x[:1], activation_cache(network, x[:1]), patches, corners, "conv2", 3)
 
 
 def moved(network, x):
@@ -74,11 +76,11 @@ def corners():
 #: By name: what it gives for a network and two of its inputs, both on the device.
 CALLS = {
     "AlexNet2012.forward": lambda network, x: forward(lambda: AlexNet2012(AlexNetOptions(hidden=8, classes=3)), x),
-    "Network.activation_cache": patched,
+    "activation_cache": patched,
     "Network.activations": lambda network, x: [network.activations(x, layer) for layer in ("conv1", "fc3")],
     "Network.capture": captured,
     "Network.check_input": lambda network, x: network.check_input(x),
-    "Network.forward_patched": patched,
+    "forward_patched": patched,
     "Network.module_input": lambda network, x: network.module_input(x.cpu()),
     "Network.output": lambda network, x: network.output(x),
     "Network.probabilities": lambda network, x: network.probabilities(x),

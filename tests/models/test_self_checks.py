@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from deconvnet.data import torchvision_preprocessing
-from deconvnet.errors import DeconvnetError
-from deconvnet.models import Network
+from deconvnet.errors import DeconvnetError, DeconvnetWarning
+from deconvnet.models import Network, activation_cache, forward_patched
 from deconvnet.projection import project_batch
 
 SIZE = 24
@@ -123,7 +123,7 @@ UNSEEN = {
 @pytest.mark.parametrize("name", UNSEEN)
 def test_what_cannot_be_followed_is_said_and_whole_images_are_computed(name):
     network, x = network_of(UNSEEN[name]), noise()
-    with pytest.warns(UserWarning, match=r"network (gives \w+ something that depends on the photo|makes other calls)"):
+    with pytest.warns(DeconvnetWarning, match=r"network (gives \w+ something that depends on the photo|makes other calls)"):
         layers = network.layers
     assert [layer.field.size for layer in layers.values()] == [(SIZE, SIZE)] * len(layers)
     patches, corners = noise(5)[:, :, :6, :6], torch.tensor([[0, 0], [9, 3], [18, 18], [4, 11], [17, 2]])
@@ -131,7 +131,7 @@ def test_what_cannot_be_followed_is_said_and_whole_images_are_computed(name):
     for image, patch, (row, column) in zip(occluded, patches, corners.tolist(), strict=True):
         image[:, row : row + 6, column : column + 6] = patch
     last = list(layers)[-1]
-    output, maps = network.forward_patched(x[:1], network.activation_cache(x[:1]), patches, corners, last, 3)
+    output, maps = forward_patched(network, x[:1], activation_cache(network, x[:1]), patches, corners, last, 3)
     assert torch.allclose(output, network.module(occluded), rtol=1e-10)
     assert torch.allclose(maps, network.activations(occluded, last)[:, 3], rtol=1e-10)
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from deconvnet.data import torchvision_preprocessing
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.models import Network
+from deconvnet.models import Network, activation_cache, forward_patched
 from deconvnet.projection import batch as batch_module
 from deconvnet.projection import project_batch
 
@@ -201,10 +201,10 @@ class OutOfMemoryOnce(nn.Module):
 def test_a_lack_of_memory_is_no_reason_to_compute_whole_images():
     module, x = OutOfMemoryOnce().eval(), torch.randn(1, 3, 32, 32)
     network = Network(module, torchvision_preprocessing(32, 32), layer_names=["conv1", "conv2"])
-    cache = network.activation_cache(x)
+    cache = activation_cache(network, x)
     module.has_memory = False
     with pytest.raises(torch.OutOfMemoryError):
         project_batch(network, x, "conv2", torch.tensor([0]), torch.tensor([[5, 5]]))
     module.has_memory = False
     with pytest.raises(torch.OutOfMemoryError):
-        network.forward_patched(x, cache, torch.zeros(1, 3, 4, 4), torch.tensor([[5, 5]]), "conv2", 0)
+        forward_patched(network, x, cache, torch.zeros(1, 3, 4, 4), torch.tensor([[5, 5]]), "conv2", 0)

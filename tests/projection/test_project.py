@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from deconvnet.data import torchvision_preprocessing
-from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.errors import DeconvnetError, DeconvnetWarning, UsageError
 from deconvnet.models import AlexNet2012, AlexNetOptions, Network, ZFNet, ZFNetOptions, load
 from deconvnet.projection import RULES, Projection, project, project_batch, strongest_position, strongest_unit
 from deconvnet.tracing import Rules
@@ -218,7 +218,7 @@ def test_gates_keep_their_gradient_with_one_warning():
         warnings.simplefilter("error")
         project(network, x, layer="relu#1", unit=0)  # it lies before the gate
         project(network, x, layer="relu#2", unit=0, rules="gradient")  # needs no rule
-    with pytest.warns(UserWarning, match=r"passes gates or the like \(mul, sigmoid\), for which the paper has no rule"):
+    with pytest.warns(DeconvnetWarning, match=r"passes gates or the like \(mul, sigmoid\), for which the paper has no rule"):
         project(network, x, layer="relu#2", unit=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -19,6 +19,7 @@ from deconvnet.explorer.responses import UNEXPECTED_ERROR, RequestCancelled, Req
 from deconvnet.explorer.served_networks import LoadedNetwork
 from deconvnet.explorer.worker import Worker
 from deconvnet.formatting import json_number, json_numbers
+from deconvnet.models import activation_cache
 from deconvnet.tracing import ActivationCache, Box
 
 #: Positions of the occluder in one map.
@@ -128,7 +129,7 @@ class OcclusionSweep:
         """Run the network without the occluder; returns the first line of the stream."""
         network = self.loaded.network
         activation = network.activations(self.x[None], self.layer)[0, self.unit].cpu().double().sum()
-        self._cache = network.activation_cache(self.x[None])
+        self._cache = activation_cache(network, self.x[None])
         return {
             "positions": self.position_count,
             "starts": list(self.starts),

@@ -4,6 +4,7 @@ from deconvnet.models.alexnet import AlexNet2012, AlexNetOptions
 from deconvnet.models.cpu_parallel import parallel_map
 from deconvnet.models.loading import check_runs_no_code, describe_network, load
 from deconvnet.models.network import Network
+from deconvnet.models.patched_forward import activation_cache, forward_patched
 from deconvnet.models.registry import ARCHITECTURES, build_module, build_untrained
 from deconvnet.models.weights import save_weights
 from deconvnet.models.zfnet import ZFNet, ZFNetOptions
@@ -15,10 +16,12 @@ __all__ = [
     "Network",
     "ZFNet",
     "ZFNetOptions",
+    "activation_cache",
     "build_module",
     "build_untrained",
     "check_runs_no_code",
     "describe_network",
+    "forward_patched",
     "load",
     "parallel_map",
     "save_weights",

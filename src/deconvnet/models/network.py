@@ -14,24 +14,20 @@ from PIL import Image
 from torch import Tensor, nn
 
 from deconvnet.data.transforms import Preprocessing
-from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.errors import DeconvnetError, DeconvnetWarning, UsageError
 from deconvnet.models.alexnet_family import AlexNetFamily
 from deconvnet.models.self_checks import SelfChecks
 from deconvnet.tracing import (
-    ActivationCache,
     CropPlan,
-    IncrementalForward,
     Layer,
     LayerWeights,
     PartialForward,
     Rules,
     SwitchPlan,
     Trace,
-    TraceMismatch,
     evaluation_mode,
     exact_float32,
     layer_weights,
-    paste,
     plan_crop,
     plan_switches,
     run_intercepted,
@@ -146,7 +142,7 @@ class Network:
     @cached_property
     def layers(self) -> dict[str, Layer]:
         """The layers in the order in which they run, by name."""
-        layers = self._trace.layers
+        layers = self.trace.layers
         names = self._layer_names or [layer.name for layer in layers]
         if len(names) != len(layers) or len(set(names)) != len(names):
             traced_names = ", ".join(layer.name for layer in layers)
@@ -168,7 +164,8 @@ class Network:
         return SelfChecks(self.module, self.name, noise.to(self.device, self.dtype))
 
     @cached_property
-    def _trace(self) -> Trace:
+    def trace(self) -> Trace:
+        """The calls of torch in a forward pass, and the layers among them."""
         return self._checks.trace()
 
     def layer(self, name: str) -> Layer:
@@ -193,28 +190,29 @@ class Network:
 
     def layer_filters(self, name: str) -> LayerWeights | None:
         """The filters of a layer; None if it is computed by more than one convolution or fully connected product."""
-        return layer_weights(self._trace, self.layer(name).index)
+        return layer_weights(self.trace, self.layer(name).index)
 
     def crop_plan(self, name: str) -> CropPlan | None:
         """What one activation of the layer depends on, or None if the forward pass cannot be cropped to it."""
         if name not in self._crop_plans:
-            self._crop_plans[name] = plan_crop(self._trace, self.layer(name).index)
+            self._crop_plans[name] = plan_crop(self.trace, self.layer(name).index)
         return self._crop_plans[name]
 
     def switch_plan(self, name: str) -> SwitchPlan | None:
         """How the layer's activations are projected by switches alone; None if their way down reads more of the photo."""
         if name not in self._switch_plans:
-            self._switch_plans[name] = plan_switches(self._trace, self.layer(name).index)
+            self._switch_plans[name] = plan_switches(self.trace, self.layer(name).index)
         return self._switch_plans[name]
 
     def warn_without_rule(self, name: str) -> None:
         """Warn, once, if the way down from the layer passes functions for which the paper has no rule."""
-        functions = self._trace.functions_without_rule(self.layer(name).index)
+        functions = self.trace.functions_without_rule(self.layer(name).index)
         if functions and not self._warned:
             self._warned = True
             warnings.warn(
                 f"The way down from {name} of {self.full_name} passes gates or the like ({', '.join(functions)}), for which "
                 "the paper has no rule: their gradient is used.",
+                DeconvnetWarning,
                 stacklevel=3,
             )
 
@@ -296,7 +294,7 @@ class Network:
         def on_relu(index: int, output: Tensor) -> bool:
             nonlocal captured
             if index in names:
-                maps, layer = _as_maps(output), self.layers[names[index]]
+                maps, layer = as_maps(output), self.layers[names[index]]
                 if tuple(maps.shape) != (len(x), layer.units, *layer.map_size):
                     raise DeconvnetError(
                         f"{layer.name} of {self.name} gives a tensor of shape {tuple(output.shape)} for {len(x)} images, "
@@ -322,79 +320,14 @@ class Network:
 
         def on_relu(index: int, output: Tensor) -> bool:
             if index == self.layer(name).index:
-                captured.append(_as_maps(output))
+                captured.append(as_maps(output))
             return bool(captured)
 
         with exact_float32():
             run_intercepted(self.module, x, on_relu, rules, partial)
         return captured[0] if captured else None
 
-    def activation_cache(self, x: Tensor) -> ActivationCache | None:
-        """All signals of one input (1, 3, crop, crop), for `forward_patched`.
 
-        None if they cannot be kept, where values are read into Python, or on a GPU, where many small copies cost more than
-        the work that they save.
-        """
-        self.check_input(x)
-        if self.device.type != "cpu" or not self._trace.is_fixed or any(step.opaque for step in self._trace.steps):
-            return None
-        try:
-            with exact_float32():
-                return ActivationCache(self._trace, self.module, self.module_input(x))
-        except TraceMismatch:
-            return None
-
-    def forward_patched(
-        self,
-        x: Tensor,
-        cache: ActivationCache | None,
-        patches: Tensor,
-        corners: Tensor,
-        layer: str,
-        unit: int,
-    ) -> tuple[Tensor, Tensor]:
-        """Run the module on N copies of the input x (1, 3, crop, crop), each with another patch pasted in.
-
-        `patches` is (N, 3, h, w), `corners` (N, 2) are the rows and columns of their upper left corners. With `cache`, from
-        `activation_cache(x)`, only what the patches can change is computed, which is the same up to rounding. Returns the
-        module's output and the feature maps of `unit` of `layer`, (N, rows, columns).
-        """
-        if cache is not None and cache.usable:
-            incremental = self._forward_incremental(cache, patches, corners, self.layer(layer).index, unit)
-            if incremental is not None:
-                return incremental
-        inputs = x.repeat(len(patches), 1, 1, 1)
-        paste(inputs, patches, corners)
-        captured: list[Tensor] = []
-        with torch.inference_mode():
-            output = self.capture(inputs, [layer], lambda _, maps: captured.append(maps[:, unit].clone()), to_end=True)
-        assert output is not None  # to_end
-        return output, captured[0]
-
-    def _forward_incremental(
-        self, cache: ActivationCache, patches: Tensor, corners: Tensor, layer_index: int, unit: int
-    ) -> tuple[Tensor, Tensor] | None:
-        """The output and a unit's full feature maps; None, for this cache for good, if the module does not run on crops."""
-        captured: list[Tensor] = []
-        incremental = IncrementalForward(cache, corners, (patches.shape[2], patches.shape[3]))
-
-        def on_relu(index: int, output: Tensor) -> bool:
-            if index == layer_index:
-                captured.append(_as_maps(incremental.full_maps(output))[:, unit].clone())
-            return False
-
-        try:
-            with torch.inference_mode(), exact_float32():
-                output = run_intercepted(self.module, self.module_input(patches), on_relu, partial=incremental)
-                assert output is not None  # on_relu never stops the pass
-                return incremental.full_maps(output), captured[0]
-        except torch.OutOfMemoryError:
-            raise  # full images need more memory still
-        except (TraceMismatch, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
-            cache.usable = False  # whatever a module does with crops, its behaviour on full images decides
-            return None
-
-
-def _as_maps(output: Tensor) -> Tensor:
+def as_maps(output: Tensor) -> Tensor:
     """(N, units, rows, columns) as it is, (N, units) with one row and one column."""
     return output if output.dim() == 4 else output[:, :, None, None]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from deconvnet.environment import memory_format
-from deconvnet.errors import DeconvnetError, ForwardError
+from deconvnet.errors import DeconvnetError, DeconvnetWarning, ForwardError
 from deconvnet.tracing import Trace, evaluation_mode, exact_float32, trace
 from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_tensors
 
@@ -69,6 +69,7 @@ class SelfChecks:
         warnings.warn(
             f"{self.name} {difference}, so the receptive fields of its layers are taken for the whole image, and all of it "
             "is computed.",
+            DeconvnetWarning,
             stacklevel=2,
         )
         return traced.without_fields()

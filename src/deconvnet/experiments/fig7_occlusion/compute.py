@@ -19,7 +19,7 @@ from deconvnet.experiments.fig7_occlusion.result import Occlusion
 from deconvnet.experiments.images import read_input
 from deconvnet.experiments.result import open_result_folder, save
 from deconvnet.mining import LayerHits, mine
-from deconvnet.models import Network, parallel_map
+from deconvnet.models import Network, activation_cache, forward_patched, parallel_map
 from deconvnet.progress import Advance, print_status, progress_bar
 from deconvnet.projection import project_batch, strongest_unit
 from deconvnet.tracing import ActivationCache, paste
@@ -115,7 +115,7 @@ def forward_occluded_in_batches(
     Corners that are close together share a batch. `advance` is called with the number of corners done. Returns total
     activations (N,) float64 and log-probabilities (N, classes) float64, or (N, 0) for a trunk, in the order of `corners`.
     """
-    cache = network.activation_cache(x[None])
+    cache = activation_cache(network, x[None])
 
     def compute(replica: Network, indices: Tensor) -> tuple[Tensor, Tensor]:
         return forward_occluded(replica, x, occluder, corners[indices], layer, unit, cache)
@@ -143,10 +143,10 @@ def forward_occluded(
 
     Returns the unit's total activation in each, (N,) float64, and the logarithm of the softmax of the output, (N, classes)
     float64, which tells positions apart where the probability itself rounds to 1; (N, 0) for a trunk. All N copies are one
-    batch. With `cache`, `network.activation_cache(x[None])`, only what the occluder can change is computed.
+    batch. With `cache`, `activation_cache(network, x[None])`, only what the occluder can change is computed.
     """
     patches = occluder.occluded_windows(x, corners, network.preprocessing)
-    output, maps = network.forward_patched(x[None], cache, patches, corners, layer, unit)
+    output, maps = forward_patched(network, x[None], cache, patches, corners, layer, unit)
     totals = maps.cpu().double().sum(dim=(1, 2))
     log_probabilities = output.cpu().double().log_softmax(dim=1) if network.classifies else torch.zeros(len(corners), 0)
     return totals, log_probabilities

@@ -1,0 +1,75 @@
+"""Run a network on versions of one image, each with another patch pasted in, computing only what the patches can change."""
+
+import torch
+from torch import Tensor
+
+from deconvnet.models.network import Network, as_maps
+from deconvnet.tracing import ActivationCache, IncrementalForward, TraceMismatch, exact_float32, paste, run_intercepted
+
+
+def activation_cache(network: Network, x: Tensor) -> ActivationCache | None:
+    """All signals of one input (1, 3, crop, crop), for `forward_patched`.
+
+    None if they cannot be kept, where values are read into Python, or on a GPU, where many small copies cost more than
+    the work that they save.
+    """
+    network.check_input(x)
+    if network.device.type != "cpu" or not network.trace.is_fixed or any(step.opaque for step in network.trace.steps):
+        return None
+    try:
+        with exact_float32():
+            return ActivationCache(network.trace, network.module, network.module_input(x))
+    except TraceMismatch:
+        return None
+
+
+def forward_patched(
+    network: Network,
+    x: Tensor,
+    cache: ActivationCache | None,
+    patches: Tensor,
+    corners: Tensor,
+    layer: str,
+    unit: int,
+) -> tuple[Tensor, Tensor]:
+    """Run the module on N copies of the input x (1, 3, crop, crop), each with another patch pasted in.
+
+    `patches` is (N, 3, h, w), `corners` (N, 2) are the rows and columns of their upper left corners. With `cache`, which is
+    `activation_cache(network, x)`, only what the patches can change is computed: the same up to rounding. Returns the
+    module's output and the feature maps of `unit` of `layer`, (N, rows, columns).
+    """
+    if cache is not None and cache.usable:
+        incremental = _forward_incremental(network, cache, patches, corners, network.layer(layer).index, unit)
+        if incremental is not None:
+            return incremental
+    inputs = x.repeat(len(patches), 1, 1, 1)
+    paste(inputs, patches, corners)
+    captured: list[Tensor] = []
+    with torch.inference_mode():
+        output = network.capture(inputs, [layer], lambda _, maps: captured.append(maps[:, unit].clone()), to_end=True)
+    assert output is not None  # to_end
+    return output, captured[0]
+
+
+def _forward_incremental(
+    network: Network, cache: ActivationCache, patches: Tensor, corners: Tensor, layer_index: int, unit: int
+) -> tuple[Tensor, Tensor] | None:
+    """The output and a unit's full feature maps; None, for this cache for good, if the module does not run on crops."""
+    captured: list[Tensor] = []
+    incremental = IncrementalForward(cache, corners, (patches.shape[2], patches.shape[3]))
+
+    def on_relu(index: int, output: Tensor) -> bool:
+        if index == layer_index:
+            captured.append(as_maps(incremental.full_maps(output))[:, unit].clone())
+        return False
+
+    try:
+        with torch.inference_mode(), exact_float32():
+            output = run_intercepted(network.module, network.module_input(patches), on_relu, partial=incremental)
+            assert output is not None  # on_relu never stops the pass
+            return incremental.full_maps(output), captured[0]
+    except torch.OutOfMemoryError:
+        raise  # full images need more memory still
+    except (TraceMismatch, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
+        cache.usable = False  # whatever a module does with crops, its behaviour on full images decides
+        return None
