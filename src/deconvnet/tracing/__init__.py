@@ -2,7 +2,7 @@
 
 from deconvnet.tracing.cropped_forward import CroppedForward, CropPlan, TraceMismatch, paste, plan_crop
 from deconvnet.tracing.float32_precision import bfloat16_is_slow, exact_float32, float32_precision
-from deconvnet.tracing.graph import Layer, Trace, trace
+from deconvnet.tracing.graph import Layer, Trace
 from deconvnet.tracing.incremental_forward import ActivationCache, IncrementalForward
 from deconvnet.tracing.intercept import PartialForward, Rules, evaluation_mode, run_intercepted
 from deconvnet.tracing.layer_weights import LayerWeights, layer_weights
@@ -16,6 +16,7 @@ from deconvnet.tracing.switches import (
     plan_switches,
     uses_custom_backward,
 )
+from deconvnet.tracing.tracer import trace
 
 __all__ = [
     "ActivationCache",

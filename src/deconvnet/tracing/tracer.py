@@ -1,0 +1,263 @@
+"""Trace one forward pass of any module: a `TorchFunctionMode` sees every torch call on the way."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import reduce
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode
+
+from deconvnet.errors import DeconvnetError
+from deconvnet.tracing.graph import Layer, Trace, TraceStep
+from deconvnet.tracing.intercept import evaluation_mode
+from deconvnet.tracing.ops.activations import is_other_activation, match_relu
+from deconvnet.tracing.ops.linearity import is_linear
+from deconvnet.tracing.ops.metadata import is_assignment, is_constant_creation, is_metadata_access, is_shape_query
+from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_numbers, iter_tensors
+from deconvnet.tracing.ops.normalisation import is_local_response_norm, uses_batch_statistics
+from deconvnet.tracing.ops.pointwise import is_pointwise, supports_cropping
+from deconvnet.tracing.ops.sliding_window import SlidingWindowCall, match_sliding_window
+from deconvnet.tracing.receptive_field import Axis, ReceptiveField
+
+
+def trace(module: nn.Module, x: Tensor) -> Trace:
+    """Run `module` on `x` (1, 3, H, W) and describe its layers.
+
+    A layer is named by the path of the module that called its ReLU; if a path has several, they are numbered `#1`, `#2` ….
+    Raises `DeconvnetError` for a module whose calls cannot be seen, that has no ReLU, or that normalises by the statistics
+    of the batch.
+    """
+    if any(isinstance(submodule, torch.jit.ScriptModule) for submodule in module.modules()):
+        raise DeconvnetError(
+            "A ScriptModule hides what it computes, so no deconvnet can be attached to it: pass the original nn.Module."
+        )
+    if any(hasattr(submodule, "_orig_mod") for submodule in module.modules()):
+        raise DeconvnetError("A module compiled by torch.compile hides what it computes: pass the one that was compiled.")
+    x = x.clone()  # the module may change its input in place
+    tracer = _Tracer(module, x)
+    with torch.inference_mode(False), torch.no_grad(), evaluation_mode(module), tracer, tracer.track_submodules():
+        result = module(x)
+    outputs = list(iter_tensors(result))
+    if outputs and all(tracer.signal_of(tensor) is None for tensor in outputs):
+        raise DeconvnetError(
+            "A part of this network hides what it computes (a scripted function, say, or a way through NumPy), so no "
+            "deconvnet can be attached to it."
+        )
+    if not tracer.layers:
+        others = sorted({step.func.__name__.strip("_") for step in tracer.steps if is_other_activation(step.func)})
+        instead = f" ({', '.join(others)} instead)" if others else ""
+        raise DeconvnetError(
+            f"No ReLU was met in this network{instead}, so it has no layer that a deconvnet could start from."
+        )
+    constants = tuple(tuple(float(constant) for constant in step) for step in tracer.constants)
+    return Trace(tuple(_number_duplicate_names(tracer.layers)), tuple(tracer.steps), tuple(tracer.shapes), constants)
+
+
+def _number_duplicate_names(layers: list[Layer]) -> Iterator[Layer]:
+    totals, counts = Counter(layer.name for layer in layers), Counter[str]()
+    for layer in layers:
+        counts[layer.name] += 1
+        yield replace(layer, name=f"{layer.name}#{counts[layer.name]}") if totals[layer.name] > 1 else layer
+
+
+class _Tracer(TorchFunctionMode):
+    def __init__(self, module: nn.Module, x: Tensor) -> None:
+        super().__init__()
+        self.module_names = {submodule: name for name, submodule in module.named_modules()}
+        self.running: list[nn.Module] = []
+        """The submodules whose forward is running, innermost last."""
+        self.relu_count = 0
+        self.layers: list[Layer] = []
+        self.steps: list[TraceStep] = []
+        self.constants: list[list[float | Tensor]] = []
+        self.weights = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
+        height, width = x.shape[-2:]
+        self.whole_input = ReceptiveField.whole_input(height, width)
+        self.shapes = [x.shape]
+        """Of each signal."""
+        self.fields = [ReceptiveField(Axis(), Axis(), height, width)]
+        """Of each signal."""
+        self.signals = {id(x): (x, 0)}
+        """Each signal's tensor and number by the tensor's id; holding the tensor keeps its id from being reused."""
+        self.signals_by_memory: dict[int, int] = {}
+        """Signals in memory that held no signal until an in-place call wrote one there."""
+
+    @contextmanager
+    def track_submodules(self) -> Iterator[None]:
+        """Keep `running` up to date, by PyTorch's global hooks, which are not set on any module."""
+
+        def leave(*_: Any) -> None:  # what a hook returns would replace the module's output
+            self.running.pop()
+
+        handles = (
+            register_module_forward_pre_hook(lambda submodule, _: self.running.append(submodule)),
+            register_module_forward_hook(leave, always_call=True),
+        )
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _running_path(self) -> str:
+        return self.module_names.get(self.running[-1], "") if self.running else ""
+
+    def _layer_name(self) -> str:
+        is_module = self.running and isinstance(self.running[-1], nn.ReLU | nn.ReLU6 | nn.Hardtanh | nn.Threshold)
+        return self._running_path() if is_module else f"{self._running_path()}.relu".lstrip(".")
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
+        kwargs = kwargs or {}
+        if is_metadata_access(func):
+            return func(*args, **kwargs)
+        # Arguments are read before the call, as an in-place function changes its input and returns it.
+        tensors = list(iter_tensors((args, kwargs)))
+        shapes, signals = [tensor.shape for tensor in tensors], [self.signal_of(tensor) for tensor in tensors]
+        if uses_batch_statistics(func, args, kwargs) and signals[0] is not None:  # not of weights, which some standardise
+            raise DeconvnetError(
+                f"The batch normalisation {self._running_path()!r} goes by the photos that happen to be in a batch (it "
+                "tracks no running statistics), so what the network makes of one photo depends on the others: it cannot be "
+                "looked at."
+            )
+        is_relu = match_relu(func, args, kwargs) is not None
+        self.relu_count += is_relu
+        versions = [_version(tensor) for tensor in tensors]
+        constants: list[float | Tensor] = [*iter_numbers((args, kwargs)), *self._sums(tensors, signals)]
+        output = func(*args, **kwargs)
+        result = args[0] if is_assignment(func) else output
+        changed = [tensor for tensor, version in zip(tensors, versions, strict=True) if _version(tensor) != version]
+        self._record_step(func, args, kwargs, tensors, shapes, signals, changed, result, is_relu)
+        self.constants.append(constants if self.steps[-1].outputs else [])
+        if is_relu and self.signal_of(output) is not None:
+            self._record_layer(output)
+        return output
+
+    def signal_of(self, tensor: Tensor) -> int | None:
+        """The signal that a tensor is, or None."""
+        if id(tensor) not in self.signals:
+            signal = self.signals_by_memory.get(_memory(tensor)) if self.signals_by_memory else None
+            if signal is None:
+                return None
+            self.signals[id(tensor)] = (tensor, signal)
+        return self.signals[id(tensor)][1]
+
+    def _record_step(
+        self,
+        func: Callable[..., Any],
+        args: Args,
+        kwargs: Kwargs,
+        tensors: list[Tensor],
+        shapes: list[torch.Size],
+        inputs: list[int | None],
+        changed: list[Tensor],
+        result: Any,
+        is_relu: bool,
+    ) -> None:
+        """Append the call to `steps`, and its outputs to the signals with their receptive fields.
+
+        `tensors` are its tensor arguments, `shapes` and `inputs` their shapes and signals before the call, `changed` those
+        that it changed in place. (Dropout in evaluation mode returns its argument and does not change it.)
+        """
+        input_signals = [signal for signal in inputs if signal is not None]
+        outputs = list(iter_tensors(result)) if input_signals and not is_constant_creation(func) else []
+        only_tensors = isinstance(result, Tensor) or (
+            type(result) in (tuple, list) and all(isinstance(item, Tensor) for item in result)
+        )
+        sliding = match_sliding_window(func, args, kwargs) if outputs else None
+        pointwise = sliding is None and all(
+            is_pointwise(func, args, kwargs, shape, output)
+            for shape, signal in zip(shapes, inputs, strict=True)
+            if signal is not None
+            for output in outputs
+        )
+        if sliding is not None and sliding.unpadded is not None:
+            croppable = len(outputs) == 1 and inputs[0] is not None and len(input_signals) == 1
+        else:
+            constants = [tensor for tensor, signal in zip(tensors, inputs, strict=True) if signal is None]
+            croppable = pointwise and all(supports_cropping(func, output, constants) for output in outputs)
+        changed_in_place = [output for output in outputs if any(output is tensor for tensor in changed)]
+        new_in_place = [output for output in changed_in_place if self.signal_of(output) is None]
+        field = self._output_field(sliding, pointwise and not new_in_place, input_signals)
+        returned = [self._record_signal(output, field) for output in outputs]
+        for output in new_in_place:
+            self.signals_by_memory[_memory(output)] = self.signals[id(output)][1]
+        aliases = self._aliases(changed_in_place)
+        for signal in aliases:
+            self.fields[signal] = self.fields[signal].union(field)
+        has_weight = bool(outputs) and func in (torch.conv2d, F.linear) and inputs[0] is not None and inputs[1] is None
+        is_nonlinear_with_rule = is_relu or is_other_activation(func) or is_local_response_norm(func)
+        self.steps.append(
+            TraceStep(
+                func,
+                inputs=tuple(inputs),
+                outputs=(*returned, *aliases),
+                window=sliding.window if sliding is not None else None,
+                croppable=croppable and not aliases and not new_in_place,
+                multiplications_per_position=tensors[1].numel() if func is torch.conv2d and outputs else 0,
+                weight=tensors[1] if has_weight else None,
+                relu_index=self.relu_count - 1 if is_relu else None,
+                has_rule=not outputs or is_nonlinear_with_rule or is_linear(func, inputs),
+                returned=len(returned),
+                return_type=Tensor if isinstance(result, Tensor) else type(result),
+                opaque=bool(input_signals) and not only_tensors and not is_shape_query(func),
+            )
+        )
+
+    def _sums(self, tensors: list[Tensor], inputs: list[int | None]) -> Iterator[Tensor]:
+        """The sums of absolute values of the tensors that are neither signals nor the module's weights."""
+        for tensor, signal in zip(tensors, inputs, strict=True):
+            if signal is None and id(tensor) not in self.weights and tensor.is_floating_point() and not tensor.is_meta:
+                yield tensor.detach().abs().sum(dtype=torch.float32)
+
+    def _record_signal(self, output: Tensor, field: ReceptiveField) -> int:
+        """The signal that a tensor is, a new one if it was none, with its field updated."""
+        signal = self.signal_of(output)
+        if signal is None:
+            signal = len(self.fields)
+            self.fields.append(field)
+            self.shapes.append(output.shape)
+            self.signals[id(output)] = (output, signal)
+        self.fields[signal] = field
+        return signal
+
+    def _aliases(self, changed: list[Tensor]) -> list[int]:
+        """Other signals that share memory with tensors changed in place, and so change too."""
+        if not changed:
+            return []
+        memory = _memory(changed[0])
+        sharing = {signal for tensor, signal in self.signals.values() if _memory(tensor) == memory}
+        return sorted(sharing - {self.signal_of(tensor) for tensor in changed})
+
+    def _output_field(self, sliding: SlidingWindowCall | None, pointwise: bool, signals: list[int]) -> ReceptiveField:
+        if sliding is not None and len(signals) == 1:
+            return self.fields[signals[0]].after_window(*sliding.window)
+        if not pointwise or not signals:
+            return self.whole_input
+        return reduce(ReceptiveField.union, (self.fields[signal] for signal in signals))
+
+    def _record_layer(self, output: Tensor) -> None:
+        name, field = self._layer_name(), self.fields[self.signals[id(output)][1]]
+        if output.dim() not in (2, 4) or len(output) != 1:
+            raise DeconvnetError(
+                f"The ReLU {name} gives a tensor of shape {tuple(output.shape)}: only feature maps (N, C, H, W) and "
+                "vectors (N, C) can be looked at, N being the images."
+            )
+        convolutional = output.dim() == 4
+        map_size = (output.shape[2], output.shape[3]) if convolutional else (1, 1)
+        self.layers.append(Layer(name, self.relu_count - 1, output.shape[1], map_size, convolutional, field))
+
+
+def _version(tensor: Tensor) -> int | None:
+    """A number that grows when a tensor changes in place; None for one of inference mode, which changes in that alone."""
+    return None if tensor.is_inference() else tensor._version
+
+
+def _memory(tensor: Tensor) -> int:
+    """An identifier of the memory that a tensor is stored in, which its views share."""
+    return tensor.untyped_storage()._cdata
