@@ -121,7 +121,7 @@ def test_whoever_watches_sees_torchs_own_function(monkeypatch):
     network = torch.nn.Sequential(torch.nn.ReLU(), LocalResponseNorm(LRNConstants()))
     x = torch.rand(1, 8, 3, 3)
     seen = []
-    rules = Rules(normalise=lambda x, size, **constants: seen.append((size, *constants.values())) or x)
+    rules = Rules(normalise=lambda function, x, size, **constants: seen.append((size, *constants.values())) or x)
     assert torch.equal(run_intercepted(network, x, lambda number, output: False, rules), x)
     assert seen == [(5, 1e-4, 0.75, 2.0)]
 

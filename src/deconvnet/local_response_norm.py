@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import has_torch_function_unary
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from deconvnet.errors import UsageError
 from deconvnet.formatting import repr_name
@@ -47,6 +47,18 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
     if input.dim() != 4 or k <= 0:
         return F.local_response_norm(input, size, alpha, beta, k)
     return _normalise(input, LRNConstants(size, alpha, beta, k))
+
+
+def normalise_by(x: Tensor, module: nn.Module) -> Tensor:
+    """What `module`, which computes local response normalisation in a way of its own, makes of `x` (N, C, H, W).
+
+    A trace or projection intercepts this as it does torch's own function.
+    """
+    if has_torch_function_unary(x):
+        output: Tensor = handle_torch_function(normalise_by, (x,), x, module)
+        return output
+    result: Tensor = module(x)
+    return result
 
 
 @repr_name("ContrastNorm")

@@ -276,7 +276,7 @@ def test_module_and_input_are_unchanged_even_after_an_exception():
     project(network, x, layer="conv2", unit=0)
     broken = module[5]
     module[5] = nn.Conv2d(9, 7, 3)  # expects more maps than it gets
-    with pytest.raises(RuntimeError):
+    with pytest.raises(DeconvnetError, match=r"fails in 5 \(RuntimeError: Given groups=1, weight of size"):
         project(network, x, layer="conv2", unit=0)
     module[5] = broken
 

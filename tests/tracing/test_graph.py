@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import re
 
 import pytest
 import torch
@@ -91,13 +92,12 @@ def test_every_spelling_of_a_relu_is_a_layer(spelling):
 NO_RELUS = {
     "nothing": lambda x: x,
     "sigmoid": torch.sigmoid,
-    "SiLU": F.silu,
-    "GELU": F.gelu,
-    "leaky": F.leaky_relu,
     "threshold not at 0": lambda x: F.threshold(x, 0.1, 0),
     "clamp not at 0": lambda x: x.clamp(min=0.1),
     "clamp from above": lambda x: x.clamp(max=0),
-    "clamp to tensors": lambda x: x.clamp(min=torch.zeros(1)),
+    "clamp to other tensors": lambda x: x.clamp(min=torch.full((1,), 0.1)),
+    "maximum with another number": lambda x: torch.maximum(x, torch.full((1,), 0.1)),
+    "maximum of two": lambda x: torch.maximum(x, x.flip(1)),
     "hardtanh": F.hardtanh,
 }
 
@@ -108,9 +108,10 @@ def test_a_network_without_relu_is_refused(function):
         layers(Forward(lambda self, x: NO_RELUS[function](self.first(x))))
 
 
-def test_activations_in_place_of_relu_are_named():
-    with pytest.raises(DeconvnetError, match=r"No ReLU was met in this network \(gelu, silu instead\)"):
-        layers(Forward(lambda self, x: F.silu(F.gelu(self.first(x)))))
+def test_without_a_relu_other_activations_are_the_layers():
+    assert names(Forward(lambda self, x: F.silu(F.gelu(self.first(x))))) == ["gelu", "silu"]
+    assert names(nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU())) == ["1"]
+    assert names(Forward(lambda self, x: F.silu(F.relu(self.first(x))))) == ["relu"]
 
 
 def test_layers_are_named_by_the_path_of_their_relu():
@@ -174,10 +175,35 @@ def test_global_pooling_depends_on_the_whole_image():
     assert layer.field.clipped_box(0, 0) == (0, 0, 12, 12)
 
 
-def test_a_relu_on_sequences_is_refused_with_its_name():
-    module = Forward(lambda self, x: F.relu(self.first(x).flatten(2)))
-    with pytest.raises(DeconvnetError, match=r"The ReLU relu gives a tensor of shape \(1, 4, 100\)"):
-        layers(module)
+NO_MAPS = {
+    "sequences": (lambda x: F.relu(x.flatten(2)), r"relu#1 gives a tensor of shape \(1, 4, 100\)"),
+    "boxes": (lambda x: F.relu(x.flatten(1).view(-1, 4)), r"relu#1 gives a tensor of shape \(100, 4\)"),
+    "channels last": (lambda x: F.relu(x.permute(0, 2, 3, 1)), r"relu#1 gives a tensor of shape \(1, 10, 10, 4\)"),
+    "behind a linear layer": (
+        lambda x: F.relu(F.linear(x.movedim(1, -1).contiguous(), torch.ones(6, 4))),
+        r"relu#1 gives a tensor of shape \(1, 10, 10, 6\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NO_MAPS)
+def test_a_relu_that_gives_no_feature_maps_is_no_layer_and_spoils_no_other(name):
+    step, sentence = NO_MAPS[name]
+    module = Forward(lambda self, x: (step(self.first(x)), F.relu(self.second(F.relu(self.first(x))))))
+    traced = trace(module, torch.zeros(1, 3, 12, 12))
+    assert [layer.index for layer in traced.layers] == [1, 2]
+    assert len(traced.no_layers) == 1
+    assert re.match(sentence.replace("#1", ""), traced.no_layers[0])
+    with pytest.raises(DeconvnetError, match=rf"No ReLU was met in this network \({sentence.replace('#1', '')}"):
+        trace(Forward(lambda self, x: step(self.first(x))), torch.zeros(1, 3, 12, 12))
+
+
+def test_channels_that_are_moved_back_are_feature_maps_again():
+    def forward(self, x):
+        x = F.layer_norm(self.first(x).permute(0, 2, 3, 1), (4,))
+        return F.relu(self.second(F.relu(x.permute(0, 3, 1, 2))))
+
+    assert [layer.units for layer in layers(Forward(forward))] == [4, 5]
 
 
 def test_batch_statistics_are_refused():

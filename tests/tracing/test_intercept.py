@@ -68,7 +68,7 @@ def test_rules_replace_relu_and_normalisation(net, x):
         calls.append((ceiling, inplace))
         return maps.abs()
 
-    def normalise(maps, size, alpha, beta, k):
+    def normalise(function, maps, size, alpha, beta, k):
         calls.append((size, alpha, beta, k))
         return maps + 1
 

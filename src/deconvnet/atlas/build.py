@@ -22,6 +22,7 @@ from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.mining import HISTOGRAM_EDGES, MiningKey, MiningResult, merge_parts, mine_remaining, to_result
 from deconvnet.models import Network
 from deconvnet.models.weights_metadata import preprocessing_metadata
+from deconvnet.projection import check_way_down
 from deconvnet.storage import buffered, refuse_existing
 
 FORMAT = 2
@@ -58,6 +59,8 @@ def build_atlas(
         merged = merge_parts(network, image_set, parts)
         key, chosen = merged.key, _choose_units(network, merged.key.layers, units)
 
+    for name in chosen:  # before hours of mining
+        check_way_down(network, name)
     with work.open(key, chosen, network.full_name) if processes.is_first else nullcontext():
         state = merged or mine_remaining(
             network,

@@ -4,18 +4,20 @@ import copy
 import hashlib
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from deconvnet.data.transforms import Preprocessing
-from deconvnet.errors import DeconvnetError, DeconvnetWarning, UsageError
+from deconvnet.errors import DeconvnetError, DeconvnetWarning, ForwardError, UsageError
 from deconvnet.models.alexnet_family import AlexNetFamily
+from deconvnet.models.lrn_lookalikes import wrap_lookalikes
 from deconvnet.models.self_checks import SelfChecks
 from deconvnet.tracing import (
     CropPlan,
@@ -25,8 +27,10 @@ from deconvnet.tracing import (
     Rules,
     SwitchPlan,
     Trace,
-    evaluation_mode,
+    describe_failure,
     exact_float32,
+    find_output,
+    iter_tensors,
     layer_weights,
     plan_crop,
     plan_switches,
@@ -43,8 +47,11 @@ LayerCallback = Callable[[str, Tensor], None]
 class Network:
     """A module with its preprocessing, its named layers, its class names and the source of its weights.
 
-    The module itself is never changed. It must take (N, 3, crop, crop), RGB, normalised by `preprocessing`. Its layers are
-    the outputs of its ReLUs, before pooling (as in Fig. 2), found by tracing one forward pass when they are first needed.
+    The module itself is never changed: `network.module` is a copy around the same weights where a way of writing local
+    response normalisation was recognised, and a copy of weights that were made in inference mode. It must take
+    (N, 3, crop, crop), RGB, normalised by `preprocessing`. Its layers are the outputs of its ReLUs, before pooling (as in
+    Fig. 2), found by tracing one forward pass when they are first needed; without any, those of SiLU and the like, which
+    only the rules `gradient` pass.
 
     Raises `UsageError` if `module` is no module or `preprocessing` no `Preprocessing`. `layers`, and what needs them, raises
     `DeconvnetError` for a module that cannot be run on inputs of its size or has no ReLU, and `UsageError` for layer names
@@ -63,11 +70,12 @@ class Network:
         weights: str = "",
         layer_names: Sequence[str] | None = None,
         classes: Sequence[tuple[str, str]] | None = None,
-        classifies: bool = True,
+        classifies: bool | None = None,
     ) -> None:
         """`weights` says in a few words where they are from; `layer_names` renames the layers in the order in which they
         run (default: conv1, conv2 … for our own modules, module paths for others); `classes` are (WordNet id or "", name)
-        of each output; `classifies` is False for a trunk, whose output is no class scores.
+        of each output; `classifies` is False for a trunk, whose output is no class scores (default: whether the output is a
+        vector).
         """
         if not isinstance(module, nn.Module):
             raise UsageError(f"A network needs a torch.nn.Module, such as torchvision.models.resnet18(), not {module!r}.")
@@ -76,19 +84,19 @@ class Network:
                 "A network needs the Preprocessing that its weights were trained with, such as torchvision_preprocessing(), "
                 f"not {preprocessing!r}."
             )
-        self.module = module
+        self.module = _runnable(module, name)
         self.preprocessing = preprocessing
         """Turns an image into the module's input."""
         self.name = name
         self.weights = weights
         self.classes = None if classes is None else tuple(classes)
-        self.classifies = classifies
+        self._classifies = classifies
         self._layer_names = layer_names or (module.layer_names if isinstance(module, AlexNetFamily) else None)
         self._crop_plans: dict[str, CropPlan | None] = {}
         self._switch_plans: dict[str, SwitchPlan | None] = {}
         self.verified_switch_plans: dict[str, bool] = {}
         """By layer, whether projections by its switch plan have been found to be right."""
-        self._warned = False
+        self._warned: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Network {self.full_name}: {', '.join(self.layers)}>"
@@ -123,12 +131,19 @@ class Network:
         return self
 
     @property
+    def classifies(self) -> bool:
+        """Is its output class scores, (N, classes)?"""
+        return len(self.trace.output_shape) == 2 if self._classifies is None else self._classifies
+
+    @property
     def digest(self) -> str:
         """SHA-256 over the names and values of the module's weights and buffers."""
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.module.state_dict().items()):
-            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        for name, value in sorted(self.module.state_dict().items()):
+            for tensor in iter_tensors(value):  # several where weights are packed
+                plain = tensor.dequantize() if tensor.is_quantized else tensor
+                digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+                digest.update(plain.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     def with_module(self, module: nn.Module) -> Self:
@@ -204,17 +219,11 @@ class Network:
             self._switch_plans[name] = plan_switches(self.trace, self.layer(name).index)
         return self._switch_plans[name]
 
-    def warn_without_rule(self, name: str) -> None:
-        """Warn, once, if the way down from the layer passes functions for which the paper has no rule."""
-        functions = self.trace.functions_without_rule(self.layer(name).index)
-        if functions and not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"The way down from {name} of {self.full_name} passes gates or the like ({', '.join(functions)}), for which "
-                "the paper has no rule: their gradient is used.",
-                DeconvnetWarning,
-                stacklevel=3,
-            )
+    def warn_once(self, kind: str, message: str) -> None:
+        """Warn of something about this network, once of each kind."""
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warnings.warn(message, DeconvnetWarning, stacklevel=3)
 
     # Inputs
 
@@ -245,10 +254,13 @@ class Network:
     # Forward passes
 
     def output(self, x: Tensor) -> Tensor:
-        """The module's output for `x` (N, 3, crop, crop); of a classifier the scores (N, classes) before the softmax."""
-        self.check_input(x)
-        with torch.no_grad(), evaluation_mode(self.module), exact_float32():
-            output: Tensor = self.module(self.module_input(x))
+        """The module's output for `x` (N, 3, crop, crop); of a classifier the scores (N, classes) before the softmax.
+
+        Of several, what is called `logits` or `out`, or the first of a tuple. Raises `DeconvnetError` if there is none such.
+        """
+        with torch.no_grad():
+            output = self.capture(x, [], lambda *_: None, to_end=True)
+        assert output is not None  # to_end
         return output
 
     def probabilities(self, x: Tensor) -> Tensor:
@@ -258,7 +270,13 @@ class Network:
         """
         if not self.classifies:
             raise DeconvnetError(f"{self.full_name} has no classifier, so it cannot say what is in a photo.")
-        return self.output(x).float().softmax(dim=1)
+        scores = self.output(x).float()
+        if scores.dim() != 2 or len(scores) != len(x):
+            raise DeconvnetError(
+                f"{self.full_name} gives a tensor of shape {tuple(scores.shape)} for {len(x)} photos, not (photos, "
+                "classes): pass classifies=False for a network without a classifier."
+            )
+        return scores.softmax(dim=1)
 
     def activations(self, x: Tensor, layer: str) -> Tensor:
         """The output of a layer for `x` (N, 3, crop, crop): (N, units, rows, columns), or (N, units) if fully connected.
@@ -305,11 +323,28 @@ class Network:
             return index == last and not to_end
 
         self.check_input(x)
-        with exact_float32():
-            output = run_intercepted(self.module, self.module_input(x), on_relu, rules)
+        with exact_float32(), self._own_errors():
+            returned = run_intercepted(self.module, self.module_input(x), on_relu, rules)
         if captured < len(names):
             raise DeconvnetError(f"{self.name} did not come by all its layers: it has to do the same in every pass.")
-        return output
+        return self.find_output(returned, len(x)) if to_end else None
+
+    def find_output(self, returned: Any, count: int) -> Tensor:
+        """The output proper among what the module returned for `count` images. Raises `DeconvnetError` if there is none."""
+        try:
+            return find_output(returned, count)
+        except DeconvnetError as error:
+            raise DeconvnetError(f"{self.name} gives no class scores. {error}") from None
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        """Raise whatever the module raises within as a `ForwardError`."""
+        try:
+            yield
+        except (DeconvnetError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # a module can raise anything
+            raise ForwardError(f"{self.name} fails {describe_failure(self.module, error)}.") from error
 
     def capture_partial(self, x: Tensor, name: str, partial: PartialForward, rules: Rules | None = None) -> Tensor | None:
         """The output of one layer, as `capture` passes it, of a forward pass that `partial` runs in part.
@@ -331,3 +366,19 @@ class Network:
 def as_maps(output: Tensor) -> Tensor:
     """(N, units, rows, columns) as it is, (N, units) with one row and one column."""
     return output if output.dim() == 4 else output[:, :, None, None]
+
+
+def _runnable(module: nn.Module, name: str) -> nn.Module:
+    """The module, or a copy around the same weights that projections can pass."""
+    if any(tensor.is_inference() for tensor in (*module.parameters(), *module.buffers())):
+        with torch.inference_mode(False):
+            module = copy.deepcopy(module)
+    module, lookalikes = wrap_lookalikes(module)
+    if lookalikes:
+        warnings.warn(
+            f"{', '.join(lookalikes)} of {name} {'computes' if len(lookalikes) == 1 else 'compute'} local response "
+            "normalisation in a way of its own: projections pass it unchanged, as the paper's do.",
+            DeconvnetWarning,
+            stacklevel=3,
+        )
+    return module

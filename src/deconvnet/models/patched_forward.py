@@ -4,7 +4,15 @@ import torch
 from torch import Tensor
 
 from deconvnet.models.network import Network, as_maps
-from deconvnet.tracing import ActivationCache, IncrementalForward, TraceMismatch, exact_float32, paste, run_intercepted
+from deconvnet.tracing import (
+    ActivationCache,
+    IncrementalForward,
+    TraceMismatch,
+    exact_float32,
+    find_output,
+    paste,
+    run_intercepted,
+)
 
 
 def activation_cache(network: Network, x: Tensor) -> ActivationCache | None:
@@ -65,9 +73,10 @@ def _forward_incremental(
 
     try:
         with torch.inference_mode(), exact_float32():
-            output = run_intercepted(network.module, network.module_input(patches), on_relu, partial=incremental)
-            assert output is not None  # on_relu never stops the pass
-            return incremental.full_maps(output), captured[0]
+            returned = run_intercepted(network.module, network.module_input(patches), on_relu, partial=incremental)
+            output = find_output(returned, len(patches))
+            # Vectors are always complete; of maps, only what the last call returned is known.
+            return output if output.dim() == 2 else incremental.full_maps(output), captured[0]
     except torch.OutOfMemoryError:
         raise  # full images need more memory still
     except (TraceMismatch, RuntimeError, TypeError, ValueError, LookupError, AttributeError):

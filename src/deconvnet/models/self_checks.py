@@ -7,6 +7,7 @@ photo laid out in memory otherwise, and with other pixels (which may take anothe
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -16,8 +17,17 @@ from torch.overrides import TorchFunctionMode
 
 from deconvnet.environment import memory_format
 from deconvnet.errors import DeconvnetError, DeconvnetWarning, ForwardError
-from deconvnet.tracing import Trace, evaluation_mode, exact_float32, trace
-from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_tensors
+from deconvnet.tracing import (
+    Trace,
+    describe_error,
+    describe_failure,
+    exact_float32,
+    find_output,
+    iter_tensors,
+    run_intercepted,
+    trace,
+)
+from deconvnet.tracing.ops.nested_tensors import Args, Kwargs
 
 #: Outputs of two passes differ if they do so by this fraction of the largest of them, or by 16 eps of the dtype: far more
 #: than rounding, on any device.
@@ -35,9 +45,17 @@ class SelfChecks:
     def layout(self) -> torch.memory_format:
         """The order in memory in which the module takes its input: the device's fastest, if the output is the same.
 
-        Code that was written for contiguous maps may fail on others, as `x.view(len(x), -1)` does.
+        Code that was written for contiguous maps may fail on others, as `x.view(len(x), -1)` does. Raises `DeconvnetError`
+        if the module changes its own buffers.
         """
-        return self._found[0]
+        layout, _, changed = self._found
+        if changed:
+            others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            raise DeconvnetError(
+                f"{self.name} changes its own buffers in each pass, also in evaluation mode ({changed[0]}{others}), so it "
+                "cannot be looked at: freeze them first, as by module.apply(torch.ao.quantization.disable_observer)."
+            )
+        return layout
 
     def trace(self) -> Trace:
         """The module's trace. Raises `ForwardError` if it cannot be run, and `DeconvnetError`, with the name of the call, if
@@ -46,6 +64,8 @@ class SelfChecks:
         If something in the module depends on the photo and cannot be followed, the trace says that nothing is known of
         receptive fields, and a warning names it.
         """
+        if not self.x.is_meta:
+            _ = self.layout  # raises for a module that would not be the same afterwards
         size = "×".join(map(str, self.x.shape[1:]))
         try:
             traced = trace(self.module, torch.zeros_like(self.x[:1]))
@@ -53,11 +73,14 @@ class SelfChecks:
             raise
         except Exception as error:  # a module can raise anything
             raise ForwardError(
-                f"{self.name} cannot be run on {size} pixels, as its preprocessing gives them ({_describe(error)})."
+                f"{self.name} cannot be run on {size} pixels, as its preprocessing gives them: it fails "
+                f"{describe_failure(self.module, error)}."
             ) from error
+        for no_layer in traced.no_layers:
+            warnings.warn(f"{no_layer}, so it is no layer of {self.name}.", DeconvnetWarning, stacklevel=2)
         if self.x.is_meta:  # there are no values that could differ
             return traced
-        _, reason = self._found
+        _, reason, _ = self._found
         if reason:
             raise DeconvnetError(reason)
         again = trace(self.module, self.x[:1])
@@ -75,8 +98,17 @@ class SelfChecks:
         return traced.without_fields()
 
     @cached_property
-    def _found(self) -> tuple[torch.memory_format, str]:
-        """The layout, and why the module cannot be looked at, if so: found at once, as its weights may change later."""
+    def _found(self) -> tuple[torch.memory_format, str, list[str]]:
+        """The layout, why the module cannot be looked at, if so, and the buffers that it changes: found at once, as its
+        weights may change later.
+        """
+        before = {name: (buffer, buffer.clone()) for name, buffer in self.module.named_buffers()}
+        layout, reason = self._try_out()
+        changed = [name for name, (buffer, values) in before.items() if self._restore(name, buffer, values)]
+        return layout, reason, changed
+
+    def _try_out(self) -> tuple[torch.memory_format, str]:
+        """The layout, and why the module cannot be looked at, if so."""
         try:
             alone = self._outputs(self.x[:1])
         except Exception:  # a module can raise anything, and will again in the pass for which this is asked
@@ -90,13 +122,24 @@ class SelfChecks:
             layout = layout if is_same else torch.contiguous_format
         return layout, self._why_unrepeatable(alone)
 
+    def _restore(self, name: str, buffer: Tensor, values: Tensor) -> bool:
+        """Give a buffer the values that it had; whether it had others."""
+        path, _, own_name = name.rpartition(".")
+        owner = self.module.get_submodule(path)
+        is_same = buffer.shape == values.shape and bool(((buffer == values) | (buffer.isnan() & values.isnan())).all())
+        if is_same and owner._buffers[own_name] is buffer:
+            return False
+        with torch.no_grad():
+            owner._buffers[own_name] = buffer.set_(values)  # type: ignore[call-overload]
+        return True
+
     def _why_unrepeatable(self, alone: list[Tensor]) -> str:
         """Why a photo's output, `alone`, is another one in another pass or another batch; empty if it is not."""
         batch = torch.cat([self.x[1:], self.x])  # the first one between two of the other
         try:
             together = self._outputs(batch)
         except Exception as error:  # as above
-            return f"{self.name} takes one photo, but not three at once ({_describe(error)})."
+            return f"{self.name} takes one photo, but not three at once ({describe_error(error)})."
         if not _differ(_rows(alone, 0, 1), _rows(together, 1, 3)):
             return ""
         if _differ(alone, self._outputs(self.x[:1])):
@@ -112,8 +155,10 @@ class SelfChecks:
 
     def _outputs(self, x: Tensor) -> list[Tensor]:
         """The floating-point tensors of the module's output, on the CPU."""
-        with torch.no_grad(), evaluation_mode(self.module), exact_float32():
-            result = self.module(x.clone())
+        with torch.no_grad(), exact_float32():
+            result = run_intercepted(self.module, x.clone(), lambda *_: False)
+        with suppress(DeconvnetError):
+            result = find_output(result, len(x))
         return [tensor.detach().cpu() for tensor in iter_tensors(result) if tensor.is_floating_point()]
 
     def _first_difference(self, batch: Tensor, row: int) -> str:
@@ -160,7 +205,3 @@ def _differ(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
         if not torch.isclose(one.double(), other.double(), rtol=0, atol=tolerance, equal_nan=True).all():
             return True
     return False
-
-
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '').rstrip('.')}"

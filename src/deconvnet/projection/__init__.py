@@ -6,11 +6,13 @@ from deconvnet.projection.plan_batches import plan_batches
 from deconvnet.projection.project import Projection, project, strongest_unit
 from deconvnet.projection.projection_batch import ProjectionBatch, strongest_position
 from deconvnet.projection.rules import RULES, rule_set
+from deconvnet.projection.way_down import check_way_down
 
 __all__ = [
     "RULES",
     "Projection",
     "ProjectionBatch",
+    "check_way_down",
     "display_scale",
     "picture",
     "plan_batches",

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import CheckpointError
 
-from deconvnet.errors import DeconvnetError
+from deconvnet.errors import DeconvnetError, ForwardError
 from deconvnet.models import Network
 from deconvnet.projection.projection_batch import ProjectionBatch, strongest_position
-from deconvnet.tracing import CroppedForward, Rules, TraceMismatch, empty_maps, exact_float32
+from deconvnet.tracing import CroppedForward, Rules, TraceMismatch, describe_failure, empty_maps, exact_float32
 
 
 def project_by_autograd(
@@ -42,10 +42,15 @@ def project_by_autograd(
             values = maps.detach()[chosen]
             signal = signal_from(maps, chosen, starting_signals(values, from_one))
             projections = send_down(maps, signal, pixels)
-        except RuntimeError as error:
-            if reason := _explain_autograd_error(error):
-                raise DeconvnetError(f"There is no way down from {layer} of {network.name}: {reason}.") from error
+        except (TraceMismatch, torch.OutOfMemoryError):
             raise
+        except Exception as error:  # a module can raise anything, and may fail with gradients alone
+            cause = error.__cause__ if isinstance(error, ForwardError) else error
+            reason = _explain_autograd_error(cause)
+            if isinstance(error, DeconvnetError) and not reason:
+                raise
+            reason = reason or f"its backward pass fails {describe_failure(network.module, error)}"
+            raise DeconvnetError(f"There is no way down from {layer} of {network.name}: {reason}.") from error
     if projections is None:
         raise DeconvnetError(
             f"There is no way down from {layer} of {network.name}: its forward pass cuts it off, by torch.no_grad, detach "
@@ -102,10 +107,12 @@ class _Start(torch.autograd.Function):
         return signal, None
 
 
-def _explain_autograd_error(error: RuntimeError) -> str:
+def _explain_autograd_error(error: BaseException | None) -> str:
     """Why a module's backward pass failed and what to do about it; empty if the error is of no known kind."""
     if "inplace operation" in str(error) or "modified inplace" in str(error):
         return "it changes in place what is needed on the way down, so write x = x + y for x += y"
     if isinstance(error, CheckpointError):
         return "it computes parts again on the way down, so switch its activation checkpointing off"
+    if "use_reentrant=True" in str(error):
+        return "its activation checkpointing is reentrant, so pass use_reentrant=False to it, or switch it off"
     return ""

@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from deconvnet.errors import UsageError
-from deconvnet.local_response_norm import local_response_norm
 from deconvnet.tracing import Rules
 
 
@@ -51,12 +50,12 @@ class _Guide(torch.autograd.Function):
 
 class _PassThrough(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
-        return local_response_norm(x, size, alpha, beta, k)
+    def forward(ctx: FunctionCtx, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        return function(x)
 
     @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None, None, None, None]:
-        return signal, None, None, None, None
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None]:
+        return signal, None
 
 
 class _Overwrite(torch.autograd.Function):
@@ -90,8 +89,8 @@ def _guide(x: Tensor, ceiling: float | None, inplace: bool) -> Tensor:
     return output
 
 
-def _pass_through(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
-    output: Tensor = _PassThrough.apply(input, size, alpha, beta, k)
+def _pass_through(normalisation: Callable[..., Tensor], input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    output: Tensor = _PassThrough.apply(input, lambda x: normalisation(x, *args, **kwargs))
     return output
 
 

@@ -12,16 +12,17 @@ import torch
 from torch import Tensor
 
 from deconvnet.tracing.ops.sliding_window import SlidingWindow
+from deconvnet.tracing.ops.spellings import function_name
 from deconvnet.tracing.receptive_field import ReceptiveField
 
 
 @dataclass(frozen=True, repr=False)
 class Layer:
-    """One layer of a network, the output of a ReLU."""
+    """One layer of a network, the output of a ReLU; in a network without ReLUs, of what it has in their place."""
 
     name: str
     index: int
-    """Which ReLU of the forward pass it is, from 0. ReLUs that do not depend on the input are counted but are no layers."""
+    """Which activation function of the forward pass it is, from 0. Those that are no layers are counted too."""
     units: int
     """Feature maps of a convolutional layer, neurons of a fully connected one."""
     map_size: tuple[int, int]
@@ -53,16 +54,25 @@ class TraceStep:
     """Per position of its output; counted for convolutions only."""
     weight: Tensor | None
     """The weight of a convolution or a fully connected layer whose only signal is its input."""
-    relu_index: int | None
-    """Which ReLU of the forward pass it is, if it is one."""
+    activation_index: int | None
+    """Which activation function of the forward pass it is, if it is one."""
     has_rule: bool
     """Does the paper say how a projection passes it? If not, its gradient is used."""
     returned: int
     """How many of `outputs` it returns; the others change because they share memory with these."""
     return_type: type
     """`Tensor`, `tuple` or `list`."""
+    is_cut: bool
+    """Does autograd not see how its outputs depend on its inputs, as under `torch.no_grad`?"""
+    where: str
+    """The path of the submodule that called it and the line of code, for messages; either may be missing."""
     opaque: bool
     """Does it turn signals into Python values, or into anything but tensors? No placeholder can replace its result."""
+
+    @property
+    def name(self) -> str:
+        """The name of the function, for messages."""
+        return function_name(self.func).strip("_") or "a call"
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,10 @@ class Trace:
     """Of each signal; signal 0 is the input."""
     constants: tuple[tuple[float, ...], ...]
     """Of each step, the numbers among its arguments, and the sums of the absolute values of tensors that are no signals."""
+    output_shape: torch.Size
+    """Of the module's output for one image, as `find_output` has it."""
+    no_layers: tuple[str, ...] = ()
+    """Of activation functions that are no layers, in words: which they are, and why."""
     is_fixed: bool = True
     """Are calls and constants the same for all photos?"""
 
@@ -89,10 +103,9 @@ class Trace:
             return "makes other calls for one photo than for another"
         for step, constants, others in zip(self.steps, self.constants, other.constants, strict=True):
             if len(constants) != len(others) or not all(map(_is_close, constants, others)):
-                name = getattr(step.func, "__name__", "a call").strip("_")
                 return (
-                    f"gives {name} something that depends on the photo in a way that cannot be followed (a number read from "
-                    "maps, NumPy, a scripted function)"
+                    f"gives {step.name}{step.where} something that depends on the photo in a way that cannot be followed (a "
+                    "number read from maps, NumPy, a scripted function)"
                 )
         return ""
 
@@ -103,18 +116,30 @@ class Trace:
 
     def layer_step(self, layer_index: int) -> int:
         """The index in `steps` of the ReLU of the layer with this `Layer.index`."""
-        return next(index for index, step in enumerate(self.steps) if step.relu_index == layer_index)
+        return next(index for index, step in enumerate(self.steps) if step.activation_index == layer_index)
 
-    def functions_without_rule(self, layer_index: int) -> list[str]:
-        """Names of the functions that a layer depends on and for which the paper has no rule, such as a gate's product."""
+    def steps_below(self, layer_index: int) -> list[TraceStep]:
+        """The steps that a layer depends on, its own first."""
         last = self.layer_step(layer_index)
-        required, names = set(self.steps[last].outputs), set()
+        required, steps = set(self.steps[last].outputs), []
         for step in reversed(self.steps[: last + 1]):
             if required.intersection(step.outputs):
                 required.update(signal for signal in step.inputs if signal is not None)
-                if not step.has_rule:
-                    names.add(getattr(step.func, "__name__", "?").strip("_"))
-        return sorted(names)
+                steps.append(step)
+        return steps
+
+    def has_way_down(self, layer_index: int) -> bool:
+        """Does a signal pass from a layer to the input? Not if all ways are cut."""
+        steps = self.steps_below(layer_index)
+        reached = set(steps[0].outputs)
+        for step in steps:
+            if reached.intersection(step.outputs) and not step.is_cut:
+                reached.update(signal for signal in step.inputs if signal is not None)
+        return 0 in reached
+
+    def functions_without_rule(self, layer_index: int) -> list[str]:
+        """Names of the functions that a layer depends on and for which the paper has no rule, such as a gate's product."""
+        return sorted({step.name for step in self.steps_below(layer_index) if not step.has_rule})
 
 
 def _is_close(one: float, other: float) -> bool:

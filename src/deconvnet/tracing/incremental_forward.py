@@ -13,12 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from deconvnet.tracing.cropped_forward import TraceMismatch, paste
 from deconvnet.tracing.graph import Trace, TraceStep
-from deconvnet.tracing.intercept import RunCall, evaluation_mode
-from deconvnet.tracing.ops.metadata import is_metadata_access
+from deconvnet.tracing.intercept import RunCall, run_intercepted
 from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_tensors, map_tensors
 from deconvnet.tracing.ops.pointwise import is_reshaping
 from deconvnet.tracing.ops.sliding_window import SlidingWindow, match_sliding_window
@@ -76,24 +74,15 @@ class ActivationCache:
         """The tensors that each step returned."""
         self.usable = True
         """Whether the module has accepted all crops so far."""
-        x = x.clone()  # the module may change its input in place
-        with torch.inference_mode(), evaluation_mode(module), _Recorder(self):
-            module(x)
+        with torch.inference_mode():
+            run_intercepted(module, x.clone(), lambda *_: False, partial=self._record)  # the module may change its input
 
-
-class _Recorder(TorchFunctionMode):
-    def __init__(self, cache: ActivationCache) -> None:
-        super().__init__()
-        self.cache = cache
-
-    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
-        output = func(*args, **(kwargs or {}))
-        if not is_metadata_access(func):
-            steps, results = self.cache.trace.steps, self.cache.results
-            if len(results) == len(steps) or steps[len(results)].func != func:
-                raise TraceMismatch
-            # Copies, as the module may change them in place.
-            results.append([tensor.clone() for tensor in iter_tensors(output)] if steps[len(results)].outputs else [])
+    def _record(self, func: Callable[..., Any], args: Args, kwargs: Kwargs, run: RunCall) -> Any:
+        output, steps, results = run(func, args, kwargs), self.trace.steps, self.results
+        if len(results) == len(steps) or steps[len(results)].func != func:
+            raise TraceMismatch
+        # Copies, as the module may change them in place.
+        results.append([tensor.clone() for tensor in iter_tensors(output)] if steps[len(results)].outputs else [])
         return output
 
 

@@ -1,10 +1,11 @@
-"""Run a module, capture the outputs of its ReLUs, and substitute functions where rules say so.
+"""Run a module, capture the outputs of its activation functions, and substitute functions where rules say so.
 
 A `TorchFunctionMode` sees every torch function that the module calls, however the call is spelt, and may run another in its
 place. The module itself is not changed: no hook, no swapped submodule. Only its training flags are set to evaluation during
-the run and restored afterwards.
+the run, and hooks that others have left for backward passes are put aside; both are restored afterwards.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,17 +15,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules import module as module_hooks
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from deconvnet.errors import DeconvnetError
 from deconvnet.local_response_norm import local_response_norm
 from deconvnet.tracing.cpu_kernels import convolve, linear
-from deconvnet.tracing.ops.activations import is_other_activation, match_relu
-from deconvnet.tracing.ops.metadata import is_metadata_access
+from deconvnet.tracing.ops.activations import explain_refusal, is_activation, is_other_activation, match_relu
+from deconvnet.tracing.ops.metadata import is_assignment, is_constant_creation, is_hook_registration, is_metadata_access
 from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_tensors
 from deconvnet.tracing.ops.normalisation import is_local_response_norm
 from deconvnet.tracing.ops.pointwise import split_dim
 from deconvnet.tracing.ops.sliding_window import match_max_pooling
+from deconvnet.tracing.ops.spellings import standard_call
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Rules:
     rectify: Callable[[Tensor, float | None, bool], Tensor] | None = None
     """In place of a ReLU: (input, ceiling or None, in place) → output."""
     normalise: Callable[..., Tensor] | None = None
-    """In place of `local_response_norm`, with the same arguments."""
+    """In place of local response normalisation: (the function that computes it, its arguments) → output."""
     pool: Callable[..., tuple[Tensor, Tensor]] | None = None
     """In place of 2-d max pooling: (pooling function that also returns switches, its arguments) → (output, switches)."""
     refuse_other_activations: bool = False
@@ -59,18 +63,22 @@ class _InterceptMode(TorchFunctionMode):
     def __init__(self, callback: Callable[[int, Tensor], bool], rules: Rules, partial: PartialForward | None) -> None:
         super().__init__()
         self.callback, self.rules, self.partial = callback, rules, partial
-        self.relu_count = 0
+        self.activation_count = 0
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
-        kwargs = kwargs or {}
+        func, args, kwargs = standard_call(func, args, kwargs or {}, _is_signal)
+        if is_hook_registration(func):
+            return no_hook()
         if is_metadata_access(func):
             return func(*args, **kwargs)
-        is_relu = match_relu(func, args, kwargs) is not None
+        is_layer = is_activation(func, args, kwargs)
         run = self._run_with_rules
         output = self.partial(func, args, kwargs, run) if self.partial else run(func, args, kwargs)
-        if is_relu:
-            self.relu_count += 1
-            if self.callback(self.relu_count - 1, output):
+        if any(map(_is_signal, iter_tensors((args, kwargs)))) and not is_constant_creation(func):
+            mark_signals(args[0] if is_assignment(func) else output)
+        if is_layer:
+            self.activation_count += 1
+            if self.callback(self.activation_count - 1, output):
                 raise StopForward
         return output
 
@@ -79,20 +87,21 @@ class _InterceptMode(TorchFunctionMode):
         if relu is not None and self.rules.rectify:
             return self.rules.rectify(relu.input, relu.ceiling, relu.inplace)
         if self.rules.refuse_other_activations and is_other_activation(func):
-            name = func.__name__.strip("_")
-            raise DeconvnetError(
-                f"This network uses {name}, for which the paper has no rule: its deconvnet rectifies, and this function "
-                "lets negative values through. Its gradient needs no rule: project with the rules gradient."
-            )
+            raise DeconvnetError(explain_refusal(func))
         if is_local_response_norm(func):
-            return (self.rules.normalise or local_response_norm)(*args, **kwargs)
+            normalisation = local_response_norm if func is F.local_response_norm else func
+            return (self.rules.normalise or _call)(normalisation, *args, **kwargs)
         pooling = match_max_pooling(func)
         if self.rules.pool and pooling:
             output, switches = self.rules.pool(pooling, *args, **kwargs)
             return (output, switches) if func is pooling else output
-        if func in _FAST_KERNELS:
+        if func in _FAST_KERNELS and not torch.is_autocast_enabled(next(iter_tensors((args, kwargs))).device.type):
             return _FAST_KERNELS[func](*args, **kwargs)
         return _as_separate_views(func(*args, **kwargs), func, args, kwargs)
+
+
+def _call(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return func(*args, **kwargs)
 
 
 def _as_separate_views(output: Any, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
@@ -111,30 +120,63 @@ def run_intercepted(
     callback: Callable[[int, Tensor], bool],
     rules: Rules | None = None,
     partial: PartialForward | None = None,
-) -> Tensor | None:
-    """Run `module` on `x` in evaluation mode, calling `callback(n, output)` for its n-th ReLU (from 0).
+) -> Any:
+    """Run `module` on `x` in evaluation mode, calling `callback(n, output)` for its n-th activation function (from 0).
 
     The run ends as soon as `callback` returns True. The module may overwrite the output once `callback` has returned: use it
-    at once or copy it. With `partial`, `x` are the crops that it runs on, and the outputs are cropped too. Returns the
-    module's output, or None if the callback ended the run.
+    at once or copy it. With `partial`, `x` are the crops that it runs on, and the outputs are cropped too. Returns what the
+    module returns, or None if the callback ended the run.
     """
+    mark_signals(x)
     with evaluation_mode(module):
         try:
             with _InterceptMode(callback, rules or Rules(), partial):
-                output: Tensor = module(x)
-                return output
+                return module(x)
         except StopForward:
             return None
 
 
+def mark_signals(value: Any) -> None:
+    """Mark the tensors in `value` as depending on the network's input."""
+    for tensor in iter_tensors(value):
+        tensor._depends_on_input = True  # type: ignore[attr-defined]
+
+
+def _is_signal(tensor: Tensor) -> bool:
+    return getattr(tensor, "_depends_on_input", False)
+
+
+def no_hook() -> RemovableHandle:
+    """What the registration of a hook returns that is not registered: it is of no use here, or would change signals."""
+    return RemovableHandle(OrderedDict())
+
+
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode (no dropout, fixed batch statistics) within; afterwards each submodule has its previous mode again."""
+    """Evaluation mode (no dropout, fixed batch statistics) within, and no hooks on backward passes, which change signals.
+
+    Afterwards each submodule has its previous mode and hooks again. Hooks on forward passes are part of what it computes.
+    """
     training = [submodule for submodule in module.modules() if submodule.training]
+    hooks = [hooks for hooks in _backward_hooks(module) if hooks]
+    kept = [dict(each) for each in hooks]
     for submodule in training:
         submodule.training = False
+    for each in hooks:
+        each.clear()
     try:
         yield
     finally:
         for submodule in training:
             submodule.training = True
+        for each, before in zip(hooks, kept, strict=True):
+            each.update(before)
+
+
+def _backward_hooks(module: nn.Module) -> Iterator[dict[int, Any]]:
+    """The hooks on backward passes of each submodule and of all modules there are."""
+    yield module_hooks._global_backward_hooks
+    yield module_hooks._global_backward_pre_hooks
+    for submodule in module.modules():
+        for name in ("_backward_hooks", "_backward_pre_hooks"):
+            yield vars(submodule).get(name, {})

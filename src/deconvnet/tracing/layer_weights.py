@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from deconvnet.tracing.graph import Trace
+from deconvnet.tracing.ops.spellings import function_name
 
 #: Functions, by name, that change nothing, change all units alike, or add to each unit.
 _SCALE_PRESERVING = frozenset(
@@ -49,7 +50,7 @@ def layer_weights(trace: Trace, layer_index: int) -> LayerWeights | None:
             groups = shapes[0][1] // step.weight.shape[1] if step.func is torch.conv2d else 1
             is_first = all(earlier.weight is None for earlier in trace.steps[:index])
             return LayerWeights(step.weight.detach(), groups, rescaled, is_first) if len(step.weight) == units else None
-        name = getattr(step.func, "__name__", "").strip("_")
+        name = function_name(step.func).strip("_")
         rescaled = rescaled or name in _RESCALING
         if name not in _SCALE_PRESERVING | _RESCALING or len(shapes) != 1 or shapes[0][1:2] != (units,):
             return None

@@ -189,7 +189,7 @@ class SwitchedPass(_TracedRun):
                 return placeholder(pooled, self._output_shape(pooled))
             if not step.outputs:  # nothing that depends on the photo
                 return run(func, args, kwargs)
-            if step.outputs == step.inputs and step.relu_index is None and not is_in_place(func):
+            if step.outputs == step.inputs and step.activation_index is None and not is_in_place(func):
                 return args[0]  # as `x.contiguous()`, which is x itself and would be a copy of a placeholder
             return run_shape_only(func, args, kwargs)
 

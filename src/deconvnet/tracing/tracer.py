@@ -1,5 +1,6 @@
 """Trace one forward pass of any module: a `TorchFunctionMode` sees every torch call on the way."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,15 +15,25 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 
 from deconvnet.errors import DeconvnetError
+from deconvnet.tracing.code_location import line_of_code
 from deconvnet.tracing.graph import Layer, Trace, TraceStep
-from deconvnet.tracing.intercept import evaluation_mode
-from deconvnet.tracing.ops.activations import is_other_activation, match_relu
+from deconvnet.tracing.intercept import evaluation_mode, no_hook
+from deconvnet.tracing.module_output import find_output
+from deconvnet.tracing.ops.activations import is_activation, is_other_activation
 from deconvnet.tracing.ops.linearity import is_linear
-from deconvnet.tracing.ops.metadata import is_assignment, is_constant_creation, is_metadata_access, is_shape_query
+from deconvnet.tracing.ops.metadata import (
+    has_no_gradient,
+    is_assignment,
+    is_constant_creation,
+    is_hook_registration,
+    is_metadata_access,
+    is_shape_query,
+)
 from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_numbers, iter_tensors
 from deconvnet.tracing.ops.normalisation import is_local_response_norm, uses_batch_statistics
-from deconvnet.tracing.ops.pointwise import is_pointwise, supports_cropping
+from deconvnet.tracing.ops.pointwise import is_pointwise, is_reshaping, permuted_dim, supports_cropping
 from deconvnet.tracing.ops.sliding_window import SlidingWindowCall, match_sliding_window
+from deconvnet.tracing.ops.spellings import function_name, standard_call
 from deconvnet.tracing.receptive_field import Axis, ReceptiveField
 
 
@@ -30,8 +41,8 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
     """Run `module` on `x` (1, 3, H, W) and describe its layers.
 
     A layer is named by the path of the module that called its ReLU; if a path has several, they are numbered `#1`, `#2` ….
-    Raises `DeconvnetError` for a module whose calls cannot be seen, that has no ReLU, or that normalises by the statistics
-    of the batch.
+    In a module without ReLUs the layers are the outputs of what it has in their place, such as SiLU. Raises `DeconvnetError`
+    for a module whose calls cannot be seen, that has neither, or that normalises by the statistics of the batch.
     """
     if any(isinstance(submodule, torch.jit.ScriptModule) for submodule in module.modules()):
         raise DeconvnetError(
@@ -41,7 +52,8 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
         raise DeconvnetError("A module compiled by torch.compile hides what it computes: pass the one that was compiled.")
     x = x.clone()  # the module may change its input in place
     tracer = _Tracer(module, x)
-    with torch.inference_mode(False), torch.no_grad(), evaluation_mode(module), tracer, tracer.track_submodules():
+    # The calls themselves run without gradients; that these are enabled here tells where the module disables them.
+    with torch.inference_mode(False), torch.enable_grad(), evaluation_mode(module), tracer, tracer.track_submodules():
         result = module(x)
     outputs = list(iter_tensors(result))
     if outputs and all(tracer.signal_of(tensor) is None for tensor in outputs):
@@ -49,14 +61,26 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
             "A part of this network hides what it computes (a scripted function, say, or a way through NumPy), so no "
             "deconvnet can be attached to it."
         )
-    if not tracer.layers:
-        others = sorted({step.func.__name__.strip("_") for step in tracer.steps if is_other_activation(step.func)})
-        instead = f" ({', '.join(others)} instead)" if others else ""
+    layers = tracer.layers or tracer.other_layers
+    if not layers:
+        others = "; ".join(tracer.no_layers)
         raise DeconvnetError(
-            f"No ReLU was met in this network{instead}, so it has no layer that a deconvnet could start from."
+            f"No ReLU was met in this network{f' ({others})' if others else ''}, so it has no layer that a deconvnet could "
+            "start from."
         )
+    try:
+        output_shape = find_output(result, len(x)).shape
+    except DeconvnetError:
+        output_shape = torch.Size()
     constants = tuple(tuple(float(constant) for constant in step) for step in tracer.constants)
-    return Trace(tuple(_number_duplicate_names(tracer.layers)), tuple(tracer.steps), tuple(tracer.shapes), constants)
+    return Trace(
+        tuple(_number_duplicate_names(layers)),
+        tuple(tracer.steps),
+        tuple(tracer.shapes),
+        constants,
+        output_shape,
+        tuple(tracer.no_layers),
+    )
 
 
 def _number_duplicate_names(layers: list[Layer]) -> Iterator[Layer]:
@@ -72,8 +96,15 @@ class _Tracer(TorchFunctionMode):
         self.module_names = {submodule: name for name, submodule in module.named_modules()}
         self.running: list[nn.Module] = []
         """The submodules whose forward is running, innermost last."""
-        self.relu_count = 0
+        self.grad_enabled = True
+        """As the module has set it, which a custom autograd function does not change while it runs."""
+        self.activation_count = 0
         self.layers: list[Layer] = []
+        """The outputs of ReLUs."""
+        self.other_layers: list[Layer] = []
+        """The outputs of other activation functions."""
+        self.no_layers: list[str] = []
+        """In words, the activation functions that are no layers, and why."""
         self.steps: list[TraceStep] = []
         self.constants: list[list[float | Tensor]] = []
         self.weights = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
@@ -83,6 +114,8 @@ class _Tracer(TorchFunctionMode):
         """Of each signal."""
         self.fields = [ReceptiveField(Axis(), Axis(), height, width)]
         """Of each signal."""
+        self.channel_dims: dict[int, int] = {}
+        """By signal of four dimensions, which of them the channels are, where it is not the second."""
         self.signals = {id(x): (x, 0)}
         """Each signal's tensor and number by the tensor's id; holding the tensor keeps its id from being reused."""
         self.signals_by_memory: dict[int, int] = {}
@@ -106,16 +139,23 @@ class _Tracer(TorchFunctionMode):
                 handle.remove()
 
     def _running_path(self) -> str:
-        return self.module_names.get(self.running[-1], "") if self.running else ""
+        """The path of the innermost of the running submodules that has one: a module made in `forward` has none."""
+        return next((self.module_names[each] for each in reversed(self.running) if each in self.module_names), "")
 
-    def _layer_name(self) -> str:
-        is_module = self.running and isinstance(self.running[-1], nn.ReLU | nn.ReLU6 | nn.Hardtanh | nn.Threshold)
-        return self._running_path() if is_module else f"{self._running_path()}.relu".lstrip(".")
+    def _layer_name(self, func: Callable[..., Any]) -> str:
+        path, innermost = self._running_path(), self.running[-1] if self.running else None
+        if innermost in self.module_names and type(innermost).__module__ == nn.ReLU.__module__:
+            return path
+        return f"{path}.{function_name(func).strip('_') if is_other_activation(func) else 'relu'}".lstrip(".")
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
-        kwargs = kwargs or {}
+        func, args, kwargs = standard_call(func, args, kwargs or {}, lambda tensor: self.signal_of(tensor) is not None)
+        if is_hook_registration(func):
+            return no_hook()
         if is_metadata_access(func):
             return func(*args, **kwargs)
+        if func is torch._C._set_grad_enabled:
+            self.grad_enabled = args[0]
         # Arguments are read before the call, as an in-place function changes its input and returns it.
         tensors = list(iter_tensors((args, kwargs)))
         shapes, signals = [tensor.shape for tensor in tensors], [self.signal_of(tensor) for tensor in tensors]
@@ -125,17 +165,22 @@ class _Tracer(TorchFunctionMode):
                 "tracks no running statistics), so what the network makes of one photo depends on the others: it cannot be "
                 "looked at."
             )
-        is_relu = match_relu(func, args, kwargs) is not None
-        self.relu_count += is_relu
+        is_layer = is_activation(func, args, kwargs)
+        self.activation_count += is_layer
         versions = [_version(tensor) for tensor in tensors]
         constants: list[float | Tensor] = [*iter_numbers((args, kwargs)), *self._sums(tensors, signals)]
-        output = func(*args, **kwargs)
+        is_cut = has_no_gradient(func) or not (self.grad_enabled or torch.is_grad_enabled())
+        if func is torch._C._set_grad_enabled:
+            output = func(*args)
+        else:
+            with torch.no_grad():
+                output = func(*args, **kwargs)
         result = args[0] if is_assignment(func) else output
         changed = [tensor for tensor, version in zip(tensors, versions, strict=True) if _version(tensor) != version]
-        self._record_step(func, args, kwargs, tensors, shapes, signals, changed, result, is_relu)
+        self._record_step(func, args, kwargs, tensors, shapes, signals, changed, result, is_layer, is_cut)
         self.constants.append(constants if self.steps[-1].outputs else [])
-        if is_relu and self.signal_of(output) is not None:
-            self._record_layer(output)
+        if is_layer and self.signal_of(output) is not None:
+            self._record_layer(func, output)
         return output
 
     def signal_of(self, tensor: Tensor) -> int | None:
@@ -157,7 +202,8 @@ class _Tracer(TorchFunctionMode):
         inputs: list[int | None],
         changed: list[Tensor],
         result: Any,
-        is_relu: bool,
+        is_layer: bool,
+        is_cut: bool,
     ) -> None:
         """Append the call to `steps`, and its outputs to the signals with their receptive fields.
 
@@ -185,13 +231,14 @@ class _Tracer(TorchFunctionMode):
         new_in_place = [output for output in changed_in_place if self.signal_of(output) is None]
         field = self._output_field(sliding, pointwise and not new_in_place, input_signals)
         returned = [self._record_signal(output, field) for output in outputs]
+        self._record_channel_dims(func, args, kwargs, sliding is not None, input_signals, outputs)
         for output in new_in_place:
             self.signals_by_memory[_memory(output)] = self.signals[id(output)][1]
         aliases = self._aliases(changed_in_place)
         for signal in aliases:
             self.fields[signal] = self.fields[signal].union(field)
         has_weight = bool(outputs) and func in (torch.conv2d, F.linear) and inputs[0] is not None and inputs[1] is None
-        is_nonlinear_with_rule = is_relu or is_other_activation(func) or is_local_response_norm(func)
+        has_rule = is_layer or is_local_response_norm(func) or is_linear(func, inputs)
         self.steps.append(
             TraceStep(
                 func,
@@ -201,13 +248,28 @@ class _Tracer(TorchFunctionMode):
                 croppable=croppable and not aliases and not new_in_place,
                 multiplications_per_position=tensors[1].numel() if func is torch.conv2d and outputs else 0,
                 weight=tensors[1] if has_weight else None,
-                relu_index=self.relu_count - 1 if is_relu else None,
-                has_rule=not outputs or is_nonlinear_with_rule or is_linear(func, inputs),
+                activation_index=self.activation_count - 1 if is_layer else None,
+                has_rule=not outputs or has_rule,
                 returned=len(returned),
                 return_type=Tensor if isinstance(result, Tensor) else type(result),
+                is_cut=bool(outputs) and (is_cut or any(output.is_inference() for output in outputs)),
+                where=self._where() if input_signals else "",
                 opaque=bool(input_signals) and not only_tensors and not is_shape_query(func),
             )
         )
+
+    def _record_channel_dims(
+        self, func: Callable[..., Any], args: Args, kwargs: Kwargs, slides: bool, inputs: list[int], outputs: list[Tensor]
+    ) -> None:
+        """Which dimension of the outputs the channels are, where it is not the second."""
+        before = next((self.channel_dims.get(signal, 1) for signal in inputs if len(self.shapes[signal]) == 4), None)
+        for output in outputs:
+            signal, dim = self.signals[id(output)][1], 1
+            if before is not None and output.dim() == 4 and not slides and not is_reshaping(func):
+                dim = permuted_dim(func, args, kwargs, before)
+            self.channel_dims.pop(signal, None)
+            if dim != 1:
+                self.channel_dims[signal] = dim
 
     def _sums(self, tensors: list[Tensor], inputs: list[int | None]) -> Iterator[Tensor]:
         """The sums of absolute values of the tensors that are neither signals nor the module's weights."""
@@ -241,16 +303,23 @@ class _Tracer(TorchFunctionMode):
             return self.whole_input
         return reduce(ReceptiveField.union, (self.fields[signal] for signal in signals))
 
-    def _record_layer(self, output: Tensor) -> None:
-        name, field = self._layer_name(), self.fields[self.signals[id(output)][1]]
-        if output.dim() not in (2, 4) or len(output) != 1:
-            raise DeconvnetError(
-                f"The ReLU {name} gives a tensor of shape {tuple(output.shape)}: only feature maps (N, C, H, W) and "
-                "vectors (N, C) can be looked at, N being the images."
+    def _record_layer(self, func: Callable[..., Any], output: Tensor) -> None:
+        name, signal = self._layer_name(func), self.signals[id(output)][1]
+        if output.dim() not in (2, 4) or len(output) != 1 or signal in self.channel_dims:
+            self.no_layers.append(
+                f"{name} gives a tensor of shape {tuple(output.shape)}, for one photo neither feature maps (1, C, H, W) nor "
+                "a vector (1, C)"
             )
+            return
         convolutional = output.dim() == 4
         map_size = (output.shape[2], output.shape[3]) if convolutional else (1, 1)
-        self.layers.append(Layer(name, self.relu_count - 1, output.shape[1], map_size, convolutional, field))
+        layer = Layer(name, self.activation_count - 1, output.shape[1], map_size, convolutional, self.fields[signal])
+        (self.other_layers if is_other_activation(func) else self.layers).append(layer)
+
+    def _where(self) -> str:
+        """The submodule and the line of code that are running, in words, from " of" or " in" on."""
+        path = self._running_path()
+        return f"{f' of {path}' if path else ''}{line_of_code(sys._getframe(3))}"
 
 
 def _version(tensor: Tensor) -> int | None:

@@ -21,7 +21,7 @@ from deconvnet.experiments.result import open_result_folder, save
 from deconvnet.mining import LayerHits, mine
 from deconvnet.models import Network, activation_cache, forward_patched, parallel_map
 from deconvnet.progress import Advance, print_status, progress_bar
-from deconvnet.projection import project_batch, strongest_unit
+from deconvnet.projection import check_way_down, project_batch, strongest_unit
 from deconvnet.tracing import ActivationCache, paste
 
 #: Other images whose projections are shown for each image, as in the paper.
@@ -57,6 +57,7 @@ def occlude(
     if batch_size < 1:
         raise UsageError(f"{batch_size} positions cannot go through the network at once: pass 1 or more.")
     layer = network.convolutional_layers[-1]
+    check_way_down(network, layer)  # before hours of mining
     starts = occluder.starts(network.preprocessing.crop)
     label_class = find_class(network, label) if label else None
     if network.classifies:

@@ -98,6 +98,19 @@ _OTHER_ACTIVATIONS = frozenset(
 )
 
 
+def is_activation(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> bool:
+    """Is the call an activation function: a ReLU, or what is used in its place?"""
+    return match_relu(func, args, kwargs) is not None or is_other_activation(func)
+
+
 def is_other_activation(func: Callable[..., Any]) -> bool:
     """Is the function used in place of a ReLU, but lets negative values through?"""
     return func in _OTHER_ACTIVATIONS
+
+
+def explain_refusal(func: Callable[..., Any]) -> str:
+    """Why a deconvnet cannot pass an activation function that is no ReLU, for an error."""
+    return (
+        f"This network uses {func.__name__.strip('_')}, for which the paper has no rule: its deconvnet rectifies, and this "
+        "function lets negative values through. Its gradient needs no rule: project with the rules gradient."
+    )

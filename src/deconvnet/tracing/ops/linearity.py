@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from deconvnet.tracing.ops.spellings import function_name
+
 #: Functions, by name, that are linear or choose among their inputs.
 _LINEAR = frozenset(
     """
@@ -40,10 +42,12 @@ def is_linear(func: Callable[..., Any], inputs: Sequence[int | None]) -> bool:
 
     `inputs` has the signal of each tensor argument, or None for one that does not depend on the network's input.
     """
-    name = getattr(func, "__name__", "")
+    name = function_name(func)
     signals = [index for index, signal in enumerate(inputs) if signal is not None]
     if name in _PRODUCTS:
         return len(signals) == 1
+    if name in _CHOICES and len(signals) < len(inputs):
+        return False  # a choice between a signal and a constant, which has no way down
     if name in _LINEAR_IN_FIRST:
         return signals == [0]
     return name in _LINEAR
@@ -51,4 +55,4 @@ def is_linear(func: Callable[..., Any], inputs: Sequence[int | None]) -> bool:
 
 def chooses_by_value(func: Callable[..., Any]) -> bool:
     """Does the call choose among its inputs by their values, so that its transpose depends on these?"""
-    return getattr(func, "__name__", "") in _CHOICES
+    return function_name(func) in _CHOICES

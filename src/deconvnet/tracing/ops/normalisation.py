@@ -5,12 +5,13 @@ from typing import Any
 
 import torch.nn.functional as F
 
+from deconvnet.local_response_norm import normalise_by
 from deconvnet.tracing.ops.nested_tensors import Args, Kwargs
 
 
 def is_local_response_norm(func: Callable[..., Any]) -> bool:
     """Is the function local response normalisation, across feature maps (Krizhevsky et al. 2012, section 3.3)?"""
-    return func is F.local_response_norm
+    return func is F.local_response_norm or func is normalise_by
 
 
 def uses_batch_statistics(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> bool:

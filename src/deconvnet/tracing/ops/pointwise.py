@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deconvnet.tracing.ops.nested_tensors import Args, Kwargs
+from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_tensors, map_tensors
+from deconvnet.tracing.ops.spellings import function_name
 from deconvnet.tracing.receptive_field import Pair
 
 #: Pointwise functions, by name, that have a finite derivative everywhere and whose arguments do not name the map's size.
@@ -18,7 +19,7 @@ _POINTWISE = frozenset(
     relu relu_ relu6 hardtanh hardtanh_ clamp clamp_ clip clip_ clamp_min clamp_min_ _threshold leaky_relu
     prelu elu selu celu gelu silu mish sigmoid sigmoid_ tanh tanh_ hardswish hardsigmoid softplus
     add add_ __add__ __iadd__ __radd__ sub sub_ __sub__ __isub__ __rsub__ rsub mul mul_ __mul__ __imul__ __rmul__ neg abs
-    square maximum minimum batch_norm local_response_norm dropout dropout_ dropout1d dropout2d feature_dropout
+    square maximum minimum batch_norm local_response_norm normalise_by dropout dropout_ dropout1d dropout2d feature_dropout
     alpha_dropout channel_shuffle contiguous clone detach detach_ to float double half bfloat16 type
     """.split()
 )
@@ -30,12 +31,12 @@ _POINTWISE_UNBOUNDED = frozenset(
 _JOINING_OR_SPLITTING = {"cat": 1, "concat": 1, "concatenate": 1, "chunk": 2, "split": 2, "tensor_split": 2}
 _SPLITTING = frozenset(["chunk", "split", "tensor_split"])
 _RESHAPING = frozenset(["view", "reshape", "unflatten", "flatten"])
-_PERMUTING = frozenset(["transpose", "swapaxes", "permute", "movedim"])
+_PERMUTING = frozenset(["transpose", "swapaxes", "swapdims", "permute", "movedim", "moveaxis"])
 
 
 def is_pointwise(func: Callable[..., Any], args: Args, kwargs: Kwargs, shape: Pair | torch.Size, output: Tensor) -> bool:
     """Does the output at a position depend on the inputs at that position alone? `shape` is the shape of one input."""
-    name, dims = getattr(func, "__name__", ""), len(shape)
+    name, dims = function_name(func), len(shape)
     if dims < 3 or output.dim() < 3 or tuple(output.shape[-2:]) != tuple(shape[-2:]):
         return False
     if name in _JOINING_OR_SPLITTING:
@@ -44,7 +45,7 @@ def is_pointwise(func: Callable[..., Any], args: Args, kwargs: Kwargs, shape: Pa
         return _indexes_channels_only(args[1], dims)
     if name in _PERMUTING:
         return _keeps_spatial_dims(name, args, kwargs, dims)
-    if name in ("batch_norm", "local_response_norm") and dims != 4:
+    if name in ("batch_norm", "local_response_norm", "normalise_by") and dims != 4:
         return False  # they treat the second dimension as channels
     # A reshape or `unsqueeze` keeps the row-major order, so if the last two dimensions keep their sizes, they are the same.
     return name in _RESHAPING or name == "unsqueeze" or name in _POINTWISE or name in _POINTWISE_UNBOUNDED
@@ -52,14 +53,24 @@ def is_pointwise(func: Callable[..., Any], args: Args, kwargs: Kwargs, shape: Pa
 
 def is_reshaping(func: Callable[..., Any]) -> bool:
     """Is it `view`, `reshape` or the like?"""
-    return getattr(func, "__name__", "") in _RESHAPING
+    return function_name(func) in _RESHAPING
 
 
 def split_dim(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> int | None:
     """The dimension along which the call splits its first argument, or None. The results keep all dimensions."""
-    if getattr(func, "__name__", "") not in _SPLITTING:
+    if function_name(func) not in _SPLITTING:
         return None
     return int(_argument(args, kwargs, 2, "dim", default=0))
+
+
+def permuted_dim(func: Callable[..., Any], args: Args, kwargs: Kwargs, dim: int) -> int:
+    """Where dimension `dim` of the call's first tensor is in its output; the same, if it does not permute dimensions."""
+    if function_name(func) not in _PERMUTING:
+        return dim
+    x = next(iter_tensors((args, kwargs)))
+    sizes = torch.empty(*range(2, 2 + x.dim()), device="meta")
+    args, kwargs = map_tensors((args, kwargs), lambda tensor: sizes if tensor is x else tensor)
+    return int(func(*args, **kwargs).shape.index(2 + dim))
 
 
 def supports_cropping(func: Callable[..., Any], output: Tensor, constants: list[Tensor]) -> bool:
@@ -67,7 +78,7 @@ def supports_cropping(func: Callable[..., Any], output: Tensor, constants: list[
 
     `constants` are the tensor arguments that are no signals; the call cannot be cropped if they have positions of their own.
     """
-    name = getattr(func, "__name__", "")
+    name = function_name(func)
     if name in _RESHAPING:
         return output.shape[0] == 1  # a trace has one image
     of_channels = name in _JOINING_OR_SPLITTING or name in _PERMUTING or name in ("__getitem__", "unsqueeze")

@@ -1,0 +1,46 @@
+"""Which tensor of what a module returns is its output proper: the class scores of a classifier."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from deconvnet.errors import DeconvnetError
+
+#: What libraries call the output proper among others: transformers and torchvision.
+_NAMES = ("logits", "out")
+
+
+def find_output(returned: Any, count: int) -> Tensor:
+    """The output proper among what a module returns for `count` images: a tensor, whose rows are the images.
+
+    It is the tensor itself, what is called `logits` or `out`, the only tensor there is, or the first of a tuple or list
+    (auxiliary outputs come last). Scores from which the images or places were squeezed out, or to which places of size one
+    are left, become (count, classes). Raises `DeconvnetError` if there is no tensor, or several under other names.
+    """
+    if isinstance(returned, Tensor):
+        return _with_rows(returned, count)
+    for name in _NAMES:
+        value = returned.get(name) if isinstance(returned, Mapping) else getattr(returned, name, None)
+        if value is not None:
+            return find_output(value, count)
+    if isinstance(returned, Mapping):
+        if len(returned) == 1:
+            return find_output(next(iter(returned.values())), count)
+        raise DeconvnetError(
+            f"Its output is a dictionary of {', '.join(map(str, returned))}: wrap it in a module that returns its class "
+            "scores alone."
+        )
+    if isinstance(returned, tuple | list) and returned:
+        return find_output(returned[0], count)
+    raise DeconvnetError(
+        f"Its output is {type(returned).__name__}, not a tensor: wrap it in a module that returns its class scores alone."
+    )
+
+
+def _with_rows(output: Tensor, count: int) -> Tensor:
+    if output.dim() > 2 and output.shape[2:].numel() == 1:
+        return output.flatten(1)
+    if output.dim() < 2 and (count == 1 or output.numel() == count):
+        return output.reshape(count, -1)
+    return output
