@@ -64,6 +64,12 @@ def counting(m, x):
     return m.classify(F.relu(m.a(x))) * m.passes
 
 
+def last_pass(m, x):
+    maps = F.relu(m.a(x))
+    before, m.last = getattr(m, "last", None), maps
+    return m.classify(maps + before if before is not None and len(before) == len(maps) else maps + 0 * maps)
+
+
 UNREPEATABLE = {
     "a dropout that is always active": (
         lambda m, x: m.classify(F.dropout(F.relu(m.a(x)), 0.5)),
@@ -76,6 +82,14 @@ UNREPEATABLE = {
     ),
     "the first photo": (lambda m, x: m.classify(F.relu(m.a(x - x[:1]))), "depends on the others in a batch (from sub on)"),
     "the last photo": (lambda m, x: m.classify(F.relu(m.a(x - x[-1:]))), "depends on the others in a batch (from sub on)"),
+    "the batch's largest value": (
+        lambda m, x: m.classify(F.relu(m.a(x / x.abs().max()))),
+        "depends on the others in a batch (from div on)",
+    ),
+    "the last pass": (
+        last_pass,
+        "gives another output in each pass over the same photo, also in evaluation mode, so it cannot be looked at",
+    ),
     "one photo at a time": (
         lambda m, x: m.classifier(F.relu(m.b(F.relu(m.a(x)))).reshape(1, -1)),
         "network takes one photo, but not three at once (RuntimeError: ",
@@ -123,7 +137,9 @@ UNSEEN = {
 @pytest.mark.parametrize("name", UNSEEN)
 def test_what_cannot_be_followed_is_said_and_whole_images_are_computed(name):
     network, x = network_of(UNSEEN[name]), noise()
-    with pytest.warns(DeconvnetWarning, match=r"network (gives \w+ .*something that depends|makes other calls)"):
+    with pytest.warns(
+        DeconvnetWarning, match=r"network (gives \w+ .*something that depends|reads values of maps into Python, by \w+)"
+    ):
         layers = network.layers
     assert [layer.field.size for layer in layers.values()] == [(SIZE, SIZE)] * len(layers)
     patches, corners = noise(5)[:, :, :6, :6], torch.tensor([[0, 0], [9, 3], [18, 18], [4, 11], [17, 2]])
@@ -136,12 +152,23 @@ def test_what_cannot_be_followed_is_said_and_whole_images_are_computed(name):
     assert torch.allclose(maps, network.activations(occluded, last)[:, 3], rtol=1e-10)
 
 
+def test_what_a_module_keeps_of_its_trial_stays_in_a_copy():
+    def keeping(m, x):
+        m.first = getattr(m, "first", x.mean())
+        return m.classify(F.relu(m.a(x)))
+
+    network = network_of(keeping)
+    assert len(network.layers) == 2
+    assert not hasattr(network.module, "first")
+
+
 def test_a_network_is_tried_by_six_passes_of_one_image_besides_its_trace():
-    network = network_of(lambda m, x: m.classify(F.relu(m.a(x))))
+    passes = []
+    network = network_of(lambda m, x: passes.append(len(x)) or m.classify(F.relu(m.a(x))))
     network.output(noise(1))
     _ = network.layers
     network.output(noise(1))
-    assert network.module.passes - 2 == 1 + 6
+    assert sum(passes) - 2 == 2 + 6  # traced twice
 
 
 def test_weights_may_change_before_the_layers_are_asked_for():

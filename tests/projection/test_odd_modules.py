@@ -89,6 +89,8 @@ RELUS = {
     "aten's clamp": lambda x: torch.ops.aten.clamp.default(x, 0),
     "aten's hardtanh": lambda x: torch.ops.aten.hardtanh.default(x, 0.0, 1e9),
     "a module made in the forward pass": lambda x: nn.ReLU()(x),
+    "a leaky one that does not leak": lambda x: F.leaky_relu(x, 0.0),
+    "an ELU without its exponential": lambda x: F.elu(x, alpha=0),
 }
 
 
@@ -98,14 +100,42 @@ def test_a_relu_is_one_however_it_is_written(name):
         check_against_oracle(network_of(lambda m, x: plain(m, x, RELUS[name])), plain)
 
 
-GATES = {
-    "maximum with one": lambda x: torch.maximum(x, torch.ones_like(x)),
-    "max with a number": lambda x: torch.max(x, torch.full((), 0.5, dtype=x.dtype)),
-    "minimum": lambda x: torch.minimum(x, torch.full((), 0.5, dtype=x.dtype)),
+def assigned(x):
+    x = x * 1
+    x[x < 0] = 0
+    return x
+
+
+UNSEEN = {
     "a product": lambda x: x * (x > 0),
     "a choice": lambda x: torch.where(x > 0, x, 0),
     "masked": lambda x: x.masked_fill(x < 0, 0),
     "the absolute value": lambda x: (x + x.abs()) / 2,
+    "assigned": assigned,
+    "filled in place": lambda x: (x * 1).masked_fill_(x < 0, 0),
+    "the largest of a stack": lambda x: torch.stack([x, torch.zeros_like(x)]).amax(0),
+}
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_a_relu_that_is_not_known_for_one_is_said(name):
+    def run(m, x, relu=F.relu):
+        return m.classify(relu(m.b(UNSEEN[name](m.a(x)))))
+
+    network = network_of(run)
+    with pytest.warns(
+        DeconvnetWarning, match=r"network computes a ReLU by \w+ \(test_odd_modules.py, line \d+\) in a way that"
+    ):
+        _ = network.layers
+    with pytest.warns(DeconvnetWarning, match="passes gates or the like"):
+        check_against_oracle(network, run, layer_count=1)
+
+
+GATES = {
+    "maximum with one": lambda x: torch.maximum(x, torch.ones_like(x)),
+    "max with a number": lambda x: torch.max(x, torch.full((), 0.5, dtype=x.dtype)),
+    "minimum": lambda x: torch.minimum(x, torch.full((), 0.5, dtype=x.dtype)),
+    "the largest of a stack": lambda x: torch.stack([x, 0.1 + 0 * x]).amax(0),
 }
 
 
@@ -117,6 +147,36 @@ def test_what_is_no_relu_is_differentiated_and_said(name):
     network = network_of(run)
     with pytest.warns(DeconvnetWarning, match="passes gates or the like"):
         check_against_oracle(network, run, layer_count=1)
+
+
+class Rectify(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * (x > 0)
+
+    @staticmethod
+    def backward(ctx, signal):
+        return signal * (ctx.saved_tensors[0] > 0)
+
+
+@pytest.mark.filterwarnings("ignore:network computes a ReLU", "ignore:.*gates or the like")
+def test_autograd_functions_of_the_module_s_own_are_said():
+    def run(m, x, relu=F.relu):
+        return m.classify(relu(m.b(Rectify.apply(m.a(x)))))
+
+    network = network_of(run)
+    with pytest.warns(DeconvnetWarning, match=r"passes autograd functions of its own \(Rectify\)"):
+        check_against_oracle(network, run, layer_count=1)
+
+
+@pytest.mark.filterwarnings("ignore:.* has other activations on a crop")  # where gradients are computed, too
+@pytest.mark.parametrize("asks", [lambda x: x.requires_grad, lambda x: torch.is_grad_enabled()])
+def test_maps_that_are_others_where_gradients_are_computed_are_refused(asks):
+    network = network_of(lambda m, x: plain(m, x, F.relu, lambda maps: maps * (2.0 if asks(x) else 1.0)))
+    name = list(network.layers)[-1]
+    with pytest.raises(DeconvnetError, match="has other activations where gradients are computed than elsewhere"):
+        project_batch(network, noise(1), name, torch.tensor([1]))
 
 
 def exported(dynamic):

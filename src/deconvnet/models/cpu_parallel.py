@@ -4,17 +4,15 @@ PyTorch divides every operation among all cores, and at the end of each they wai
 batch never waits, and while one thread decodes images, the others compute.
 """
 
-import copy
 from collections.abc import Callable, Generator, Iterable, Iterator
 from queue import SimpleQueue
-from types import FunctionType
 from typing import TypeVar
 
 import torch
-from torch import nn
 
 from deconvnet.data.loader import prefetch, reading_threads
 from deconvnet.environment import shared_context
+from deconvnet.models.module_copies import copy_module
 from deconvnet.models.network import Network
 from deconvnet.tracing import evaluation_mode
 
@@ -91,22 +89,8 @@ def _replicate(network: Network, count: int) -> list[Network]:
 
     Only `network`, if its module cannot be copied or its copies would still call the original.
     """
-    if count == 1 or _refers_to_original(network.module):
+    if count == 1:
         return [network]
     network.layers  # traced once, and not by several threads at a time  # noqa: B018
-    parameters = {id(tensor): tensor for tensor in network.module.parameters()}
-    try:
-        return [network, *(network.with_module(copy.deepcopy(network.module, dict(parameters))) for _ in range(count - 1))]
-    except Exception:  # a module can raise anything
-        return [network]
-
-
-def _refers_to_original(module: nn.Module) -> bool:
-    """Whether copies would call the original: hooks, and functions in attributes, hold modules that are not copied."""
-    for submodule in module.modules():
-        for name, value in vars(submodule).items():
-            if name.endswith("_hooks") and value:
-                return True
-            if isinstance(value, FunctionType) and (value.__closure__ or value.__name__ == "<lambda>" or name == "forward"):
-                return True
-    return False
+    copies = [copy_module(network.module) for _ in range(count - 1)]
+    return [network, *(network.with_module(module) for module in copies if module is not None)]

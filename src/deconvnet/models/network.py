@@ -13,6 +13,7 @@ from typing import Any, Self
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from deconvnet.data.transforms import Preprocessing
 from deconvnet.errors import DeconvnetError, DeconvnetWarning, ForwardError, UsageError
@@ -96,6 +97,8 @@ class Network:
         self._switch_plans: dict[str, SwitchPlan | None] = {}
         self.verified_switch_plans: dict[str, bool] = {}
         """By layer, whether projections by its switch plan have been found to be right."""
+        self.layers_with_equal_values: set[str] = set()
+        """Layers of which the activations have been found to be the same where gradients are computed."""
         self._warned: set[str] = set()
 
     def __repr__(self) -> str:
@@ -141,7 +144,9 @@ class Network:
         digest = hashlib.sha256()
         for name, value in sorted(self.module.state_dict().items()):
             for tensor in iter_tensors(value):  # several where weights are packed
-                plain = tensor.dequantize() if tensor.is_quantized else tensor
+                if tensor.is_meta:
+                    raise DeconvnetError(f"{self.name} is on the meta device: its weights have no values.")
+                plain = tensor.dequantize() if tensor.is_quantized else tensor.to_dense()
                 digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
                 digest.update(plain.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
@@ -259,9 +264,7 @@ class Network:
         Of several, what is called `logits` or `out`, or the first of a tuple. Raises `DeconvnetError` if there is none such.
         """
         with torch.no_grad():
-            output = self.capture(x, [], lambda *_: None, to_end=True)
-        assert output is not None  # to_end
-        return output
+            return self.find_output(self.capture(x, [], lambda *_: None, to_end=True), len(x))
 
     def probabilities(self, x: Tensor) -> Tensor:
         """The softmax of the module's output for `x` (N, 3, crop, crop): (N, classes) float32, each row summing to 1.
@@ -296,13 +299,13 @@ class Network:
         rules: Rules | None = None,
         *,
         to_end: bool = False,
-    ) -> Tensor | None:
+    ) -> Any:
         """Run one forward pass over `x` (N, 3, crop, crop), as far as the last of `layers`, and capture their outputs.
 
         `callback(name, maps)` gets the output of each layer as soon as it is computed, (N, units, rows, columns); rows =
         columns = 1 for a fully connected layer. It is a callback because the module may overwrite the maps once it resumes:
-        use them at once or copy them. With `to_end` the pass does not stop at the last of `layers`, and the module's output
-        is returned; otherwise None.
+        use them at once or copy them. With `to_end` the pass does not stop at the last of `layers`, and what the module
+        returns is returned; otherwise None.
         """
         names = {self.layer(name).index: name for name in layers}
         if not names and not to_end:
@@ -327,7 +330,7 @@ class Network:
             returned = run_intercepted(self.module, self.module_input(x), on_relu, rules)
         if captured < len(names):
             raise DeconvnetError(f"{self.name} did not come by all its layers: it has to do the same in every pass.")
-        return self.find_output(returned, len(x)) if to_end else None
+        return returned if to_end else None
 
     def find_output(self, returned: Any, count: int) -> Tensor:
         """The output proper among what the module returned for `count` images. Raises `DeconvnetError` if there is none."""
@@ -370,7 +373,10 @@ def as_maps(output: Tensor) -> Tensor:
 
 def _runnable(module: nn.Module, name: str) -> nn.Module:
     """The module, or a copy around the same weights that projections can pass."""
-    if any(tensor.is_inference() for tensor in (*module.parameters(), *module.buffers())):
+    tensors = (*module.parameters(), *module.buffers())
+    if any(is_lazy(tensor) for tensor in tensors):
+        raise UsageError(f"{name} has lazy layers, which have no weights yet: run it once, on an input of its size, first.")
+    if any(tensor.is_inference() for tensor in tensors):
         with torch.inference_mode(False):
             module = copy.deepcopy(module)
     module, lookalikes = wrap_lookalikes(module)

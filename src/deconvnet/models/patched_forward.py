@@ -1,15 +1,16 @@
 """Run a network on versions of one image, each with another patch pasted in, computing only what the patches can change."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from deconvnet.errors import DeconvnetError
 from deconvnet.models.network import Network, as_maps
 from deconvnet.tracing import (
     ActivationCache,
     IncrementalForward,
-    TraceMismatch,
     exact_float32,
-    find_output,
     paste,
     run_intercepted,
 )
@@ -27,7 +28,9 @@ def activation_cache(network: Network, x: Tensor) -> ActivationCache | None:
     try:
         with exact_float32():
             return ActivationCache(network.trace, network.module, network.module_input(x))
-    except TraceMismatch:
+    except torch.OutOfMemoryError:
+        raise  # full images need more memory still
+    except Exception:  # a module can raise anything, and will again on full images if it has reason to
         return None
 
 
@@ -54,9 +57,18 @@ def forward_patched(
     paste(inputs, patches, corners)
     captured: list[Tensor] = []
     with torch.inference_mode():
-        output = network.capture(inputs, [layer], lambda _, maps: captured.append(maps[:, unit].clone()), to_end=True)
-    assert output is not None  # to_end
-    return output, captured[0]
+        returned = network.capture(inputs, [layer], lambda _, maps: captured.append(maps[:, unit].clone()), to_end=True)
+    return _output(network, returned, len(patches)), captured[0]
+
+
+def _output(network: Network, returned: Any, count: int) -> Tensor:
+    """The module's output; (count, 0) if there is none of a network that is no classifier, such as a detector."""
+    try:
+        return network.find_output(returned, count)
+    except DeconvnetError:
+        if network.classifies:
+            raise
+        return torch.zeros(count, 0)
 
 
 def _forward_incremental(
@@ -74,11 +86,11 @@ def _forward_incremental(
     try:
         with torch.inference_mode(), exact_float32():
             returned = run_intercepted(network.module, network.module_input(patches), on_relu, partial=incremental)
-            output = find_output(returned, len(patches))
+            output = _output(network, returned, len(patches))
             # Vectors are always complete; of maps, only what the last call returned is known.
             return output if output.dim() == 2 else incremental.full_maps(output), captured[0]
     except torch.OutOfMemoryError:
         raise  # full images need more memory still
-    except (TraceMismatch, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
+    except Exception:  # as above
         cache.usable = False  # whatever a module does with crops, its behaviour on full images decides
         return None

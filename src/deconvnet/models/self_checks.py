@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from deconvnet.environment import memory_format
 from deconvnet.errors import DeconvnetError, DeconvnetWarning, ForwardError
+from deconvnet.models.module_copies import copy_module
 from deconvnet.tracing import (
     Trace,
     describe_error,
@@ -39,7 +40,7 @@ class SelfChecks:
 
     def __init__(self, module: nn.Module, name: str, x: Tensor) -> None:
         """`name` is that of the network, for errors; `x` is (2, C, H, W)."""
-        self.module, self.name, self.x = module, name, x
+        self.module, self.name, self.x = copy_module(module) or module, name, x
 
     @property
     def layout(self) -> torch.memory_format:
@@ -84,7 +85,14 @@ class SelfChecks:
         if reason:
             raise DeconvnetError(reason)
         again = trace(self.module, self.x[:1])
-        difference = traced.difference(again)
+        for where in again.relus_unseen:
+            warnings.warn(
+                f"{self.name} computes a ReLU by {where} in a way that is not known for one: it is no layer, and "
+                "projections pass it by its gradient, not by the paper's rule, so write torch.relu there.",
+                DeconvnetWarning,
+                stacklevel=2,
+            )
+        difference = traced.values_read() or traced.difference(again)
         if not difference:
             return traced
         if [(layer.name, layer.index) for layer in again.layers] != [(layer.name, layer.index) for layer in traced.layers]:
@@ -109,18 +117,25 @@ class SelfChecks:
 
     def _try_out(self) -> tuple[torch.memory_format, str]:
         """The layout, and why the module cannot be looked at, if so."""
+        photo = self.x[:1]
         try:
-            alone = self._outputs(self.x[:1])
+            alone = self._outputs(photo)
         except Exception:  # a module can raise anything, and will again in the pass for which this is asked
             return torch.contiguous_format, ""
-        layout = memory_format(self.x.device)
+        if _differ(alone, self._outputs(photo)):
+            return torch.contiguous_format, (
+                f"{self.name} gives another output in each pass over the same photo, also in evaluation mode"
+                f"{self._first_difference(photo, 0)}, so it cannot be looked at. A dropout that is always active, say, "
+                "should be F.dropout(x, training=self.training)."
+            )
+        layout = memory_format(photo.device)
         if layout != torch.contiguous_format:
             try:
-                is_same = not _differ(alone, self._outputs(self.x[:1].contiguous(memory_format=layout)))
+                is_same = not _differ(alone, self._outputs(photo.contiguous(memory_format=layout)))
             except Exception:  # as above
                 is_same = False
             layout = layout if is_same else torch.contiguous_format
-        return layout, self._why_unrepeatable(alone)
+        return layout, self._why_of_batch(alone)
 
     def _restore(self, name: str, buffer: Tensor, values: Tensor) -> bool:
         """Give a buffer the values that it had; whether it had others."""
@@ -133,33 +148,31 @@ class SelfChecks:
             owner._buffers[own_name] = buffer.set_(values)  # type: ignore[call-overload]
         return True
 
-    def _why_unrepeatable(self, alone: list[Tensor]) -> str:
-        """Why a photo's output, `alone`, is another one in another pass or another batch; empty if it is not."""
-        batch = torch.cat([self.x[1:], self.x])  # the first one between two of the other
+    def _why_of_batch(self, alone: list[Tensor]) -> str:
+        """Why a photo's output, `alone`, is another one in a batch; empty if it is not."""
+        others = 4 * self.x[1:]  # which have the largest values of the batch
+        batch = torch.cat([others, self.x[:1], others])
         try:
-            together = self._outputs(batch)
+            together = self._outputs(batch, 1)
         except Exception as error:  # as above
             return f"{self.name} takes one photo, but not three at once ({describe_error(error)})."
-        if not _differ(_rows(alone, 0, 1), _rows(together, 1, 3)):
+        if not _differ(alone, together):
             return ""
-        if _differ(alone, self._outputs(self.x[:1])):
-            return (
-                f"{self.name} gives another output in each pass over the same photo, also in evaluation mode"
-                f"{self._first_difference(self.x[:1], 0)}, so it cannot be looked at. A dropout that is always active, say, "
-                "should be F.dropout(x, training=self.training)."
-            )
         return (
             f"What {self.name} makes of a photo depends on the others in a batch{self._first_difference(batch, 1)}, so it "
             "cannot be looked at."
         )
 
-    def _outputs(self, x: Tensor) -> list[Tensor]:
-        """The floating-point tensors of the module's output, on the CPU."""
+    def _outputs(self, x: Tensor, row: int = 0) -> list[Tensor]:
+        """The floating-point tensors of the module's output for one image of `x`, on the CPU."""
         with torch.no_grad(), exact_float32():
-            result = run_intercepted(self.module, x.clone(), lambda *_: False)
+            returned = run_intercepted(self.module, x.clone(), lambda *_: False)
         with suppress(DeconvnetError):
-            result = find_output(result, len(x))
-        return [tensor.detach().cpu() for tensor in iter_tensors(result) if tensor.is_floating_point()]
+            returned = find_output(returned, len(x))
+        if isinstance(returned, list) and len(returned) == len(x):  # as detectors return
+            return [tensor.detach().cpu() for tensor in iter_tensors(returned[row]) if tensor.is_floating_point()]
+        tensors = [tensor for tensor in iter_tensors(returned) if tensor.is_floating_point()]
+        return [tensor.detach().cpu() for tensor in _rows(tensors, row, len(x))]
 
     def _first_difference(self, batch: Tensor, row: int) -> str:
         """In words, the first call of which the result for a photo is another one as this row of a batch than alone."""

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from deconvnet.errors import UsageError
+from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.models import Network
 from deconvnet.projection.by_autograd import project_by_autograd
 from deconvnet.projection.by_switches import is_verified, project_by_switches
@@ -86,11 +86,22 @@ def project_batch(
                 f"{layer} of {network.full_name} has other activations on a crop to its receptive field than on the whole "
                 "image, so whole images are computed.",
             )
-    return project_by_autograd(network, x, layer, units, positions, from_one, rules)
+    batch = project_by_autograd(network, x, layer, units, positions, from_one, rules)
+    if len(x) and layer not in network.layers_with_equal_values:
+        maps = network.activations(x[:1], layer).view(network.layer(layer).units, *network.layer(layer).map_size)
+        if not _are_close(batch.values[:1], maps[units[0], batch.rows[0], batch.columns[0]][None]):
+            raise DeconvnetError(
+                f"{layer} of {network.full_name} has other activations where gradients are computed than elsewhere, so its "
+                "projections would be of other maps: let the module do the same in both."
+            )
+        network.layers_with_equal_values.add(layer)
+    return batch
 
 
 def _are_close(values: Tensor, expected: Tensor) -> bool:
-    """Whether activations (N,) are the expected ones but for rounding."""
+    """Whether activations (N,) are the expected ones but for rounding, if these are finite."""
+    if not expected.isfinite().all():
+        return True
     tolerance = max(_VALUE_TOLERANCE, 16 * torch.finfo(values.dtype).eps) * float(expected.abs().max())
     return torch.allclose(values, expected.to(values.dtype), rtol=0, atol=tolerance)
 

@@ -9,7 +9,15 @@ from torch.utils.checkpoint import CheckpointError
 from deconvnet.errors import DeconvnetError, ForwardError
 from deconvnet.models import Network
 from deconvnet.projection.projection_batch import ProjectionBatch, strongest_position
-from deconvnet.tracing import CroppedForward, Rules, TraceMismatch, describe_failure, empty_maps, exact_float32
+from deconvnet.tracing import (
+    CroppedForward,
+    Rules,
+    TraceMismatch,
+    custom_functions,
+    describe_failure,
+    empty_maps,
+    exact_float32,
+)
 
 
 def project_by_autograd(
@@ -36,6 +44,8 @@ def project_by_autograd(
                 maps = network.capture_partial(pixels.clone(), layer, cropped, rules)
             if maps is None:
                 raise TraceMismatch
+            if rules.rectify is not None:
+                _warn_of_functions(network, layer, maps)
             if positions is None:
                 positions = strongest_position(maps.detach(), units)
             chosen = each, units, *(positions.unbind(dim=1) if cropped is None else (each * 0, each * 0))
@@ -59,6 +69,17 @@ def project_by_autograd(
     check_finite(network, layer, projections)
     corners = torch.zeros(len(x), 2, dtype=torch.int64) if cropped is None else cropped.corners
     return ProjectionBatch(projections, corners, (x.shape[2], x.shape[3]), values, *positions.unbind(dim=1))
+
+
+def _warn_of_functions(network: Network, layer: str, maps: Tensor) -> None:
+    """Warn, once, of the module's own autograd functions, into which no rule reaches."""
+    names = sorted(name.rpartition(".")[2] for name in custom_functions(maps) if not name.startswith("torch."))
+    if names:
+        network.warn_once(
+            "functions",
+            f"The way down from {layer} of {network.full_name} passes autograd functions of its own ({', '.join(names)}): "
+            "their backward passes are used, whatever the rules say.",
+        )
 
 
 def starting_signals(values: Tensor, from_one: bool) -> Tensor:

@@ -3,7 +3,7 @@
 from deconvnet.errors import DeconvnetError
 from deconvnet.models import Network
 from deconvnet.projection.rules import DECONVNET
-from deconvnet.tracing import Rules, explain_refusal, is_other_activation
+from deconvnet.tracing import Rules, explain_refusal
 
 
 def check_way_down(network: Network, layer: str, rules: Rules = DECONVNET) -> None:
@@ -13,7 +13,7 @@ def check_way_down(network: Network, layer: str, rules: Rules = DECONVNET) -> No
     index = network.layer(layer).index
     steps = network.trace.steps_below(index)
     if rules.refuse_other_activations:
-        refused = next((step for step in steps if is_other_activation(step.func)), None)
+        refused = next((step for step in steps if step.is_other_activation), None)
         if refused is not None:
             raise DeconvnetError(explain_refusal(refused.func))
         functions = network.trace.functions_without_rule(index)

@@ -8,7 +8,7 @@ from deconvnet.tracing.incremental_forward import ActivationCache, IncrementalFo
 from deconvnet.tracing.intercept import PartialForward, Rules, evaluation_mode, run_intercepted
 from deconvnet.tracing.layer_weights import LayerWeights, layer_weights
 from deconvnet.tracing.module_output import find_output
-from deconvnet.tracing.ops.activations import explain_refusal, is_other_activation
+from deconvnet.tracing.ops.activations import explain_refusal
 from deconvnet.tracing.ops.nested_tensors import iter_tensors
 from deconvnet.tracing.placeholders import empty_maps, placeholder
 from deconvnet.tracing.receptive_field import Box, ReceptiveField
@@ -17,8 +17,8 @@ from deconvnet.tracing.switches import (
     SwitchPlan,
     SwitchRecorder,
     crop_switches,
+    custom_functions,
     plan_switches,
-    uses_custom_backward,
 )
 from deconvnet.tracing.tracer import trace
 
@@ -40,6 +40,7 @@ __all__ = [
     "TraceMismatch",
     "bfloat16_is_slow",
     "crop_switches",
+    "custom_functions",
     "describe_error",
     "describe_failure",
     "empty_maps",
@@ -48,7 +49,6 @@ __all__ = [
     "explain_refusal",
     "find_output",
     "float32_precision",
-    "is_other_activation",
     "iter_tensors",
     "layer_weights",
     "paste",
@@ -57,5 +57,4 @@ __all__ = [
     "plan_switches",
     "run_intercepted",
     "trace",
-    "uses_custom_backward",
 ]

@@ -62,12 +62,19 @@ class TraceStep:
     """How many of `outputs` it returns; the others change because they share memory with these."""
     return_type: type
     """`Tensor`, `tuple` or `list`."""
+    is_relu: bool
+    """Is that activation function a ReLU?"""
     is_cut: bool
     """Does autograd not see how its outputs depend on its inputs, as under `torch.no_grad`?"""
     where: str
     """The path of the submodule that called it and the line of code, for messages; either may be missing."""
     opaque: bool
     """Does it turn signals into Python values, or into anything but tensors? No placeholder can replace its result."""
+
+    @property
+    def is_other_activation(self) -> bool:
+        """Is it an activation function that lets negative values through?"""
+        return self.activation_index is not None and not self.is_relu
 
     @property
     def name(self) -> str:
@@ -91,8 +98,17 @@ class Trace:
     """Of the module's output for one image, as `find_output` has it."""
     no_layers: tuple[str, ...] = ()
     """Of activation functions that are no layers, in words: which they are, and why."""
+    relus_unseen: tuple[str, ...] = ()
+    """Where a ReLU is computed by functions for which there is no rule, in words."""
     is_fixed: bool = True
     """Are calls and constants the same for all photos?"""
+
+    def values_read(self) -> str:
+        """In words, where the module reads values of maps into Python, on which anything may depend; empty if nowhere."""
+        for step in self.steps:
+            if step.opaque and not step.outputs:
+                return f"reads values of maps into Python, by {step.name}{step.where}"
+        return ""
 
     def difference(self, other: "Trace") -> str:
         """In words, what another trace of the same module, for another photo, shows to depend on the photo unseen; empty if

@@ -14,12 +14,15 @@ _NAMES = ("logits", "out")
 def find_output(returned: Any, count: int) -> Tensor:
     """The output proper among what a module returns for `count` images: a tensor, whose rows are the images.
 
-    It is the tensor itself, what is called `logits` or `out`, the only tensor there is, or the first of a tuple or list
-    (auxiliary outputs come last). Scores from which the images or places were squeezed out, or to which places of size one
-    are left, become (count, classes). Raises `DeconvnetError` if there is no tensor, or several under other names.
+    It is the tensor itself, what is called `logits` or `out`, the only tensor there is, or of a tuple or list the first
+    vector, or else the first tensor (auxiliary outputs come last). Scores from which the images were squeezed out, or that
+    still have places of size one, become (count, classes). Raises `DeconvnetError` if there is no such tensor.
     """
     if isinstance(returned, Tensor):
-        return _with_rows(returned, count)
+        output = _with_rows(returned, count)
+        if output.dim() and len(output) == count:
+            return output
+        raise DeconvnetError(f"Its output for {count} images is a tensor of shape {tuple(output.shape)}.")
     for name in _NAMES:
         value = returned.get(name) if isinstance(returned, Mapping) else getattr(returned, name, None)
         if value is not None:
@@ -31,8 +34,12 @@ def find_output(returned: Any, count: int) -> Tensor:
             f"Its output is a dictionary of {', '.join(map(str, returned))}: wrap it in a module that returns its class "
             "scores alone."
         )
-    if isinstance(returned, tuple | list) and returned:
-        return find_output(returned[0], count)
+    if isinstance(returned, tuple | list):
+        tensors = [_with_rows(item, count) for item in returned if isinstance(item, Tensor)]
+        tensors = [tensor for tensor in tensors if len(tensor) == count]
+        vectors = [tensor for tensor in tensors if tensor.dim() == 2]
+        if tensors:
+            return (vectors or tensors)[0]
     raise DeconvnetError(
         f"Its output is {type(returned).__name__}, not a tensor: wrap it in a module that returns its class scores alone."
     )

@@ -16,11 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deconvnet.tracing import placeholders
 from deconvnet.tracing.cropped_forward import CroppedForward, CropPlan, TraceMismatch, multiplications, paste, plan_crop
 from deconvnet.tracing.graph import Trace, TraceStep
 from deconvnet.tracing.intercept import RunCall, StopForward
-from deconvnet.tracing.ops.activations import is_other_activation
 from deconvnet.tracing.ops.linearity import chooses_by_value
 from deconvnet.tracing.ops.metadata import is_in_place
 from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_tensors
@@ -83,7 +81,7 @@ def plan_switches(trace: Trace, layer_index: int) -> SwitchPlan | None:
             if len(shapes[step.outputs[0]]) != 4 or shapes[step.outputs[0]][0] != 1:
                 return None
             poolings.insert(0, index)
-        elif not step.has_rule or chooses_by_value(step.func) or is_other_activation(step.func):
+        elif not step.has_rule or chooses_by_value(step.func) or step.is_other_activation:
             return None
     crop = plan_crop(trace, layer_index)
     regions = None if crop is None else crop.regions
@@ -242,16 +240,18 @@ def _window_starts(size: Sequence[int], window: SlidingWindow, padding: Pair) ->
     return rows[:, None], columns[None]
 
 
-def uses_custom_backward(output: Tensor) -> bool:
-    """Whether the module's own `torch.autograd.Function`s had a part in `output`: their backward passes may read values."""
-    nodes, seen = [output.grad_fn], set[Any]()
+def custom_functions(output: Tensor) -> set[str]:
+    """Qualified names of the `torch.autograd.Function`s, but for ours, that had a part in `output`: the backward passes that
+    they bring may read values.
+    """
+    nodes, seen, names = [output.grad_fn], set[Any](), set[str]()
     while nodes:
         node = nodes.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
         function = getattr(type(node), "_forward_cls", None)
-        if function is not None and function.__module__ != placeholders.__name__:
-            return True
+        if function is not None and not function.__module__.startswith("deconvnet."):
+            names.add(f"{function.__module__}.{function.__qualname__}")
         nodes += [earlier for earlier, _ in node.next_functions]
-    return False
+    return names

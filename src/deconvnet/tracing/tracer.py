@@ -19,9 +19,10 @@ from deconvnet.tracing.code_location import line_of_code
 from deconvnet.tracing.graph import Layer, Trace, TraceStep
 from deconvnet.tracing.intercept import evaluation_mode, no_hook
 from deconvnet.tracing.module_output import find_output
-from deconvnet.tracing.ops.activations import is_activation, is_other_activation
+from deconvnet.tracing.ops.activations import is_activation, match_relu
 from deconvnet.tracing.ops.linearity import is_linear
 from deconvnet.tracing.ops.metadata import (
+    changes_input,
     has_no_gradient,
     is_assignment,
     is_constant_creation,
@@ -31,7 +32,7 @@ from deconvnet.tracing.ops.metadata import (
 )
 from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_numbers, iter_tensors
 from deconvnet.tracing.ops.normalisation import is_local_response_norm, uses_batch_statistics
-from deconvnet.tracing.ops.pointwise import is_pointwise, is_reshaping, permuted_dim, supports_cropping
+from deconvnet.tracing.ops.pointwise import is_pointwise, is_reshaping, permuted_dims, supports_cropping
 from deconvnet.tracing.ops.sliding_window import SlidingWindowCall, match_sliding_window
 from deconvnet.tracing.ops.spellings import function_name, standard_call
 from deconvnet.tracing.receptive_field import Axis, ReceptiveField
@@ -80,6 +81,7 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
         constants,
         output_shape,
         tuple(tracer.no_layers),
+        tuple(tracer.relus_unseen),
     )
 
 
@@ -88,6 +90,10 @@ def _number_duplicate_names(layers: list[Layer]) -> Iterator[Layer]:
     for layer in layers:
         counts[layer.name] += 1
         yield replace(layer, name=f"{layer.name}#{counts[layer.name]}") if totals[layer.name] > 1 else layer
+
+
+#: Calls in which other functions compute a ReLU, at most.
+_STEPS_OF_A_RELU = 6
 
 
 class _Tracer(TorchFunctionMode):
@@ -114,10 +120,14 @@ class _Tracer(TorchFunctionMode):
         """Of each signal."""
         self.fields = [ReceptiveField(Axis(), Axis(), height, width)]
         """Of each signal."""
-        self.channel_dims: dict[int, int] = {}
-        """By signal of four dimensions, which of them the channels are, where it is not the second."""
+        self.orders: dict[int, tuple[int, ...]] = {}
+        """By signal of four dimensions, where the images, channels, rows and columns are, if not in this order."""
         self.signals = {id(x): (x, 0)}
         """Each signal's tensor and number by the tensor's id; holding the tensor keeps its id from being reused."""
+        self.relus_unseen: list[str] = []
+        """Where a ReLU is computed by other functions, in words."""
+        self.steps_to_compare = 0
+        """How many more steps may complete a ReLU that other functions compute."""
         self.signals_by_memory: dict[int, int] = {}
         """Signals in memory that held no signal until an in-place call wrote one there."""
 
@@ -142,11 +152,11 @@ class _Tracer(TorchFunctionMode):
         """The path of the innermost of the running submodules that has one: a module made in `forward` has none."""
         return next((self.module_names[each] for each in reversed(self.running) if each in self.module_names), "")
 
-    def _layer_name(self, func: Callable[..., Any]) -> str:
+    def _layer_name(self, func: Callable[..., Any], is_relu: bool) -> str:
         path, innermost = self._running_path(), self.running[-1] if self.running else None
         if innermost in self.module_names and type(innermost).__module__ == nn.ReLU.__module__:
             return path
-        return f"{path}.{function_name(func).strip('_') if is_other_activation(func) else 'relu'}".lstrip(".")
+        return f"{path}.{'relu' if is_relu else function_name(func).strip('_')}".lstrip(".")
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
         func, args, kwargs = standard_call(func, args, kwargs or {}, lambda tensor: self.signal_of(tensor) is not None)
@@ -165,8 +175,9 @@ class _Tracer(TorchFunctionMode):
                 "tracks no running statistics), so what the network makes of one photo depends on the others: it cannot be "
                 "looked at."
             )
-        is_layer = is_activation(func, args, kwargs)
+        is_relu, is_layer = match_relu(func, args, kwargs) is not None, is_activation(func, args, kwargs)
         self.activation_count += is_layer
+        changed_later = args[0].clone() if args and isinstance(args[0], Tensor) and changes_input(func) else None
         versions = [_version(tensor) for tensor in tensors]
         constants: list[float | Tensor] = [*iter_numbers((args, kwargs)), *self._sums(tensors, signals)]
         is_cut = has_no_gradient(func) or not (self.grad_enabled or torch.is_grad_enabled())
@@ -177,10 +188,12 @@ class _Tracer(TorchFunctionMode):
                 output = func(*args, **kwargs)
         result = args[0] if is_assignment(func) else output
         changed = [tensor for tensor, version in zip(tensors, versions, strict=True) if _version(tensor) != version]
-        self._record_step(func, args, kwargs, tensors, shapes, signals, changed, result, is_layer, is_cut)
+        self._record_step(func, args, kwargs, tensors, shapes, signals, changed, result, is_layer, is_relu, is_cut)
         self.constants.append(constants if self.steps[-1].outputs else [])
+        if isinstance(result, Tensor) and not is_layer:
+            self._compare_with_relu(result, changed_later)
         if is_layer and self.signal_of(output) is not None:
-            self._record_layer(func, output)
+            self._record_layer(func, output, is_relu)
         return output
 
     def signal_of(self, tensor: Tensor) -> int | None:
@@ -203,6 +216,7 @@ class _Tracer(TorchFunctionMode):
         changed: list[Tensor],
         result: Any,
         is_layer: bool,
+        is_relu: bool,
         is_cut: bool,
     ) -> None:
         """Append the call to `steps`, and its outputs to the signals with their receptive fields.
@@ -231,14 +245,14 @@ class _Tracer(TorchFunctionMode):
         new_in_place = [output for output in changed_in_place if self.signal_of(output) is None]
         field = self._output_field(sliding, pointwise and not new_in_place, input_signals)
         returned = [self._record_signal(output, field) for output in outputs]
-        self._record_channel_dims(func, args, kwargs, sliding is not None, input_signals, outputs)
+        self._record_orders(func, args, kwargs, sliding is not None, input_signals, outputs)
         for output in new_in_place:
             self.signals_by_memory[_memory(output)] = self.signals[id(output)][1]
         aliases = self._aliases(changed_in_place)
         for signal in aliases:
             self.fields[signal] = self.fields[signal].union(field)
         has_weight = bool(outputs) and func in (torch.conv2d, F.linear) and inputs[0] is not None and inputs[1] is None
-        has_rule = is_layer or is_local_response_norm(func) or is_linear(func, inputs)
+        has_rule = is_layer or is_local_response_norm(func) or is_linear(func, inputs, args, kwargs)
         self.steps.append(
             TraceStep(
                 func,
@@ -252,24 +266,26 @@ class _Tracer(TorchFunctionMode):
                 has_rule=not outputs or has_rule,
                 returned=len(returned),
                 return_type=Tensor if isinstance(result, Tensor) else type(result),
+                is_relu=is_relu,
                 is_cut=bool(outputs) and (is_cut or any(output.is_inference() for output in outputs)),
                 where=self._where() if input_signals else "",
                 opaque=bool(input_signals) and not only_tensors and not is_shape_query(func),
             )
         )
 
-    def _record_channel_dims(
+    def _record_orders(
         self, func: Callable[..., Any], args: Args, kwargs: Kwargs, slides: bool, inputs: list[int], outputs: list[Tensor]
     ) -> None:
-        """Which dimension of the outputs the channels are, where it is not the second."""
-        before = next((self.channel_dims.get(signal, 1) for signal in inputs if len(self.shapes[signal]) == 4), None)
+        """In which order the outputs have images, channels, rows and columns."""
+        usual: tuple[int, ...] = (0, 1, 2, 3)
+        before = next((self.orders.get(signal, usual) for signal in inputs if len(self.shapes[signal]) == 4), None)
         for output in outputs:
-            signal, dim = self.signals[id(output)][1], 1
+            signal, order = self.signals[id(output)][1], usual
             if before is not None and output.dim() == 4 and not slides and not is_reshaping(func):
-                dim = permuted_dim(func, args, kwargs, before)
-            self.channel_dims.pop(signal, None)
-            if dim != 1:
-                self.channel_dims[signal] = dim
+                order = permuted_dims(func, args, kwargs, before)
+            self.orders.pop(signal, None)
+            if order != usual:
+                self.orders[signal] = order
 
     def _sums(self, tensors: list[Tensor], inputs: list[int | None]) -> Iterator[Tensor]:
         """The sums of absolute values of the tensors that are neither signals nor the module's weights."""
@@ -303,9 +319,9 @@ class _Tracer(TorchFunctionMode):
             return self.whole_input
         return reduce(ReceptiveField.union, (self.fields[signal] for signal in signals))
 
-    def _record_layer(self, func: Callable[..., Any], output: Tensor) -> None:
-        name, signal = self._layer_name(func), self.signals[id(output)][1]
-        if output.dim() not in (2, 4) or len(output) != 1 or signal in self.channel_dims:
+    def _record_layer(self, func: Callable[..., Any], output: Tensor, is_relu: bool) -> None:
+        name, signal = self._layer_name(func, is_relu), self.signals[id(output)][1]
+        if output.dim() not in (2, 4) or len(output) != 1 or self.orders.get(signal, (0, 1))[:2] != (0, 1):
             self.no_layers.append(
                 f"{name} gives a tensor of shape {tuple(output.shape)}, for one photo neither feature maps (1, C, H, W) nor "
                 "a vector (1, C)"
@@ -314,7 +330,19 @@ class _Tracer(TorchFunctionMode):
         convolutional = output.dim() == 4
         map_size = (output.shape[2], output.shape[3]) if convolutional else (1, 1)
         layer = Layer(name, self.activation_count - 1, output.shape[1], map_size, convolutional, self.fields[signal])
-        (self.other_layers if is_other_activation(func) else self.layers).append(layer)
+        (self.layers if is_relu else self.other_layers).append(layer)
+
+    def _compare_with_relu(self, output: Tensor, before: Tensor | None) -> None:
+        """Note if the last step computes a ReLU by functions for which there is no rule, of a recent signal or in place."""
+        step = self.steps[-1]
+        self.steps_to_compare = _STEPS_OF_A_RELU if not step.has_rule else self.steps_to_compare - 1
+        if self.steps_to_compare <= 0 or not step.outputs or output.is_meta or not output.is_floating_point():
+            return
+        recent = [tensor for tensor, _ in list(self.signals.values())[-_STEPS_OF_A_RELU:] if tensor is not output]
+        for x in recent if before is None else [before]:
+            if x.shape == output.shape and x.dtype == output.dtype and (x < 0).any() and torch.equal(x.clamp(min=0), output):
+                self.relus_unseen.append(f"{step.name}{step.where}")
+                return
 
     def _where(self) -> str:
         """The submodule and the line of code that are running, in words, from " of" or " in" on."""

@@ -58,6 +58,18 @@ def _clamp_(input: Tensor, min: Any = None, max: Any = None) -> ReLUCall | None:
     return _clamp(input, min, max, inplace=True)
 
 
+def _leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> ReLUCall | None:
+    return ReLUCall(input, None, inplace) if negative_slope == 0 else None
+
+
+def _leaky_relu_(input: Tensor, negative_slope: float = 0.01) -> ReLUCall | None:
+    return _leaky_relu(input, negative_slope, inplace=True)
+
+
+def _elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> ReLUCall | None:
+    return ReLUCall(input, None, inplace) if alpha == 0 else None
+
+
 #: Functions that are a ReLU for some arguments; the parser returns None for others.
 _RELU_PARSERS: dict[Callable[..., Any], Callable[..., ReLUCall | None]] = {
     F.relu: _relu,
@@ -69,6 +81,9 @@ _RELU_PARSERS: dict[Callable[..., Any], Callable[..., ReLUCall | None]] = {
     F.hardtanh: _hardtanh,
     F.hardtanh_: _hardtanh_,
     F.threshold: _threshold,
+    F.leaky_relu: _leaky_relu,
+    F.leaky_relu_: _leaky_relu_,
+    F.elu: _elu,
     torch.clamp: _clamp,
     torch.Tensor.clamp: _clamp,
     torch.clip: _clamp,

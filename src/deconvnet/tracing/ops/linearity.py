@@ -3,6 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from torch import Tensor
+
+from deconvnet.tracing.ops.nested_tensors import Args, Kwargs
 from deconvnet.tracing.ops.spellings import function_name
 
 #: Functions, by name, that are linear or choose among their inputs.
@@ -14,18 +17,20 @@ _LINEAR = frozenset(
     __isub__ __rsub__ rsub neg cat concat concatenate stack chunk unsafe_chunk split unsafe_split split_with_sizes
     tensor_split hsplit
     unbind narrow select view view_as reshape
-    unflatten flatten squeeze unsqueeze transpose swapaxes permute movedim t expand expand_as repeat flip roll unfold
+    unflatten flatten squeeze unsqueeze transpose swapaxes swapdims permute movedim moveaxis t expand expand_as repeat flip
+    flipud fliplr rot90 roll unfold fold as_strided cumsum tril triu diagonal requires_grad_ zero_
     dropout dropout_ dropout1d dropout2d feature_dropout alpha_dropout contiguous clone detach detach_ to float
     double half bfloat16 type
     type_as __get__
     """.split()
 )
 #: Those that are linear while they do not multiply two signals.
-_PRODUCTS = frozenset("mul mul_ __mul__ __imul__ __rmul__ einsum".split())
+_PRODUCTS = frozenset("mul mul_ __mul__ __imul__ __rmul__ einsum matmul mm bmm mv __matmul__ __rmatmul__ tensordot".split())
 #: Those that are linear in their first tensor alone: not in a divisor, a filter, a bias or an index.
 _LINEAR_IN_FIRST = frozenset(
     """
-    div div_ __truediv__ __itruediv__ true_divide conv2d conv_transpose2d linear batch_norm __getitem__ index_select
+    div div_ __truediv__ __itruediv__ true_divide conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
+    linear batch_norm __getitem__ index_select gather repeat_interleave
     """.split()
 )
 #: Those that choose among their inputs; `boolean_dispatch` and `fn` are how some poolings are called.
@@ -37,12 +42,14 @@ _CHOICES = frozenset(
 )
 
 
-def is_linear(func: Callable[..., Any], inputs: Sequence[int | None]) -> bool:
-    """Is the call linear in its inputs, or a choice among them?
+def is_linear(func: Callable[..., Any], inputs: Sequence[int | None], args: Args, kwargs: Kwargs) -> bool:
+    """Is the call linear in its inputs, or a choice among them, of several tensors or of the places of one?
 
     `inputs` has the signal of each tensor argument, or None for one that does not depend on the network's input.
     """
     name = function_name(func)
+    if name in ("amax", "max") and len(inputs) == 1 and not _is_over_places(*args, **kwargs):
+        return False
     signals = [index for index, signal in enumerate(inputs) if signal is not None]
     if name in _PRODUCTS:
         return len(signals) == 1
@@ -51,6 +58,13 @@ def is_linear(func: Callable[..., Any], inputs: Sequence[int | None]) -> bool:
     if name in _LINEAR_IN_FIRST:
         return signals == [0]
     return name in _LINEAR
+
+
+def _is_over_places(input: Tensor, dim: Any = None, *_: Any, **options: Any) -> bool:
+    """Is a maximum over dimensions of (N, C, …) one over places alone?"""
+    dim = options.get("axis", dim)
+    dims = [] if dim is None else [dim] if isinstance(dim, int) else list(dim)
+    return bool(dims) and all(each % input.dim() >= 2 for each in dims)
 
 
 def chooses_by_value(func: Callable[..., Any]) -> bool:

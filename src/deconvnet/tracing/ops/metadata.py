@@ -46,6 +46,11 @@ def is_in_place(func: Callable[..., Any]) -> bool:
     return name.startswith("__i") if name.endswith("__") else name.endswith("_")
 
 
+def changes_input(func: Callable[..., Any]) -> bool:
+    """Does it change its first tensor, by its name or as an assignment?"""
+    return is_in_place(func) or is_assignment(func)
+
+
 def is_assignment(func: Callable[..., Any]) -> bool:
     """Is it `x[...] = y`, which changes x and returns None?"""
     return func is torch.Tensor.__setitem__

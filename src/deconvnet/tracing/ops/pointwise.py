@@ -63,14 +63,15 @@ def split_dim(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> int | Non
     return int(_argument(args, kwargs, 2, "dim", default=0))
 
 
-def permuted_dim(func: Callable[..., Any], args: Args, kwargs: Kwargs, dim: int) -> int:
-    """Where dimension `dim` of the call's first tensor is in its output; the same, if it does not permute dimensions."""
+def permuted_dims(func: Callable[..., Any], args: Args, kwargs: Kwargs, dims: tuple[int, ...]) -> tuple[int, ...]:
+    """Where dimensions of the call's first tensor are in its output; the same, if it does not permute dimensions."""
     if function_name(func) not in _PERMUTING:
-        return dim
+        return dims
     x = next(iter_tensors((args, kwargs)))
     sizes = torch.empty(*range(2, 2 + x.dim()), device="meta")
     args, kwargs = map_tensors((args, kwargs), lambda tensor: sizes if tensor is x else tensor)
-    return int(func(*args, **kwargs).shape.index(2 + dim))
+    shape = func(*args, **kwargs).shape
+    return tuple(shape.index(2 + dim) for dim in dims)
 
 
 def supports_cropping(func: Callable[..., Any], output: Tensor, constants: list[Tensor]) -> bool:
