@@ -90,6 +90,8 @@ RELUS = {
     "aten's hardtanh": lambda x: torch.ops.aten.hardtanh.default(x, 0.0, 1e9),
     "a module made in the forward pass": lambda x: nn.ReLU()(x),
     "a leaky one that does not leak": lambda x: F.leaky_relu(x, 0.0),
+    "a parametric one of slope 0": lambda x: F.prelu(x, torch.zeros(8, dtype=x.dtype)),
+    "a random one of slope 0": lambda x: F.rrelu(x, 0.0, 0.0),
     "an ELU without its exponential": lambda x: F.elu(x, alpha=0),
 }
 

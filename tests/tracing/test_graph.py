@@ -178,6 +178,10 @@ def test_global_pooling_depends_on_the_whole_image():
 NO_MAPS = {
     "sequences": (lambda x: F.relu(x.flatten(2)), r"relu#1 gives a tensor of shape \(1, 4, 100\)"),
     "boxes": (lambda x: F.relu(x.flatten(1).view(-1, 4)), r"relu#1 gives a tensor of shape \(100, 4\)"),
+    "flattened maps": (
+        lambda x: F.relu(x.flatten(1)),
+        r"relu#1 gives a tensor of shape \(1, 400\), feature maps written as",
+    ),
     "channels last": (lambda x: F.relu(x.permute(0, 2, 3, 1)), r"relu#1 gives a tensor of shape \(1, 10, 10, 4\)"),
     "behind a linear layer": (
         lambda x: F.relu(F.linear(x.movedim(1, -1).contiguous(), torch.ones(6, 4))),
@@ -196,6 +200,13 @@ def test_a_relu_that_gives_no_feature_maps_is_no_layer_and_spoils_no_other(name)
     assert re.match(sentence.replace("#1", ""), traced.no_layers[0])
     with pytest.raises(DeconvnetError, match=rf"No ReLU was met in this network \({sentence.replace('#1', '')}"):
         trace(Forward(lambda self, x: step(self.first(x))), torch.zeros(1, 3, 12, 12))
+
+
+def test_a_product_of_flattened_maps_is_a_vector_though_it_is_as_long():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU())
+    assert [(layer.units, layer.convolutional) for layer in trace(module, torch.zeros(1, 3, 2, 2)).layers] == [
+        (12, False)
+    ] * 2
 
 
 def test_channels_that_are_moved_back_are_feature_maps_again():

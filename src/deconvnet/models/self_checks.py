@@ -150,12 +150,16 @@ class SelfChecks:
 
     def _why_of_batch(self, alone: list[Tensor]) -> str:
         """Why a photo's output, `alone`, is another one in a batch; empty if it is not."""
-        others = 4 * self.x[1:]  # which have the largest values of the batch
-        batch = torch.cat([others, self.x[:1], others])
-        try:
-            together = self._outputs(batch, 1)
-        except Exception as error:  # as above
-            return f"{self.name} takes one photo, but not three at once ({describe_error(error)})."
+        for scale in (4, 1):  # the others have the largest values of the batch, if it takes them
+            others = scale * self.x[1:]
+            batch = torch.cat([others, self.x[:1], others])
+            try:
+                together = self._outputs(batch, 1)
+            except Exception as error:  # as above
+                if scale == 1:
+                    return f"{self.name} takes one photo, but not three at once ({describe_error(error)})."
+            else:
+                break
         if not _differ(alone, together):
             return ""
         return (

@@ -32,7 +32,7 @@ from deconvnet.tracing.ops.metadata import (
 )
 from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_numbers, iter_tensors
 from deconvnet.tracing.ops.normalisation import is_local_response_norm, uses_batch_statistics
-from deconvnet.tracing.ops.pointwise import is_pointwise, is_reshaping, permuted_dims, supports_cropping
+from deconvnet.tracing.ops.pointwise import is_elementwise, is_pointwise, is_reshaping, permuted_dims, supports_cropping
 from deconvnet.tracing.ops.sliding_window import SlidingWindowCall, match_sliding_window
 from deconvnet.tracing.ops.spellings import function_name, standard_call
 from deconvnet.tracing.receptive_field import Axis, ReceptiveField
@@ -122,6 +122,8 @@ class _Tracer(TorchFunctionMode):
         """Of each signal."""
         self.orders: dict[int, tuple[int, ...]] = {}
         """By signal of four dimensions, where the images, channels, rows and columns are, if not in this order."""
+        self.flattened: set[int] = set()
+        """Signals that are feature maps written as a vector."""
         self.signals = {id(x): (x, 0)}
         """Each signal's tensor and number by the tensor's id; holding the tensor keeps its id from being reused."""
         self.relus_unseen: list[str] = []
@@ -286,6 +288,9 @@ class _Tracer(TorchFunctionMode):
             self.orders.pop(signal, None)
             if order != usual:
                 self.orders[signal] = order
+            has_places = is_reshaping(func) and any(self.shapes[each][2:].numel() > 1 for each in inputs)
+            if output.dim() == 2 and (has_places or (is_elementwise(func) and self.flattened.intersection(inputs))):
+                self.flattened.add(signal)
 
     def _sums(self, tensors: list[Tensor], inputs: list[int | None]) -> Iterator[Tensor]:
         """The sums of absolute values of the tensors that are neither signals nor the module's weights."""
@@ -322,10 +327,13 @@ class _Tracer(TorchFunctionMode):
     def _record_layer(self, func: Callable[..., Any], output: Tensor, is_relu: bool) -> None:
         name, signal = self._layer_name(func, is_relu), self.signals[id(output)][1]
         if output.dim() not in (2, 4) or len(output) != 1 or self.orders.get(signal, (0, 1))[:2] != (0, 1):
-            self.no_layers.append(
-                f"{name} gives a tensor of shape {tuple(output.shape)}, for one photo neither feature maps (1, C, H, W) nor "
-                "a vector (1, C)"
-            )
+            kind = "for one photo neither feature maps (1, C, H, W) nor a vector (1, C)"
+        elif signal in self.flattened:
+            kind = "feature maps written as a vector"
+        else:
+            kind = ""
+        if kind:
+            self.no_layers.append(f"{name} gives a tensor of shape {tuple(output.shape)}, {kind}")
             return
         convolutional = output.dim() == 4
         map_size = (output.shape[2], output.shape[3]) if convolutional else (1, 1)

@@ -70,6 +70,10 @@ def _elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> ReLUCall |
     return ReLUCall(input, None, inplace) if alpha == 0 else None
 
 
+def _rrelu(input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False) -> Any:
+    return ReLUCall(input, None, inplace) if lower == upper == 0 else None
+
+
 #: Functions that are a ReLU for some arguments; the parser returns None for others.
 _RELU_PARSERS: dict[Callable[..., Any], Callable[..., ReLUCall | None]] = {
     F.relu: _relu,
@@ -84,6 +88,7 @@ _RELU_PARSERS: dict[Callable[..., Any], Callable[..., ReLUCall | None]] = {
     F.leaky_relu: _leaky_relu,
     F.leaky_relu_: _leaky_relu_,
     F.elu: _elu,
+    F.rrelu: _rrelu,
     torch.clamp: _clamp,
     torch.Tensor.clamp: _clamp,
     torch.clip: _clamp,

@@ -51,6 +51,11 @@ def is_pointwise(func: Callable[..., Any], args: Args, kwargs: Kwargs, shape: Pa
     return name in _RESHAPING or name == "unsqueeze" or name in _POINTWISE or name in _POINTWISE_UNBOUNDED
 
 
+def is_elementwise(func: Callable[..., Any]) -> bool:
+    """Does it compute each element of its output from those at the same place of its inputs?"""
+    return function_name(func) in _POINTWISE | _POINTWISE_UNBOUNDED
+
+
 def is_reshaping(func: Callable[..., Any]) -> bool:
     """Is it `view`, `reshape` or the like?"""
     return function_name(func) in _RESHAPING

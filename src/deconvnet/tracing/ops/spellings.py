@@ -23,6 +23,8 @@ def standard_call(func: Callable[..., Any], args: Args, kwargs: Kwargs, is_signa
         signal = _rectified(*args, is_signal=is_signal, **kwargs)
         if signal is not None:
             return torch.relu, (signal,), {}
+    if func is torch.prelu and not any(map(is_signal, args[1:])) and _is_all_zero(args[1]):
+        return torch.relu, args[:1], {}
     if func in _CLAMPS:
         return _with_number(func, args, kwargs, is_signal)
     return func, args, kwargs
@@ -60,9 +62,13 @@ def _with_number(func: Callable[..., Any], args: Args, kwargs: Kwargs, is_signal
     return (func, (args[0], 0, *args[2:]), kwargs) if len(args) > 1 else (func, args, kwargs | {"min": 0})
 
 
+def _is_all_zero(constant: Tensor) -> bool:
+    return not constant.is_meta and not constant.any()
+
+
 def _is_zero(constant: Tensor, signal: Tensor) -> bool:
     """Is a tensor all zeros, and the signal's shape and type that of both together?"""
-    if constant.is_meta or torch.result_type(signal, constant) != signal.dtype or constant.any():
+    if torch.result_type(signal, constant) != signal.dtype or not _is_all_zero(constant):
         return False
     shape: torch.Size = torch.broadcast_shapes(signal.shape, constant.shape)  # type: ignore[no-untyped-call]
     return shape == signal.shape
