@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 ModuleClass = TypeVar("ModuleClass", bound=type)
@@ -44,6 +44,23 @@ def json_numbers(values: Any, digits: int | None = None) -> list[Any]:
     """A tensor, array or sequence of numbers, nested or not, as (nested) lists of `json_number`."""
     items = values.tolist() if hasattr(values, "tolist") else values  # a test for Tensor would import torch
     return [json_number(item, digits) if isinstance(item, int | float) else json_numbers(item, digits) for item in items]
+
+
+def field_size(size: Sequence[int], status: str = "exact") -> str:
+    """The size of a receptive field, (height, width) in pixels, with what is known of it: "7×7", "at most 37×37", "whole
+    image". `status` is a value of `tracing.FieldStatus`.
+    """
+    if status == "upper bound":
+        return f"at most {size[0]}×{size[1]}"
+    return f"{size[0]}×{size[1]}" if status == "exact" else "whole image"
+
+
+def field_seen(size: Sequence[int], status: str = "exact") -> str:
+    """What an activation with that receptive field sees, in words: "7×7 pixels", "the whole image"."""
+    if status == "depends on the data":
+        return "the whole image, or what the data in it decide"
+    text = field_size(size, status)
+    return f"the {text}" if text == "whole image" else f"{text} pixels"
 
 
 def repr_name(name: str) -> Callable[[ModuleClass], ModuleClass]:

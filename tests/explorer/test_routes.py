@@ -51,6 +51,7 @@ def test_networks_are_described(client, network):
         "columns": 16,
         "convolutional": True,
         "field": {"rows": {"jump": 2, "size": 5, "start": -2}, "columns": {"jump": 2, "size": 5, "start": -2}},
+        "sees": "5×5 pixels",
     }
     assert (last["name"], last["rows"], last["columns"], last["convolutional"]) == ("fc3", 1, 1, False)
 

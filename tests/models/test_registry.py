@@ -54,7 +54,13 @@ def test_a_network_is_described_without_its_weights():
     found = describe_network("zfnet")
     assert found["input"] == 224
     assert found["layers"][0] == {"name": "conv1", "units": 96, "map": [110, 110], "field": [7, 7]}
-    assert found["layers"][-1] == {"name": "fc7", "units": 4096, "map": [1, 1], "field": [224, 224]}
+    assert found["layers"][-1] == {
+        "name": "fc7",
+        "units": 4096,
+        "map": [1, 1],
+        "field": [224, 224],
+        "field_status": "whole image",
+    }
     assert describe_network("alexnet")["weights"] == ["imagenet1k", "PATH", "random"]
 
 

@@ -94,7 +94,9 @@ ODD = {
 
 @pytest.mark.parametrize("images", [1, 3])
 @pytest.mark.parametrize("name", ODD)
-@pytest.mark.filterwarnings("ignore:The way down from", "ignore:network (gives|makes other calls|reads)")
+@pytest.mark.filterwarnings(
+    "ignore:The way down from", "ignore:network (gives|makes other calls|reads)", "ignore:Which pixels"
+)
 def test_cropped_and_full_projections_agree(name, images, monkeypatch):
     network = network_of(ODD[name])
     x, switch_plan = torch.randn(images, 3, SIZE, SIZE, dtype=torch.float64), Network.switch_plan

@@ -119,6 +119,7 @@ UNSEEN = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Which pixels")
 @pytest.mark.parametrize("name", UNSEEN)
 def test_a_relu_that_is_not_known_for_one_is_said(name):
     def run(m, x, relu=F.relu):

@@ -181,6 +181,17 @@ def test_channels_split_concatenated_and_shuffled():
     assert check(module, torch.randn(1, 3, 64, 64, dtype=torch.float64), every=18, positions_of=corners) == 3
 
 
+def test_positions_picked():
+    def crop(x):
+        return x[:, :, 1:-2, 2:-1]
+
+    def cropped_shortcut(x):
+        return x[..., 1:-1, 1:-1] + conv((3, 3), x.shape[1])(x)
+
+    steps = RectifiedSteps(conv(padding=1), crop, conv(padding=2), cropped_shortcut, lambda x: x[:, :, ::2, 1::2], conv())
+    assert check(steps, torch.randn(1, 3, 23, 20, dtype=torch.float64)) == 6
+
+
 def test_constants_without_positions_are_cropped():
     scale = torch.linspace(0.5, 2, 4, dtype=torch.float64).view(1, 4, 1, 1)
     steps = RectifiedSteps(conv(padding=1), lambda x: x * scale + torch.tensor(0.1), conv())

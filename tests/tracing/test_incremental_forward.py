@@ -81,6 +81,21 @@ class Branches(nn.Module):
         return (a * 0.5 + b).mean(dim=(2, 3))
 
 
+class PickedPositions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = (
+            nn.Conv2d(3, 4, 3, padding=1),
+            nn.Conv2d(4, 4, 3),
+            nn.Conv2d(4, 4, 3, padding=2),
+        )
+
+    def forward(self, x):
+        x = F.relu(self.first(x))[:, :, 2:-3]
+        x = F.relu(self.second(x) + x[..., 1:-1, 1:-1])
+        return F.relu(self.third(x.narrow(3, 4, 20)[:, :, 1::2, ::2]))
+
+
 MODULES = {
     "alexnet2012": (lambda: AlexNet2012(AlexNetOptions(classes=5, hidden=8)), 227),
     "zfnet": (lambda: ZFNet(ZFNetOptions(classes=5, hidden=8, middle=(6, 6, 4))), 224),
@@ -93,6 +108,7 @@ MODULES = {
         ),
         50,
     ),
+    "positions picked": (PickedPositions, 40),
     "ceil": (
         lambda: nn.Sequential(
             nn.Conv2d(3, 4, 5, 3),

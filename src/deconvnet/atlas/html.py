@@ -21,6 +21,7 @@ from deconvnet.atlas.render import UnitLayout
 from deconvnet.atlas.tables import HISTOGRAM_COLUMNS, HIT_COLUMNS, Row, Tables
 from deconvnet.data.image_set import classes_from_folders
 from deconvnet.errors import DeconvnetError
+from deconvnet.formatting import field_seen
 from deconvnet.storage import atomic_write
 
 #: Units whose hits are in one file. `web/data.js` gets it with the overview.
@@ -131,13 +132,14 @@ class _PageData:
         active = {int(row["unit"]): float(row["active_share"]) > 0 for row in self._units[entry["name"]]}
         tile = entry["picture"]["height"], entry["picture"]["width"]
         layout = UnitLayout(tile, self._description["top"])
+        field = entry["field"]  # without a status if it is exact
         return {
             "name": entry["name"],
             "units": entry["units"],
             "shown": len(active),
             "dead": sum(not is_active for is_active in active.values()),
             "map": [entry["rows"], entry["columns"]],
-            "field": [entry["field"]["rows"]["size"], entry["field"]["columns"]["size"]],
+            "sees": field_seen([field[axis]["size"] for axis in ("rows", "columns")], field.get("status", "exact")),
             "strip": random_units(active, 0, layer)[:_OVERVIEW_UNITS],
             "picture": {
                 "size": layout.page_size,

@@ -9,6 +9,7 @@ import typer
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import JsonOption, PreprocessingOption
 from deconvnet.errors import UsageError
+from deconvnet.formatting import field_size
 
 
 @app.command(
@@ -53,7 +54,8 @@ def networks(
             console.print(f"weights: {', '.join(f'{name}:{weights}' for weights in described['weights'])}")
         table = Table("layer", "units", "feature map", "receptive field", box=None)
         for layer in described["layers"]:
-            table.add_row(layer["name"], str(layer["units"]), *("×".join(map(str, layer[key])) for key in ("map", "field")))
+            sizes = "×".join(map(str, layer["map"])), field_size(layer["field"], layer.get("field_status", "exact"))
+            table.add_row(layer["name"], str(layer["units"]), *sizes)
         console.print(table)
     if not network:
         console.print(

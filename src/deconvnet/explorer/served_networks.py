@@ -11,6 +11,7 @@ from typing import Any
 from deconvnet.atlas import Atlas
 from deconvnet.errors import DeconvnetError
 from deconvnet.experiments.class_labels import count_classes
+from deconvnet.formatting import field_seen
 from deconvnet.models import Network, check_runs_no_code, load
 
 #: Images of an atlas that the page offers to try.
@@ -59,6 +60,7 @@ class ServedModel:
                     "columns": layer.map_size[1],
                     "convolutional": layer.convolutional,
                     "field": layer.field.as_json(),
+                    "sees": field_seen(layer.field.size, layer.field.status),
                 }
                 for layer in (network.layers.values() if network else ())
             ],

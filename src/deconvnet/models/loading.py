@@ -137,7 +137,13 @@ def describe_network(network: str, preprocessing: str | Path | None = None) -> d
         "weights": weights,
         "input": net.preprocessing.crop,
         "layers": [
-            {"name": layer.name, "units": layer.units, "map": list(layer.map_size), "field": list(layer.field.size)}
+            {
+                "name": layer.name,
+                "units": layer.units,
+                "map": list(layer.map_size),
+                "field": list(layer.field.size),
+                **({} if layer.field.status == "exact" else {"field_status": layer.field.status.value}),
+            }
             for layer in net.layers.values()
         ],
     }

@@ -79,6 +79,13 @@ class SelfChecks:
             ) from error
         for no_layer in traced.no_layers:
             warnings.warn(f"{no_layer}, so it is no layer of {self.name}.", DeconvnetWarning, stacklevel=2)
+        for unfollowed in sorted({layer.field.unfollowed for layer in traced.layers} - {""}):
+            warnings.warn(
+                f"Which pixels {unfollowed} reads is not known, so the receptive fields of the layers of {self.name} that "
+                "depend on it are taken for the whole image.",
+                DeconvnetWarning,
+                stacklevel=2,
+            )
         if self.x.is_meta:  # there are no values that could differ
             return traced
         _, reason, _ = self._found

@@ -11,7 +11,7 @@ from deconvnet.tracing.module_output import find_output
 from deconvnet.tracing.ops.activations import explain_refusal
 from deconvnet.tracing.ops.nested_tensors import iter_tensors
 from deconvnet.tracing.placeholders import empty_maps, placeholder
-from deconvnet.tracing.receptive_field import Box, ReceptiveField
+from deconvnet.tracing.receptive_field import Box, FieldStatus, ReceptiveField
 from deconvnet.tracing.switches import (
     SwitchedPass,
     SwitchPlan,
@@ -27,6 +27,7 @@ __all__ = [
     "Box",
     "CropPlan",
     "CroppedForward",
+    "FieldStatus",
     "IncrementalForward",
     "Layer",
     "LayerWeights",

@@ -177,7 +177,8 @@ class CroppedForward:
     def _run_sliding(
         self, step: TraceStep, region: DependencyRegion, func: Callable[..., Any], args: Args, kwargs: Kwargs, run: RunCall
     ) -> Tensor:
-        call, input_signal, output_signal = match_sliding_window(func, args, kwargs), step.inputs[0], step.outputs[0]
+        call = match_sliding_window(func, *self._with_full_shapes(step, args, kwargs))
+        input_signal, output_signal = step.inputs[0], step.outputs[0]
         if call is None or call.unpadded is None or call.window != step.window or input_signal is None:
             raise TraceMismatch
         required = region.required_inputs(call.window)
@@ -227,7 +228,7 @@ class CroppedForward:
         return returned[0] if step.return_type is Tensor else step.return_type(returned)
 
     def _with_full_shapes(self, step: TraceStep, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
-        """The arguments of a shape query, which must see full maps, as placeholders."""
+        """The arguments of a call that must see the shapes of full maps, as placeholders."""
         signals = iter(step.inputs)
 
         def replace(tensor: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deconvnet.tracing.ops.sliding_window import SlidingWindow
 from deconvnet.tracing.ops.spellings import function_name
-from deconvnet.tracing.receptive_field import ReceptiveField
+from deconvnet.tracing.receptive_field import FieldStatus, ReceptiveField
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,8 +33,8 @@ class Layer:
     """The receptive field of its activations."""
 
     def __repr__(self) -> str:
-        maps, field = ("×".join(map(str, size)) for size in (self.map_size, self.field.size))
-        return f"<Layer {self.name}: {self.units} units, feature map {maps}, receptive field {field}>"
+        maps = "×".join(map(str, self.map_size))
+        return f"<Layer {self.name}: {self.units} units, feature map {maps}, receptive field {self.field}>"
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Trace:
 
     def without_fields(self) -> "Trace":
         """The trace of a module in which not all can be followed: every activation may depend on all of the input."""
-        field = ReceptiveField.whole_input(self.shapes[0][-2], self.shapes[0][-1])
+        field = ReceptiveField.whole_input(self.shapes[0][-2], self.shapes[0][-1], FieldStatus.DATA_DEPENDENT)
         return replace(self, layers=tuple(replace(layer, field=field) for layer in self.layers), is_fixed=False)
 
     def layer_step(self, layer_index: int) -> int:

@@ -134,7 +134,8 @@ class IncrementalForward:
     def _run_sliding(
         self, step: TraceStep, region: ChangedRegion, func: Callable[..., Any], args: Args, kwargs: Kwargs, run: RunCall
     ) -> tuple[Any, ChangedRegion | None]:
-        call, shape = match_sliding_window(func, args, kwargs), self.trace.shapes[step.outputs[0]][-2:]
+        call = match_sliding_window(func, *self._with_full_shapes(step, args, kwargs))
+        shape = self.trace.shapes[step.outputs[0]][-2:]
         if call is None or call.unpadded is None or call.window != step.window:
             return self._run_full(step, func, args, kwargs, run), None
         changed = region.affected_outputs(call.window, (shape[0], shape[1]))
@@ -210,7 +211,7 @@ class IncrementalForward:
         return crop
 
     def _with_full_shapes(self, step: TraceStep, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
-        """The arguments of a shape query, which must see full maps, as zeros that take no memory."""
+        """The arguments of a call that must see the shapes of full maps, as zeros that take no memory."""
 
         def placeholder(tensor: Tensor, signal: int) -> Tensor:
             if self.regions[signal] is None:

@@ -6,7 +6,10 @@ or pooling with kernel k, stride s, padding p and dilation d turns (jump, size, 
 """
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from deconvnet.formatting import field_size
 
 Pair = tuple[int, int]
 
@@ -20,9 +23,26 @@ class Box(NamedTuple):
     bottom: int
 
 
+class FieldStatus(StrEnum):
+    """What is known of a layer's receptive field."""
+
+    EXACT = "exact"
+    """The box is the smallest that holds all pixels on which units of the layer depend at a position. Where windows read
+    padding, some of it may be unused.
+    """
+    UPPER_BOUND = "upper bound"
+    """Units depend on nothing outside the box, and perhaps on less."""
+    WHOLE_IMAGE = "whole image"
+    """Each activation depends on all positions, or on a call that cannot be followed (`ReceptiveField.unfollowed`)."""
+    DATA_DEPENDENT = "depends on the data"
+    """What is in the image decides which pixels count, so the whole image is taken."""
+
+
 @dataclass(frozen=True)
 class Axis:
-    """A receptive field along rows or along columns, in pixels. If `jump` is 0, all activations have the same field."""
+    """A receptive field along rows or along columns, in pixels. If `jump` is 0, all activations have the same field; below
+    0, the map is mirrored.
+    """
 
     jump: int = 1
     size: int = 1
@@ -58,15 +78,30 @@ class ReceptiveField:
     columns: Axis
     height: int
     width: int
+    status: FieldStatus = FieldStatus.EXACT
+    unfollowed: str = ""
+    """The call behind which nothing is known, with its module, if that is why the field is the whole image."""
 
-    def as_json(self) -> dict[str, dict[str, int]]:
-        """Plain values with the keys of atlas.json and the live page."""
-        return {"rows": self.rows.as_json(), "columns": self.columns.as_json()}
+    def as_json(self) -> dict[str, Any]:
+        """Plain values with the keys of atlas.json and the live page; no `status` if it is exact."""
+        status = {} if self.status is FieldStatus.EXACT else {"status": self.status.value}
+        return {"rows": self.rows.as_json(), "columns": self.columns.as_json(), **status}
+
+    def __str__(self) -> str:
+        """Height × width in pixels if it is exact; otherwise in words, such as "at most 37×37"."""
+        return field_size(self.size, self.status)
 
     @staticmethod
-    def whole_input(height: int, width: int) -> "ReceptiveField":
+    def whole_input(
+        height: int, width: int, status: FieldStatus = FieldStatus.WHOLE_IMAGE, unfollowed: str = ""
+    ) -> "ReceptiveField":
         """The field of a layer whose activations all depend on the whole input, as behind a fully connected layer."""
-        return ReceptiveField(Axis(0, height, 0), Axis(0, width, 0), height, width)
+        return ReceptiveField(Axis(0, height, 0), Axis(0, width, 0), height, width, status, unfollowed)
+
+    @property
+    def is_whole(self) -> bool:
+        """Is it the whole image at every position?"""
+        return self.status in (FieldStatus.WHOLE_IMAGE, FieldStatus.DATA_DEPENDENT)
 
     def after_window(self, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> "ReceptiveField":
         """The field behind a sliding window over a layer with this field; arguments are (rows, columns)."""
@@ -75,8 +110,15 @@ class ReceptiveField:
 
     def union(self, other: "ReceptiveField") -> "ReceptiveField":
         """Bounding union, the field of a sum or concatenation of two maps; the whole axis where the jumps differ."""
+        if self.is_whole or other.is_whole:
+            unfollowed = self.unfollowed or other.unfollowed
+            return self.whole_input(self.height, self.width, self.no_better_than(other.status).status, unfollowed)
         rows, columns = self.rows.union(other.rows, self.height), self.columns.union(other.columns, self.width)
-        return replace(self, rows=rows, columns=columns)
+        return replace(self, rows=rows, columns=columns).no_better_than(other.status)
+
+    def no_better_than(self, status: FieldStatus) -> "ReceptiveField":
+        """The same field, of which no more is known than that status says."""
+        return replace(self, status=max(self.status, status, key=list(FieldStatus).index))
 
     @property
     def size(self) -> tuple[int, int]:

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import reduce
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from deconvnet.errors import DeconvnetError
 from deconvnet.tracing.code_location import line_of_code
+from deconvnet.tracing.field_tracker import SignalField, TracedCall, fields_after, layer_field, nothing_known, write_through
 from deconvnet.tracing.graph import Layer, Trace, TraceStep
 from deconvnet.tracing.intercept import evaluation_mode, no_hook
 from deconvnet.tracing.module_output import find_output
@@ -33,7 +33,7 @@ from deconvnet.tracing.ops.metadata import (
 from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_numbers, iter_tensors
 from deconvnet.tracing.ops.normalisation import is_local_response_norm, uses_batch_statistics
 from deconvnet.tracing.ops.pointwise import is_elementwise, is_pointwise, is_reshaping, permuted_dims, supports_cropping
-from deconvnet.tracing.ops.sliding_window import SlidingWindowCall, match_sliding_window
+from deconvnet.tracing.ops.sliding_window import match_sliding_window
 from deconvnet.tracing.ops.spellings import function_name, standard_call
 from deconvnet.tracing.receptive_field import Axis, ReceptiveField
 
@@ -115,10 +115,9 @@ class _Tracer(TorchFunctionMode):
         self.constants: list[list[float | Tensor]] = []
         self.weights = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
         height, width = x.shape[-2:]
-        self.whole_input = ReceptiveField.whole_input(height, width)
         self.shapes = [x.shape]
         """Of each signal."""
-        self.fields = [ReceptiveField(Axis(), Axis(), height, width)]
+        self.fields = [SignalField(ReceptiveField(Axis(), Axis(), height, width))]
         """Of each signal."""
         self.orders: dict[int, tuple[int, ...]] = {}
         """By signal of four dimensions, where the images, channels, rows and columns are, if not in this order."""
@@ -245,14 +244,16 @@ class _Tracer(TorchFunctionMode):
             croppable = pointwise and all(supports_cropping(func, output, constants) for output in outputs)
         changed_in_place = [output for output in outputs if any(output is tensor for tensor in changed)]
         new_in_place = [output for output in changed_in_place if self.signal_of(output) is None]
-        field = self._output_field(sliding, pointwise and not new_in_place, input_signals)
-        returned = [self._record_signal(output, field) for output in outputs]
+        where = self._where() if input_signals else ""
+        fields = self._output_fields(func, args, kwargs, shapes, inputs, outputs, where, bool(new_in_place))
+        returned = [self._record_signal(output, field) for output, field in zip(outputs, fields, strict=True)]
         self._record_orders(func, args, kwargs, sliding is not None, input_signals, outputs)
         for output in new_in_place:
             self.signals_by_memory[_memory(output)] = self.signals[id(output)][1]
         aliases = self._aliases(changed_in_place)
-        for signal in aliases:
-            self.fields[signal] = self.fields[signal].union(field)
+        for signal, tensor in aliases.items():
+            for output, field in zip(outputs, fields, strict=True):
+                self.fields[signal] = write_through(output, field, tensor, self.fields[signal])
         has_weight = bool(outputs) and func in (torch.conv2d, F.linear) and inputs[0] is not None and inputs[1] is None
         has_rule = is_layer or is_local_response_norm(func) or is_linear(func, inputs, args, kwargs)
         self.steps.append(
@@ -270,7 +271,7 @@ class _Tracer(TorchFunctionMode):
                 return_type=Tensor if isinstance(result, Tensor) else type(result),
                 is_relu=is_relu,
                 is_cut=bool(outputs) and (is_cut or any(output.is_inference() for output in outputs)),
-                where=self._where() if input_signals else "",
+                where=where,
                 opaque=bool(input_signals) and not only_tensors and not is_shape_query(func),
             )
         )
@@ -289,7 +290,8 @@ class _Tracer(TorchFunctionMode):
             if order != usual:
                 self.orders[signal] = order
             has_places = is_reshaping(func) and any(self.shapes[each][2:].numel() > 1 for each in inputs)
-            if output.dim() == 2 and (has_places or (is_elementwise(func) and self.flattened.intersection(inputs))):
+            stays_flat = is_elementwise(func, args, kwargs) and bool(self.flattened.intersection(inputs))
+            if output.dim() == 2 and (has_places or stays_flat):
                 self.flattened.add(signal)
 
     def _sums(self, tensors: list[Tensor], inputs: list[int | None]) -> Iterator[Tensor]:
@@ -298,7 +300,7 @@ class _Tracer(TorchFunctionMode):
             if signal is None and id(tensor) not in self.weights and tensor.is_floating_point() and not tensor.is_meta:
                 yield tensor.detach().abs().sum(dtype=torch.float32)
 
-    def _record_signal(self, output: Tensor, field: ReceptiveField) -> int:
+    def _record_signal(self, output: Tensor, field: SignalField) -> int:
         """The signal that a tensor is, a new one if it was none, with its field updated."""
         signal = self.signal_of(output)
         if signal is None:
@@ -309,20 +311,31 @@ class _Tracer(TorchFunctionMode):
         self.fields[signal] = field
         return signal
 
-    def _aliases(self, changed: list[Tensor]) -> list[int]:
-        """Other signals that share memory with tensors changed in place, and so change too."""
+    def _aliases(self, changed: list[Tensor]) -> dict[int, Tensor]:
+        """Other signals, with their tensors, that share memory with tensors changed in place, and so change too."""
         if not changed:
-            return []
-        memory = _memory(changed[0])
-        sharing = {signal for tensor, signal in self.signals.values() if _memory(tensor) == memory}
-        return sorted(sharing - {self.signal_of(tensor) for tensor in changed})
+            return {}
+        memory, own = _memory(changed[0]), {self.signal_of(tensor) for tensor in changed}
+        sharing = {signal: tensor for tensor, signal in self.signals.values() if _memory(tensor) == memory}
+        return {signal: sharing[signal] for signal in sorted(sharing) if signal not in own}
 
-    def _output_field(self, sliding: SlidingWindowCall | None, pointwise: bool, signals: list[int]) -> ReceptiveField:
-        if sliding is not None and len(signals) == 1:
-            return self.fields[signals[0]].after_window(*sliding.window)
-        if not pointwise or not signals:
-            return self.whole_input
-        return reduce(ReceptiveField.union, (self.fields[signal] for signal in signals))
+    def _output_fields(
+        self,
+        func: Callable[..., Any],
+        args: Args,
+        kwargs: Kwargs,
+        shapes: list[torch.Size],
+        inputs: list[int | None],
+        outputs: list[Tensor],
+        where: str,
+        is_new_in_place: bool,
+    ) -> list[SignalField]:
+        if not outputs:
+            return []
+        fields = [None if signal is None else self.fields[signal] for signal in inputs]
+        call = TracedCall(func, args, kwargs, shapes, inputs, fields, outputs, where)
+        with torch.device("cpu"):  # a module on the device meta may be traced
+            return [nothing_known(call)] * len(outputs) if is_new_in_place else fields_after(call)
 
     def _record_layer(self, func: Callable[..., Any], output: Tensor, is_relu: bool) -> None:
         name, signal = self._layer_name(func, is_relu), self.signals[id(output)][1]
@@ -337,7 +350,8 @@ class _Tracer(TorchFunctionMode):
             return
         convolutional = output.dim() == 4
         map_size = (output.shape[2], output.shape[3]) if convolutional else (1, 1)
-        layer = Layer(name, self.activation_count - 1, output.shape[1], map_size, convolutional, self.fields[signal])
+        field = layer_field(self.fields[signal], output.shape)
+        layer = Layer(name, self.activation_count - 1, output.shape[1], map_size, convolutional, field)
         (self.layers if is_relu else self.other_layers).append(layer)
 
     def _compare_with_relu(self, output: Tensor, before: Tensor | None) -> None:

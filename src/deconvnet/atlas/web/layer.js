@@ -32,7 +32,7 @@ async function showLayer(main) {
       "p",
       { class: "facts" },
       `${plural(layer.shown, "unit")} · ${layer.dead ? plural(layer.dead, "dead unit") : "no dead unit"} · each activation sees `
-        + `${layer.field.join("×")} pixels · `,
+        + `${layer.sees} · `,
       element("a", { href: `figure-${encodeURIComponent(layer.name)}.png` }, "the paper's figure of it"),
       ...(layer.index === 0 && book.filters ? [" · ", element("a", { href: "filters.png" }, "its filters")] : []),
     ),

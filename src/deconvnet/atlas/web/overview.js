@@ -23,7 +23,7 @@ function layerCard(layer) {
   const facts = [
     layer.shown < layer.units ? `${number(layer.shown)} of ${plural(layer.units, "unit")}` : plural(layer.units, "unit"),
     size,
-    `each activation sees ${layer.field.join("×")} pixels`,
+    `each activation sees ${layer.sees}`,
     layer.dead ? plural(layer.dead, "dead unit") : "no dead unit",
   ];
   const strip = element(

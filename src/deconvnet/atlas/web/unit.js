@@ -86,7 +86,7 @@ function numbers(layer, unit) {
     ["Active in", `${percent(unit.frequency)} of ${plural(book.photos, "photo")}`],
     ["Mean maximum", number(unit.mean)],
     ["Selectivity", unit.selectivity === null ? "needs two classes" : unit.selectivity.toFixed(3)],
-    ["Sees", `${layer.field.join("×")} pixels`],
+    ["Sees", layer.sees],
   ];
   const most = unit.classes[0]?.[1];
   return element(

@@ -163,7 +163,8 @@ async function showProjection(layer, unit, { row, column, value }, { projection,
   }
   if (value > 0) projection.dataset.whole = whole;
   const where = layer.rows * layer.columns > 1 ? [`row ${row}, column ${column}`] : [];
-  caption.textContent = [...where, value > 0 ? number(value) : "0, so nothing to project"].join(": ");
+  const seen = layer.field.status ? ` · sees ${layer.sees}` : "";
+  caption.textContent = [...where, value > 0 ? number(value) : "0, so nothing to project"].join(": ") + seen;
 }
 
 function enlarge(layer, unit, { row, column }, whole) {

@@ -27,6 +27,18 @@ _POINTWISE = frozenset(
 _POINTWISE_UNBOUNDED = frozenset(
     "div div_ __truediv__ __itruediv__ __rdiv__ true_divide pow __pow__ sqrt rsqrt exp log".split()
 )
+#: Those of the above that do something along channels.
+_ALONG_CHANNELS = frozenset(["local_response_norm", "normalise_by", "channel_shuffle"])
+#: Functions of single elements that have no derivative, or are seldom met.
+_OTHER_ELEMENTWISE = frozenset(
+    """
+    where masked_fill masked_fill_ addcmul addcdiv lerp sin cos sign floor ceil round reciprocal erf log1p expm1 logsigmoid
+    softsign tanhshrink hardshrink softshrink rrelu relu6 threshold sinh cosh atan eq ne lt le gt ge __eq__ __ne__ __lt__
+    __le__ __gt__ __ge__ logical_and logical_or logical_not __and__ __or__ __invert__ bool int long fmax fmin nan_to_num
+    clamp_max clamp_max_ rsub bernoulli isnan isinf positive __pos__ __neg__ __abs__ negative floor_divide remainder
+    fmod atan2
+    """.split()
+)
 #: Functions that join or split tensors along a dimension, with the index of the argument `dim`.
 _JOINING_OR_SPLITTING = {"cat": 1, "concat": 1, "concatenate": 1, "chunk": 2, "split": 2, "tensor_split": 2}
 _SPLITTING = frozenset(["chunk", "split", "tensor_split"])
@@ -51,9 +63,23 @@ def is_pointwise(func: Callable[..., Any], args: Args, kwargs: Kwargs, shape: Pa
     return name in _RESHAPING or name == "unsqueeze" or name in _POINTWISE or name in _POINTWISE_UNBOUNDED
 
 
-def is_elementwise(func: Callable[..., Any]) -> bool:
-    """Does it compute each element of its output from those at the same place of its inputs?"""
-    return function_name(func) in _POINTWISE | _POINTWISE_UNBOUNDED
+def is_elementwise(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> bool:
+    """Does each element of the output depend on those alone that broadcasting puts in its place?"""
+    name = function_name(func)
+    if name in ("max", "min"):
+        return any(isinstance(value, Tensor) for value in (*args[1:], *kwargs.values()))
+    return name in (_POINTWISE | _POINTWISE_UNBOUNDED | _OTHER_ELEMENTWISE) - _ALONG_CHANNELS
+
+
+def joins_channels(func: Callable[..., Any]) -> bool:
+    """Does the call, if it `is_pointwise`, join tensors along their channels?"""
+    return function_name(func) in _JOINING_OR_SPLITTING and not picks_channels(func)
+
+
+def picks_channels(func: Callable[..., Any]) -> bool:
+    """Does the call, if it `is_pointwise`, return a part of its first argument's channels?"""
+    name = function_name(func)
+    return name in _SPLITTING or name == "__getitem__"
 
 
 def is_reshaping(func: Callable[..., Any]) -> bool:

@@ -1,4 +1,5 @@
-"""Which torch calls slide a window over the positions of a feature map, and which window: convolution, pooling, padding.
+"""Which torch calls slide a window over the positions of a feature map, and which window: convolution, pooling, padding,
+slices.
 
 A tensor's last two dimensions are its positions, rows and columns. The table maps each function to a parser with the same
 signature.
@@ -121,6 +122,34 @@ def _pad(input: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> 
     )
 
 
+def _pick_positions(input: Tensor, index: Any) -> SlidingWindowCall | None:
+    """x[:, :, a:b, c:d], with a stride or without."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    if not all(item is ... or isinstance(item, slice) for item in items):
+        return None
+    ellipsis = items.index(...) if ... in items else len(items)
+    items[ellipsis : ellipsis + 1] = [slice(None)] * (input.dim() - len(items) + (... in items))
+    *others, rows, columns = items
+    if any(item != slice(None) for item in others) or rows == columns == slice(None):
+        return None
+    (top, _, down), (left, _, right) = (
+        item.indices(length) for item, length in zip((rows, columns), input.shape[-2:], strict=True)
+    )
+    steps = (..., slice(None, None, down), slice(None, None, right))
+    return SlidingWindowCall(
+        SlidingWindow((1, 1), (down, right), (-top, -left), (1, 1)), 0.0, lambda x: (Tensor.__getitem__, (x, steps), {})
+    )
+
+
+def _narrow(input: Tensor, dim: int, start: Any, length: int) -> SlidingWindowCall | None:
+    dim %= input.dim()
+    if dim < input.dim() - 2 or not isinstance(start, int):
+        return None
+    start %= input.shape[dim]
+    index = slice(start, start + length)
+    return _pick_positions(input, (..., index, slice(None)) if dim == input.dim() - 2 else (..., index))
+
+
 _SLIDING_WINDOW_PARSERS: dict[Callable[..., Any], Callable[..., SlidingWindowCall | None]] = {
     torch.conv2d: _conv2d,
     F.max_pool2d: _max_pool,
@@ -131,6 +160,9 @@ _SLIDING_WINDOW_PARSERS: dict[Callable[..., Any], Callable[..., SlidingWindowCal
     F.adaptive_max_pool2d: _adaptive_pool,
     F.adaptive_max_pool2d_with_indices: _adaptive_pool,
     F.pad: _pad,
+    Tensor.__getitem__: _pick_positions,
+    torch.narrow: _narrow,
+    Tensor.narrow: _narrow,
 }
 
 
