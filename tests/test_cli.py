@@ -46,6 +46,7 @@ def weights(tmp_path):
 def test_help_has_an_example_for_every_command(run):
     commands = (
         "networks",
+        "check",
         "look",
         "project",
         "atlas",

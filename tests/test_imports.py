@@ -24,7 +24,7 @@ LEVELS = (
     ("models",),
     ("projection",),
     ("mining",),
-    ("training", "atlas"),
+    ("training", "atlas", "checking"),
     ("experiments",),
     ("explorer", "report"),
     ("cli",),

@@ -18,6 +18,7 @@ __all__ = [
     "Network",
     "Preprocessing",
     "UsageError",
+    "check",
     "load",
     "mine",
     "per_channel",
@@ -28,6 +29,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from deconvnet.atlas import Atlas
+    from deconvnet.checking import check
     from deconvnet.data import Preprocessing, per_channel, torchvision_preprocessing
     from deconvnet.mining import mine
     from deconvnet.models import Network, load
@@ -38,6 +40,7 @@ else:
         "Atlas": "atlas",
         "Network": "models",
         "Preprocessing": "data",
+        "check": "checking",
         "load": "models",
         "mine": "mining",
         "per_channel": "data",

@@ -148,6 +148,7 @@ TESTS = {
 #: What is not run on one.
 ELSEWHERE = {
     "check_way_down": "reads the trace alone",
+    "check": "copies the network to the CPU; tests/checking/test_check.py",
     "Recipe.autocast": "cannot be emulated; tests/training/test_bfloat16.py",
     "Recipe.float32_precision": "about TF32, which only CUDA has; tests/tracing/test_float32_precision.py",
     "Recipe.memory_format": "only names a layout",

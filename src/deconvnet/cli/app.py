@@ -13,7 +13,7 @@ from deconvnet.errors import UsageError
 
 #: The commands as `--help` lists them: in the order in which a new user needs them, as in the docs.
 ORDER = (
-    *("demo", "networks", "look", "project", "atlas", "mine", "merge", "explore", "pack", "train", "evaluate"),
+    *("demo", "networks", "check", "look", "project", "atlas", "mine", "merge", "explore", "pack", "train", "evaluate"),
     *("evolve", "invariance", "compare", "occlude", "correspond", "ablate", "sanity", "reproduce"),
 )
 

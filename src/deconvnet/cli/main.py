@@ -10,6 +10,7 @@ from types import FrameType
 from deconvnet.cli import (  # noqa: F401
     ablate,
     atlas,
+    check,
     compare,
     correspond,
     demo,
