@@ -125,7 +125,7 @@ def test_maps_that_no_plain_pass_has_are_found(monkeypatch):
     monkeypatch.setattr(Network, "activations", lambda network, x, layer: activations(network, x, layer) * 1.001)
     result = check(make_network())
     assert set(findings(result).values()) == {"wrong"}
-    assert "nowhere in a plain forward pass" in result.verdict
+    assert "those of no ReLU in a plain forward pass" in result.verdict
 
 
 def test_a_field_that_is_too_small_is_found(monkeypatch):

@@ -93,14 +93,14 @@ def _check_layer(network: Network, second: SecondProjection, x: Tensor, name: st
     chosen = _choose(captured.view(layer.units, *layer.map_size), places)
     if not chosen:
         return LayerCheck(*about, "no signal", reason="no activation is above zero")
-    relu = second.find(captured)
-    if relu is None:
-        return LayerCheck(*about, "wrong", reason="its maps are nowhere in a plain forward pass")
     units, positions = torch.tensor([unit for unit, _, _ in chosen]), torch.tensor([place[1:] for place in chosen])
     try:
         got = project_batch(network, x, name, units, positions, photos=torch.zeros_like(units)).pixels
     except DeconvnetError as error:
         return LayerCheck(*about, "refused", reason=str(error))
+    relu = second.find(captured)
+    if relu is None:
+        return LayerCheck(*about, "wrong", reason="its maps are those of no ReLU in a plain forward pass")
     want = torch.stack([second.project(relu, *place) for place in chosen])
     difference = max(map(_difference, got, want))
     announced, passed = network.trace.functions_without_rule(layer.index), second.without_rule(relu)
