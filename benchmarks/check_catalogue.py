@@ -164,10 +164,12 @@ def page(results: dict[str, Any]) -> str:
         for name in names:
             found = results["networks"].get(f"{library}:{name}")
             if found is not None:
-                difference = f"{found['difference']:.0e}" if found.get("difference") is not None else ""
-                size, layers = found["size"], found.get("layers", "")
+                difference = f"{found['difference']:.0e}" if found.get("difference") else ""
+                size, layers, counts = found["size"], found.get("layers", ""), found.get("checked", {})
+                mixed = ", ".join(f"{count} {finding}" for finding, count in counts.items())
+                finding = mixed if len(counts) > 1 and found["verdict"] in counts else found["verdict"]
                 reason = found["reason"].replace(f"{library}:{name}", "it").replace("|", "\\|")
-                lines.append(f"| {name} | {size}×{size} | {layers} | {found['verdict']} | {difference} | {reason} |")
+                lines.append(f"| {name} | {size}×{size} | {layers} | {finding} | {difference} | {reason} |")
     return "\n".join(lines) + "\n"
 
 
