@@ -94,8 +94,6 @@ SPELLINGS = {
     "hardtanh": lambda x: F.hardtanh(x, 0, 1e9),
     "maximum": lambda x: torch.maximum(x, torch.zeros_like(x)),
     "maximum, the other way round": lambda x: torch.maximum(torch.zeros_like(x), x),
-    "where": lambda x: torch.where(x > 0, x, 0.0),
-    "a mask": lambda x: x * (x > 0),
     "an operator": torch.ops.aten.relu,
 }
 
@@ -183,9 +181,61 @@ def test_a_copy_has_no_backward_hooks_and_weights_of_its_own():
 def test_hooks_that_a_module_sets_on_maps_are_not():
     def look(x):
         x = x * 1
+        handle = x.register_hook(lambda signal: signal * torch.nan)
         x.register_hook(lambda signal: signal * torch.nan)
+        handle.remove()
         return x
 
     module = nn.Sequential(nn.Conv2d(3, 4, 3), Apply(look), nn.ReLU())
     second = SecondProjection(plain_copy(module, torch.float64), torch.randn(1, 3, 8, 8, dtype=torch.float64))
     assert second.project(second.relus[0], *second.relus[0].maps[0].nonzero()[0].tolist()).isfinite().all()
+
+
+def test_a_view_may_be_changed_in_place():
+    first, last = nn.Conv2d(3, 4, 3).double(), nn.Conv2d(4, 4, 3).double()
+
+    def rectify(x):
+        nn.ReLU(inplace=True)(x[:, :2])
+        x[:, 2:].sub_(0.1).relu_()
+        return x
+
+    def plain_rectify(x, relu):
+        return torch.cat([relu(x[:, :2]), relu(x[:, 2:] - 0.1)], dim=1)
+
+    x = torch.randn(1, 3, 9, 9, dtype=torch.float64)
+    module = nn.Sequential(first, Apply(rectify), last, nn.ReLU())
+    compare(
+        SecondProjection(plain_copy(module, torch.float64), x), lambda x, relu: relu(last(plain_rectify(first(x), relu))), 3
+    )
+
+
+def compare(second, run, layers):
+    """Whether a projection from each layer is the oracle's."""
+    oracle = Deconvnet(run, second.x.detach())
+    assert len(second.relus) == len(oracle.maps) == layers
+    for layer, relu in enumerate(second.relus):
+        unit, row, column = relu.maps[0].nonzero()[5].tolist()
+        want = oracle.project(layer, unit, row, column)
+        assert want.any()
+        assert (second.project(relu, unit, row, column) - want).abs().max() <= 1e-12
+
+
+def test_parts_of_a_split_may_be_changed_in_place():
+    first = nn.Conv2d(3, 4, 3)
+
+    def parts(x):
+        one, other = x.chunk(2, dim=1)
+        return torch.cat([other.sub_(0.1).relu_(), one.relu_(), x], dim=1)
+
+    def plain_parts(x, relu):
+        one, other = x[:, :2], x[:, 2:] - 0.1
+        other, one = relu(other), relu(one)
+        return torch.cat([other, one, one, other], dim=1)
+
+    module, x = (
+        nn.Sequential(first, Apply(parts), nn.Conv2d(8, 4, 3), nn.ReLU()),
+        torch.randn(1, 3, 9, 9, dtype=torch.float64),
+    )
+    second = SecondProjection(plain_copy(module, torch.float64), x)
+    last = module.double()[2]
+    compare(second, lambda x, relu: relu(last(plain_parts(first(x), relu))), 3)

@@ -7,6 +7,7 @@ what autograd does.
 """
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.hooks import RemovableHandle
 
 #: Nodes of a recorded pass that are linear, or choose among values as a pooling does; all but their number.
 _HAS_RULE = frozenset(
@@ -74,7 +76,7 @@ class SecondProjection:
         """In the order in which they ran."""
         self._norms: set[Node] = set()
         for node in nodes:
-            rectified = recorder.masked.get(node, _rectified(node))
+            rectified = _rectified(node)
             if rectified is not None:
                 self.relus.append(RecordedReLU(node, rectified))
                 _replace_derivative(node, lambda signal: signal.clamp(min=0))
@@ -139,26 +141,27 @@ def plain_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 class _Recorder(TorchFunctionMode):
-    """Keeps what the recorded graph does not say: results that no output depends on, and ReLUs made of a comparison."""
+    """Keeps what the recorded graph alone does not: results that no output depends on."""
 
     def __init__(self) -> None:
         super().__init__()
         self.nodes: list[Node] = []
-        self.masked: dict[Node, Tensor] = {}
-        """The results of products with a mask, and of choices by one, that are max(x, 0)."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.register_hook:  # set by the module inside of its forward, to look at gradients
-            return None
-        result = func(*args, **(kwargs or {}))
-        node = result.grad_fn if isinstance(result, Tensor) else None
-        if node is not None:
-            self.nodes.append(node)
-            signals = [arg for arg in args if isinstance(arg, Tensor) and arg.grad_fn is not None]
-            if _name(node) in ("Mul", "Where") and len(signals) == 1 and signals[0].shape == result.shape:
-                signal = signals[0].detach()
-                if bool((signal < 0).any()) and torch.equal(result.detach(), signal.clamp(min=0)):
-                    self.masked[node] = result.detach().clone()
+            return RemovableHandle(OrderedDict())
+        kwargs = kwargs or {}
+        name, x = getattr(func, "__name__", ""), args[0] if args else None
+        in_place = kwargs.get("inplace") or (name.endswith("_") and not name.endswith("__") and name != "copy_")
+        if in_place and isinstance(x, Tensor) and x._is_view():
+            # A graph hides what changes a view in place, so a copy is changed, and written there.
+            return x.copy_(func(x.clone(), *args[1:], **kwargs))
+        result = func(*args, **kwargs)
+        tensors = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and leaf.grad_fn is not None]
+        self.nodes += [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+        if isinstance(result, tuple | list) and len(tensors) == len(result) and all(part._is_view() for part in result):
+            # The parts of a split, each as a view for itself: autograd lets only those be changed in place.
+            return tuple(args[0].as_strided(part.shape, part.stride(), part.storage_offset()) for part in result)
         return result
 
 
