@@ -6,7 +6,7 @@
 Results go to benchmarks/results/checked_networks.json, one after the other, so that an interrupted run resumes. Weights are
 drawn as the libraries draw them; batch normalisation then gets random scales, shifts and statistics, as those of an
 untrained network are trivial. Inputs have 64×64 pixels, or 96×96 or 224×224 where an architecture does not take these. Of
-deep networks 12 layers are checked, evenly spaced, with 3 activations each. Needs timm and transformers.
+deep networks ten layers are checked, evenly spaced, with 3 activations each. Needs timm and transformers.
 """
 
 import gc
@@ -26,9 +26,10 @@ from deconvnet.checking import check
 from deconvnet.data import torchvision_preprocessing
 from deconvnet.errors import DeconvnetError
 from deconvnet.models import Network
+from deconvnet.projection import check_way_down
 
 RESULTS = Path(__file__).parent / "results" / "checked_networks.json"
-_LAYERS, _PLACES, _SIZES = 12, 3, (64, 96, 224)
+_LAYERS, _PLACES, _SIZES = 10, 3, (64, 96, 224)
 #: Larger ones are not built: a float64 copy of them would not fit in memory.
 _MOST_WEIGHTS = 200_000_000
 
@@ -97,6 +98,29 @@ def checked(address: str) -> dict[str, Any]:
     return found
 
 
+def some_layers(network: Network) -> list[str]:
+    """Names of layers, evenly spaced from the first to the last."""
+    names = list(network.layers)
+    step = max(1.0, (len(names) - 1) / (_LAYERS - 1))
+    return [names[index] for index in sorted({round(number * step) for number in range(_LAYERS)}) if index < len(names)]
+
+
+def refused(network: Network) -> str:
+    """Why the network, or each of these layers, is refused; empty if it is not."""
+    reason = ""
+    try:
+        for name in some_layers(network):
+            try:
+                check_way_down(network, name)
+            except DeconvnetError as error:
+                reason = reason or str(error)
+            else:
+                return ""
+    except DeconvnetError as error:
+        return str(error)
+    return reason
+
+
 def checked_at(address: str, size: int) -> dict[str, Any]:
     """The same, with inputs of size × size pixels."""
     start = time.monotonic()
@@ -105,22 +129,18 @@ def checked_at(address: str, size: int) -> dict[str, Any]:
         with torch.device("meta"):
             empty = build(address)
         weights = sum(parameter.numel() for parameter in empty.parameters())
-        _ = Network(empty, preprocessing, name=address).layers
-    except DeconvnetError as error:
-        return {"size": size, "verdict": "refused", "reason": str(error)}
-    except Exception:  # some libraries cannot be built so
-        weights = 0
+        refusal = refused(Network(empty, preprocessing, name=address))
+    except Exception:  # some cannot be built so
+        weights, refusal = 0, ""
+    if refusal:
+        return {"size": size, "verdict": "refused", "reason": refusal}
     if weights > _MOST_WEIGHTS:
         return {"size": size, "verdict": "not checked", "reason": f"{weights / 1e6:.0f} million weights"}
     network = Network(build(address), preprocessing, name=address)
-    try:
-        names = list(network.layers)
-    except DeconvnetError as error:
-        return {"size": size, "verdict": "refused", "reason": str(error)}
-    step = max(1.0, (len(names) - 1) / (_LAYERS - 1))
-    some = sorted(
-        {names[round(index * step)] for index in range(_LAYERS) if round(index * step) < len(names)}, key=names.index
-    )
+    refusal = refused(network)
+    if refusal:
+        return {"size": size, "verdict": "refused", "reason": refusal}
+    names, some = list(network.layers), some_layers(network)
     result = check(network, some, places=_PLACES)
     findings = [layer.finding for layer in result.layers]
     verdict = next((name for name in ("wrong", "refused", "approximated") if name in findings), "exact")
@@ -147,7 +167,7 @@ def page(results: dict[str, Any]) -> str:
         "",
         "What [`deconvnet check`](commands/check.md) found in torchvision's catalogue, and in families of timm and",
         "transformers. Weights are random, and so are the scales and statistics of batch normalisation; inputs are as small",
-        "as the architecture takes; of deep networks 12 layers are checked, evenly spaced, with three activations each, in",
+        "as the architecture takes; of deep networks ten layers are checked, evenly spaced, with three activations each, in",
         "float64. Written by `benchmarks/check_catalogue.py`, which needs timm and transformers.",
         f"Versions: {versions}.",
         "",
@@ -193,6 +213,8 @@ def main(
         except Exception as error:  # a finding as well
             found = {"size": 0, "verdict": "wrong", "reason": f"raises {type(error).__name__}: {str(error)[:200]}"}
         print({key: value for key, value in found.items() if key != "warnings"}, file=sys.stderr, flush=True)
+        if RESULTS.is_file():  # another process may have checked others meanwhile
+            results["networks"] = json.loads(RESULTS.read_text(encoding="utf-8"))["networks"]
         results["networks"][address] = found
         RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         gc.collect()
