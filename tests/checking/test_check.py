@@ -70,6 +70,11 @@ def test_what_is_right_is_exact(kind):
     assert result.verdict.startswith(f"{len(result.layers)} layers are projected exactly by the paper's rules")
 
 
+def test_a_module_that_reads_strides_gets_those_of_whole_maps():
+    result = check(make_network(Step(lambda x: x.as_strided(x.shape, x.stride(), x.storage_offset()))))
+    assert result.is_right
+
+
 def test_a_network_that_comes_along():
     result = check(load("alexnet2012"), ["conv1", "conv3", "fc7"])
     assert findings(result) == {"conv1": "exact", "conv3": "exact", "fc7": "exact"}

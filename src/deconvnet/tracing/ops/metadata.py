@@ -7,7 +7,8 @@ import torch
 
 from deconvnet.tracing.ops.spellings import function_name
 
-_SHAPE_METHODS = frozenset("size dim ndimension numel nelement stride storage_offset __len__ is_contiguous".split())
+#: Not `stride` and `storage_offset`: a crop lies in memory otherwise than the whole.
+_SHAPE_METHODS = frozenset("size dim ndimension numel nelement __len__ is_contiguous".split())
 _SHAPE_ATTRIBUTES = frozenset([torch.Tensor.shape.__get__, torch.Tensor.ndim.__get__])  # type: ignore[attr-defined]
 _VALUE_ATTRIBUTES = frozenset(getattr(torch.Tensor, name).__get__ for name in ("T", "mT", "H", "mH", "data", "real", "imag"))
 _METADATA_METHODS = frozenset(
