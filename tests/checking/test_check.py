@@ -231,7 +231,7 @@ def test_a_warning_is_in_the_result_and_given_once():
         warnings.simplefilter("error", DeconvnetWarning)
         result = check(network)
     assert len(result.warnings) == 1
-    assert "depends on the photo" in result.warnings[0]
+    assert "reads values of maps into Python" in result.warnings[0]
     assert str(result).startswith(result.warnings[0])
 
 
