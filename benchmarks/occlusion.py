@@ -67,7 +67,7 @@ def speed(network: Network, x: Tensor) -> dict[str, float]:
     start = time.perf_counter()
     for batch in torch.split(corners, 32):
         inputs = x.repeat(len(batch), 1, 1, 1)
-        paste(inputs, occluder.occluded_windows(x, batch, network.preprocessing), batch)
+        paste(inputs, occluder.occluded_windows(x, batch, network), batch)
         network.probabilities(inputs).cpu()  # waits for a GPU
     return {"patched": len(corners) / patched, "whole": len(corners) / (time.perf_counter() - start)}
 

@@ -46,7 +46,7 @@ KINDS = {
 }
 
 #: Who computes on each core.
-USERS = ("mining.mine", "atlas.project_units", "experiments.fig7_occlusion.compute")
+USERS = ("mining.mine_batches", "atlas.project_units", "experiments.fig7_occlusion.compute")
 
 
 def by_one(

@@ -86,7 +86,7 @@ CALLS = {
     "Network.probabilities": lambda network, x: network.probabilities(x),
     "Network.to": moved,
     "Network.with_module": moved,
-    "Occluder.occluded_windows": lambda network, x: OCCLUDER.occluded_windows(x[0], corners(), network.preprocessing),
+    "Occluder.occluded_windows": lambda network, x: OCCLUDER.occluded_windows(x[0], corners(), network),
     "Preprocessing.denormalise": lambda network, x: network.preprocessing.denormalise(x),
     "Preprocessing.normalise": lambda network, x: network.preprocessing.normalise(
         torch.arange(64 * 64 * 3, dtype=torch.uint8).view(1, 64, 64, 3).to(x.device)

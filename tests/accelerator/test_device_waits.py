@@ -1,6 +1,6 @@
 """How often the program waits for its device: as rarely as the work allows, because a GPU idles meanwhile."""
 
-import importlib
+import sys
 import threading
 
 import pytest
@@ -113,7 +113,7 @@ def test_batches_are_pinned_where_they_are_read_and_uploaded_where_they_are_comp
         return upload(tensor, device)
 
     monkeypatch.setattr(Batch, "pinned_for", pinned_for)
-    for module in (importlib.import_module("deconvnet.mining.mine"), projecting, evaluating):
+    for module in (sys.modules["deconvnet.models.reading"], evaluating):
         monkeypatch.setattr(module, "upload", recorded_upload)
     photos = inputs / "photos" / "val"
     with emulated():

@@ -17,6 +17,7 @@ from deconvnet.atlas.figures import random_units
 from deconvnet.atlas.render import UnitLayout
 from deconvnet.atlas.tables import read_table
 from deconvnet.data import read_image, torchvision_preprocessing
+from deconvnet.models import InputReader
 from deconvnet.projection import display_scale, project, to_pixels
 
 
@@ -246,13 +247,12 @@ def test_a_network_that_computes_something_else_leaves_no_atlas(small_network, p
 
 
 def test_a_photo_that_vanished_is_one_sentence(small_network, photo_folder, tmp_path, monkeypatch):
-    read_batch = project_units_module.read_batch
+    class Vanished(InputReader):
+        def read(self, item, rows=None):
+            (photo_folder / "ant" / "00.png").unlink(missing_ok=True)
+            return super().read(item, rows)
 
-    def vanished(photos, *rest):
-        (photo_folder / "ant" / "00.png").unlink(missing_ok=True)
-        return read_batch(photos, *rest)
-
-    monkeypatch.setattr(project_units_module, "read_batch", vanished)
+    monkeypatch.setattr(project_units_module, "InputReader", Vanished)
 
     with pytest.raises(DeconvnetError, match=r"ant/00\.png could be read while mining, but now it"):
         Atlas.build(small_network, photo_folder, tmp_path / "atlas")

@@ -156,11 +156,11 @@ def test_a_class_has_one_colour_in_all_rows(network, files):
     assert len({colours.pop() for colours in patches.values()}) == len(patches)
 
 
-def test_a_disc_covers_what_lies_in_the_circle():
+def test_a_disc_covers_what_lies_in_the_circle(small_network):
     disc = Occluder(5, shape="disc").mask
     assert disc.int().tolist() == [[0, 1, 1, 1, 0], [1] * 5, [1] * 5, [1] * 5, [0, 1, 1, 1, 0]]
     x = torch.ones(3, 8, 8)
-    window = Occluder(5, shape="disc").occluded_windows(x, torch.tensor([[1, 2]]), torchvision_preprocessing(8, 8))
+    window = Occluder(5, shape="disc").occluded_windows(x, torch.tensor([[1, 2]]), small_network)
     assert torch.equal(window[0] == 0, disc.expand(3, 5, 5))
 
 

@@ -340,7 +340,7 @@ def test_what_cannot_be_checked_is_refused(network, files, photo_folder):
         ({"rules": ["backwards"]}, "backwards"),
         ({"layer": "conv9"}, "conv9"),
         ({"rules": []}, "no rules to project by"),
-        ({"stride": 40}, "one position in a view of 32: pass a smaller stride"),
+        ({"stride": 40}, "one position in a view of 32×32: pass a smaller stride"),
     ):
         with pytest.raises(UsageError, match=sentence):
             check_sanity(network, files, **options)

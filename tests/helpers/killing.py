@@ -96,7 +96,7 @@ def run(folder: Path, out: Path, count: int, victim: int = 0, moment: int = -1) 
 
 def main(folder: Path, seed: int) -> None:
     torch.set_num_threads(1)
-    sys.modules["deconvnet.mining.mine"].SAVE_EVERY = -1  # after every batch
+    sys.modules["deconvnet.mining.mine_batches"].SAVE_EVERY = -1  # after every batch
     draw_units._HITS_IN_GROUP, draw_units._MAX_QUEUED = 27, 1  # units of three, recorded while the next are projected
     write_photos(folder / "photos")
     generator = random.Random(seed)

@@ -11,10 +11,10 @@ from filelock import FileLock
 
 from deconvnet.data import find_images
 from deconvnet.errors import DeconvnetError, UsageError
-from deconvnet.mining import MiningKey, MiningState, merge_parts, mine, mine_part, mine_remaining
+from deconvnet.mining import MiningKey, MiningState, merge_parts, mine, mine_batches, mine_part, mine_remaining
 from deconvnet.mining.statistics import Statistics
 
-mine_module = sys.modules["deconvnet.mining.mine"]
+mine_module = sys.modules["deconvnet.mining.mine"]  # `mining.mine` is the function
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_the_state_is_saved_now_and_then(photo_folder, tmp_path, monkeypatch, st
     with pytest.raises(FileNotFoundError):
         state_of()
     assert saved == [19]
-    monkeypatch.setattr(mine_module, "SAVE_EVERY", -1)
+    monkeypatch.setattr(mine_batches, "SAVE_EVERY", -1)
     with pytest.raises(FileNotFoundError):
         state_of()
     assert saved == [19, 4, 8, 12, 16, 19, 19]
@@ -90,7 +90,7 @@ def test_a_state_torn_by_an_interruption_is_not_saved(tmp_path, monkeypatch, sta
             raise KeyboardInterrupt
         add(self, *arguments)
 
-    monkeypatch.setattr(mine_module, "SAVE_EVERY", -1)
+    monkeypatch.setattr(mine_batches, "SAVE_EVERY", -1)
     monkeypatch.setattr(Statistics, "add", torn)
     with pytest.raises(KeyboardInterrupt):
         state_of("state.safetensors")

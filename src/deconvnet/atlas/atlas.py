@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +15,7 @@ from torch import Tensor
 from deconvnet.atlas.build import FORMAT, build_atlas
 from deconvnet.atlas.figures import layer_figure
 from deconvnet.atlas.tables import check_file, read_table
-from deconvnet.data import ImageSet
+from deconvnet.data import Inputs
 from deconvnet.errors import DeconvnetError
 from deconvnet.models import Network
 
@@ -43,7 +43,7 @@ class Atlas:
     def build(
         cls,
         network: Network,
-        images: Path | str | Iterable[Path | str] | ImageSet,
+        images: Inputs,
         out: Path | str,
         layers: Sequence[str] | None = None,
         units: Sequence[int] | None = None,
@@ -55,6 +55,9 @@ class Atlas:
         progress: bool = False,
     ) -> Self:
         """Mine `images` with `network`, write the atlas to the new folder `out`, and open it.
+
+        `images` are what `mine` takes but iterables, as hits are read again: a data set has items by index. How its inputs
+        are drawn is up to the network's `to_image`.
 
         `layers` are names (default: the convolutional layers), `units` indices of units to show in each of them (default:
         all; those that a layer does not have are skipped), `top` the number of hits per unit. With `parts`, state files of
@@ -82,8 +85,9 @@ class Atlas:
         return cls(os.path.realpath(out))  # "new/../atlas" is there, but "new" is not
 
     def __repr__(self) -> str:
-        image_count = self.description["images"]["read"]
-        return f"<Atlas {self.folder}: {self.description['network']['full_name']} over {image_count:,} photos>"
+        images = self.description["images"]
+        count = f"{images['read']:,} {images.get('noun', 'photo')}s"
+        return f"<Atlas {self.folder}: {self.description['network']['full_name']} over {count}>"
 
     @property
     def layers(self) -> list[str]:

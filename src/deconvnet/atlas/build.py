@@ -13,14 +13,14 @@ from deconvnet.atlas.build_progress import AtlasWork
 from deconvnet.atlas.draw_units import draw_units
 from deconvnet.atlas.figures import layer_figure
 from deconvnet.atlas.html import render_pages, write_pages
-from deconvnet.atlas.render import filter_sheet, save_picture
+from deconvnet.atlas.render import filter_sheet, save_picture, tile_size
 from deconvnet.atlas.tables import Tables
-from deconvnet.data import ImageSet, find_images
+from deconvnet.data import Inputs, find_items
 from deconvnet.distributed import Processes
 from deconvnet.environment import software_versions
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.mining import HISTOGRAM_EDGES, MiningKey, MiningResult, merge_parts, mine_remaining, to_result
-from deconvnet.models import Network
+from deconvnet.models import InputReader, Network
 from deconvnet.models.weights_metadata import preprocessing_metadata
 from deconvnet.projection import check_way_down
 from deconvnet.storage import buffered, refuse_existing
@@ -30,7 +30,7 @@ FORMAT = 2
 
 def build_atlas(
     network: Network,
-    images: Path | str | Iterable[Path | str] | ImageSet,
+    images: Inputs,
     out: Path | str,
     layers: Sequence[str] | None = None,
     units: Sequence[int] | None = None,
@@ -50,7 +50,8 @@ def build_atlas(
     processes = processes or Processes()
     if processes.is_first:
         refuse_existing(out)
-    image_set = find_images(images)
+    image_set = find_items(images)
+    InputReader(network, image_set, batch_size)  # refuses what cannot be read before a folder is made
     work = AtlasWork(out)
     if parts is None:
         chosen = _choose_units(network, network.convolutional_layers if layers is None else layers, units)
@@ -105,8 +106,7 @@ def _write_rest(
         filters = network.filters.float().cpu()
         _save_array(filters.numpy(), folder / "filters.npy")
         save_picture(filter_sheet(network.filters, network.full_name), folder / "filters.png")
-    mean_file = description["preprocessing"]["mean"]
-    if isinstance(mean_file, str):
+    if network.input_space.reads_photos and isinstance(mean_file := description["preprocessing"]["mean"], str):
         _save_array(network.preprocessing.mean.numpy(), folder / mean_file)
     for name, chosen in units.items():
         active = {unit: bool(result[name].statistics.active[unit] > 0) for unit in chosen}
@@ -145,11 +145,11 @@ def _describe(
     differences: dict[str, dict[int, float]],
 ) -> dict[str, Any]:
     """The content of atlas.json; `differences` are those found while projecting, by layer and unit."""
-    image_set = result.image_set
+    image_set, space = result.image_set, network.input_space
     layers = []
     for name, layer_units in units.items():
         layer = result[name].layer
-        height, width = layer.field.patch_size
+        height, width = tile_size(network, name)
         layers.append(
             {
                 "name": name,
@@ -172,9 +172,11 @@ def _describe(
             "digest": network.digest,
             "classifies": network.classifies,
         },
-        "preprocessing": preprocessing_metadata(network.preprocessing, "mean.npy"),
+        "preprocessing": preprocessing_metadata(network.preprocessing, "mean.npy") if space.reads_photos else None,
+        **_describe_input(network),
         "images": {
-            "folder": str(image_set.root),
+            "folder": image_set.title,
+            **({} if image_set.noun == "photo" else {"noun": image_set.noun}),
             "digest": key.image_set_digest,
             "found": len(image_set),
             "read": result.read_count,
@@ -188,3 +190,12 @@ def _describe(
         "histogram_edges": HISTOGRAM_EDGES.tolist(),
         "versions": software_versions(),
     }
+
+
+def _describe_input(network: Network) -> dict[str, Any]:
+    """The entry `input` of atlas.json: what inputs are and how they are shown, unless they are square views of photos."""
+    (channels, height, width), space = network.input_shape, network.input_space
+    if space.shows_pixels and height == width:
+        return {}
+    shown = {"shown_channels": space.shown_channels, "shown_as": space.shown_as}
+    return {"input": {"channels": channels, "height": height, "width": width, **shown}}

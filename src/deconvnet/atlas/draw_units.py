@@ -9,7 +9,8 @@ from PIL import Image
 
 from deconvnet.atlas.build_progress import AtlasWork
 from deconvnet.atlas.project_units import UnitProjections, project_units
-from deconvnet.atlas.render import UnitLayout, save_picture, unit_picture, unit_thumbnail
+from deconvnet.atlas.render import UnitLayout, save_picture, tile_size, unit_picture, unit_thumbnail
+from deconvnet.data.channel_pictures import channels_as_rgb
 from deconvnet.data.loader import prefetch
 from deconvnet.environment import core_count
 from deconvnet.mining import MiningResult
@@ -57,7 +58,7 @@ def draw_units(
         (work.atlas / folder).mkdir(parents=True, exist_ok=True)
 
     def save(drawing: _Drawing) -> _Drawing:
-        _save_drawing(drawing, work, network.full_name)
+        _save_drawing(drawing, work, network.caption)
         return drawing
 
     # Threads draw, encode and write while the network projects.
@@ -90,7 +91,7 @@ def _project_remaining(
     }
     group_size = max(1, _HITS_IN_GROUP // result.top)
     for layer, layer_units in units.items():
-        layout = UnitLayout(network.layer(layer).field.patch_size, result.top)
+        layout = UnitLayout(tile_size(network, layer), result.top)
         drawn = set(work.drawn.get(layer, ()))
         for group in (layer_units[first : first + group_size] for first in range(0, len(layer_units), group_size)):
             if set(group) <= drawn:
@@ -104,7 +105,7 @@ def _project_remaining(
 
 def _save_drawing(drawing: _Drawing, work: AtlasWork, network: str) -> None:
     for image, view in drawing.new_views.items():
-        save_picture(Image.fromarray(view), work.view_file(image), quality=90, method=4)
+        save_picture(Image.fromarray(channels_as_rgb(view)), work.view_file(image), quality=90, method=4)
     unit, layer, layout = drawing.unit, drawing.layer, drawing.layout
     picture = unit_picture(unit.projections, unit.patches, layout, f"{layer} · unit {unit.unit}", network)
     # Enlarged patches are squares of one colour, which compress well losslessly and would blur otherwise.

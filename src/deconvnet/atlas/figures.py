@@ -53,15 +53,15 @@ def layer_figure(
             left = Image.fromarray(tiles[unit]).resize(right.size, Image.Resampling.NEAREST)
         panels.append(Panel(f"unit {unit}", left, right))
     selection = f"random units, seed {seed}" if units is None and len(chosen) < len(active) else "chosen units"
-    top, image_count = description["top"], description["images"]["read"]
+    top, image_count, noun = description["top"], description["images"]["read"], description["images"].get("noun", "photo")
     if tiles is None:
         half_titles = f"projections of the {top} strongest activations", f"the {top} patches that they come from"
     else:
         half_titles = "filters, each on its own scale", f"the {top} strongest patches"
     return draw_figure(
         panels,
-        f"{layer}: what excites its units most among {image_count:,} photos ({selection})",
-        description["network"]["full_name"],
+        f"{layer}: what excites its units most among {image_count:,} {noun}s ({selection})",
+        " · ".join(filter(None, (description["network"]["full_name"], description.get("input", {}).get("shown_as")))),
         half_titles,
     )
 

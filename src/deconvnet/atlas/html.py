@@ -19,6 +19,7 @@ import numpy as np
 from deconvnet.atlas.figures import random_units
 from deconvnet.atlas.render import UnitLayout
 from deconvnet.atlas.tables import HISTOGRAM_COLUMNS, HIT_COLUMNS, Row, Tables
+from deconvnet.data.channel_pictures import channel_corners, rgb_size
 from deconvnet.data.image_set import classes_from_folders
 from deconvnet.errors import DeconvnetError
 from deconvnet.formatting import field_seen
@@ -92,6 +93,20 @@ def _script(name: str, value: Any) -> bytes:
     return f"receive({json.dumps(name)},{json.dumps(value, separators=(',', ':'), allow_nan=False)});\n".encode()
 
 
+def _view_geometry(description: dict[str, Any]) -> dict[str, Any]:
+    """The size of a view's picture, its channels' corners in it, the size of each, and how views are shown, in words."""
+    entry = description.get("input")
+    if entry is None:  # square views of photos
+        crop = description["preprocessing"]["crop"]
+        entry = {"height": crop, "width": crop, "shown_channels": 3, "shown_as": ""}
+    size, channels = (entry["height"], entry["width"]), entry["shown_channels"]
+    return {
+        "view": list(reversed(rgb_size(size, channels))),
+        "corners": [list(reversed(corner)) for corner in channel_corners(size, channels)],
+        "shown": entry["shown_as"],
+    }
+
+
 class _PageData:
     """The values that the pages' scripts receive. Layers are counted from 0 in the order of atlas.json."""
 
@@ -119,7 +134,8 @@ class _PageData:
             "folder": description["images"]["folder"],
             "digest": description["images"]["digest"],
             "top": description["top"],
-            "crop": description["preprocessing"]["crop"],
+            "noun": description["images"].get("noun", "photo"),
+            **_view_geometry(description),
             "classes": classes_from_folders(self._classes),
             "edges": [_round(edge) for edge in description["histogram_edges"]],
             "group": _GROUP_SIZE,

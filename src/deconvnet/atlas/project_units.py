@@ -7,16 +7,17 @@ computed again only to guard the arithmetic: they may differ as far as rounding 
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from deconvnet.data import Batch, read_batch, upload
+from deconvnet.data import Batch
 from deconvnet.errors import DeconvnetError
 from deconvnet.mining import LayerHits
 from deconvnet.mining.topk import NO_CHECKSUM
-from deconvnet.models import Network, parallel_map
+from deconvnet.models import InputReader, Network, parallel_map, to_inputs, to_pictures
 from deconvnet.models.rounding_error import rounding_errors
 from deconvnet.projection import plan_batches, project_batch
 
@@ -39,11 +40,11 @@ class UnitProjections:
 
     unit: int
     projections: Tensor
-    """(hits, 3, h, w), cropped to the receptive field, strongest first."""
+    """(hits, C, h, w), cropped to the receptive field, strongest first."""
     patches: np.ndarray
-    """(hits, h, w, 3) uint8, the same windows of the images."""
+    """(hits, h, w, 3) uint8, the same windows of the images, as `Network.show` shows them."""
     views: dict[int, np.ndarray]
-    """The whole views that the network was shown, (crop, crop, 3) uint8, by image index."""
+    """What the network was shown, by image index: (H, W, 3) uint8, or as `Network.show` gives it."""
     difference: float
     """The largest difference between a mined value and the one found while projecting, relative to the mined one (but see
     `SMALL`); 0 if none of the unit's values was computed again."""
@@ -70,23 +71,23 @@ def project_units(
     images, values, positions, checksums = (
         tensor[hit_units, ranks] for tensor in (topk.images, topk.values, hits.positions, topk.checksums)
     )
-    largest = float(topk.values.max())
+    largest, channels = float(topk.values.max()), network.input_space.shown_channels
 
-    def read(batch_hits: Tensor) -> tuple[Tensor, Batch, Tensor]:
+    def read(item: tuple[Tensor, Tensor, Any]) -> tuple[Tensor, Batch, Tensor]:
         """The batch's hits, their images, each read once, and each hit's row among these."""
-        batch_images, photos = torch.unique(images[batch_hits], return_inverse=True)
-        batch = read_batch(hits.image_set, network.preprocessing.view_pixels, batch_images.tolist(), len(batch_images))
+        batch_hits, photos, readable = item
+        batch = reader.read(readable, int(photos.max()) + 1)
         for image, reason in batch.skipped.items():
-            raise HitsChanged(f"{hits.image_set.file(image)} could be read while mining, but now it {reason}.")
+            raise HitsChanged(f"{hits.image_set.describe(image)} could be read while mining, but now it {reason}.")
         is_other = (checksums[batch_hits] != NO_CHECKSUM) & (checksums[batch_hits] != batch.checksums()[photos])
         for image in images[batch_hits][is_other].tolist():
-            raise HitsChanged(f"{hits.image_set.file(image)} has other pixels than when it was mined, so mine again.")
+            raise HitsChanged(f"{hits.image_set.describe(image)} {hits.image_set.what_changed}.")
         return batch_hits, batch.pinned_for(network.device), photos
 
     def project(replica: Network, item: tuple[Tensor, Batch, Tensor]) -> tuple[Tensor, Batch, Tensor, Tensor]:
         """The batch's hits, their images, cropped projections and differences of values."""
         batch_hits, batch, photos = item
-        inputs = replica.preprocessing.normalise(upload(batch.inputs, replica.device))
+        inputs = to_inputs(replica, batch.inputs)
         arguments = replica, inputs, layer.name, hit_units[batch_hits], positions[batch_hits]
         # With the mined values the forward pass can end at the highest max pooling. They are computed again for one batch,
         # and where a photo may have changed.
@@ -103,15 +104,19 @@ def project_units(
         relative = difference / values[batch_hits].clamp(min=SMALL * largest)
         return batch_hits, batch, projected.crop(layer).cpu(), relative
 
-    projections = torch.zeros(len(images), 3, *layer.field.patch_size)
+    projections = torch.zeros(len(images), network.input_shape[0], *layer.field.patch_size)
     differences = torch.zeros(len(images))
     views: dict[int, np.ndarray] = {}
     planned = plan_batches(network, layer.name, hit_units, positions, images, batch_size)
     batches = [batch_hits for batch_hits in planned if len(batch_hits)]
-    with closing(parallel_map(network, read, project, batches, workers, batch_size)) as projected_batches:
+    distinct = [torch.unique(images[batch_hits], return_inverse=True) for batch_hits in batches]
+    reader = InputReader(network, hits.image_set, batch_size)
+    readable = reader.items([batch_images.tolist() for batch_images, _ in distinct])
+    items = zip(batches, (photos for _, photos in distinct), readable, strict=True)
+    with closing(parallel_map(network, read, project, items, workers, batch_size)) as projected_batches:
         for batch_hits, batch, pixels, relative in projected_batches:
             projections[batch_hits], differences[batch_hits] = pixels, relative
-            views |= zip(batch.indices.tolist(), batch.inputs.numpy(), strict=True)
+            views |= zip(batch.indices.tolist(), to_pictures(network, batch.inputs[batch.rows]), strict=True)
     counts = is_hit.sum(dim=1).tolist()
     for unit, unit_hits in zip(units, torch.split(torch.arange(len(images)), counts), strict=True):
         unit_images, boxes = images[unit_hits].tolist(), [layer.field.patch_box(*p) for p in positions[unit_hits].tolist()]
@@ -121,7 +126,7 @@ def project_units(
         yield UnitProjections(
             unit,
             projections[unit_hits],
-            np.stack(patches) if patches else np.zeros((0, *layer.field.patch_size, 3), dtype=np.uint8),
+            np.stack(patches) if patches else np.zeros((0, *layer.field.patch_size, channels), dtype=np.uint8),
             {image: views[image] for image in unit_images},
             float(differences[unit_hits].amax()) if patches else 0.0,
         )

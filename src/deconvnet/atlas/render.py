@@ -15,6 +15,8 @@ from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
+from deconvnet.data.channel_pictures import channels_as_rgb, fit_tiles, rgb_size
+from deconvnet.models import Network
 from deconvnet.projection import display_scale, picture, to_pixels
 from deconvnet.projection.picture import MID_GREY, tile_grid
 from deconvnet.storage import buffered
@@ -41,7 +43,7 @@ class UnitLayout:
     """Geometry of the picture of one unit, so that its blocks can be cropped from it again."""
 
     tile: tuple[int, int]
-    """Height and width of one patch in pixels of the network's input."""
+    """Height and width of one patch in pixels of the network's input; or of a grid of its channels (`tile_size`)."""
     top: int
     """Patches in a block."""
 
@@ -78,17 +80,24 @@ class UnitLayout:
         return _page_size(2 * width + _MARGIN, height)
 
 
+def tile_size(network: Network, layer: str) -> tuple[int, int]:
+    """Height and width of a tile that holds a projection of the layer, and the patch that it comes from, as pictures."""
+    patch, channels = network.layer(layer).field.patch_size, (network.input_shape[0], network.input_space.shown_channels)
+    heights, widths = zip(*(rgb_size(patch, count) for count in channels), strict=True)
+    return max(heights), max(widths)
+
+
 def unit_picture(projections: Tensor, patches: np.ndarray, layout: UnitLayout, heading: str, network: str) -> Image.Image:
-    """One unit: projections (n, 3, h, w) on the left, patches (n, h, w, 3) uint8 on the right, n at most `layout.top`.
+    """One unit: projections (n, C, h, w) on the left, patches (n, h, w, C) uint8 on the right, n at most `layout.top`.
 
     The projections share one grey scale, symmetric about zero (see `display_scale`). Tiles without a hit stay grey.
     """
     height, width = layout.block
     blocks = Image.new("RGB", (2 * width + _MARGIN, height), _BACKGROUND)
     tiles = to_pixels(projections, display_scale(projections))
-    for block, block_tiles in enumerate((tiles, patches)):
+    for block, block_tiles in enumerate((tiles, channels_as_rgb(patches))):
         padded = np.full((layout.top, *layout.tile, 3), MID_GREY, dtype=np.uint8)
-        padded[: len(block_tiles)] = block_tiles
+        padded[: len(block_tiles)] = fit_tiles(block_tiles, layout.tile)
         enlarged = padded.repeat(layout.zoom, axis=1).repeat(layout.zoom, axis=2)
         blocks.paste(Image.fromarray(tile_grid(enlarged, layout.columns)), (block * (width + _MARGIN), 0))
     if not len(patches):
@@ -109,18 +118,18 @@ def unit_thumbnail(picture: Image.Image, layout: UnitLayout) -> Image.Image:
 
 
 def filter_tiles(filters: Tensor, shared_scale: bool = True) -> np.ndarray:
-    """First-layer filters (units, 3, h, w) as (units, h, w, 3) uint8, zero mid-grey; one scale for all, or one for each."""
+    """First-layer filters (units, C, h, w) as (units, h', w', 3) uint8, zero mid-grey; one scale for all or for each."""
     if shared_scale:
         return to_pixels(filters, float(filters.abs().max()) or 1.0)
     return np.stack([to_pixels(kernel, float(kernel.abs().max()) or 1.0) for kernel in filters])
 
 
 def filter_sheet(filters: Tensor, network: str, columns: int = 11) -> Image.Image:
-    """All first-layer filters (units, 3, h, w) on one scale, `columns` to a row, as in the paper's Fig. 6."""
+    """All first-layer filters (units, C, h, w) on one scale, `columns` to a row, as in the paper's Fig. 6."""
     tiles = filter_tiles(filters)
     zoom = max(1, math.ceil(_MIN_FILTER / max(tiles.shape[1:3])))
     sheet = Image.fromarray(tile_grid(tiles.repeat(zoom, axis=1).repeat(zoom, axis=2), columns, gap=2))
-    count, height, width, _ = tiles.shape
+    count, (height, width) = len(tiles), filters.shape[2:]
     return _page(sheet, f"{count} first-layer filters, {height}×{width} pixels, one scale", network)
 
 

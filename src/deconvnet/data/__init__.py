@@ -1,7 +1,10 @@
 """From files to tensors: decoding, image sets, packed sets, preprocessing and batches."""
 
 from deconvnet.data.decode import UnreadableImage, read_image
+from deconvnet.data.find_inputs import Inputs, find_inputs, find_items
 from deconvnet.data.image_set import ImageSet, classes_from_folders, imagenet_classes
+from deconvnet.data.input_dataset import InputDataset, InputStream
+from deconvnet.data.input_set import InputSet
 from deconvnet.data.loader import Batch, batches, read_batch, split_batches, upload
 from deconvnet.data.packed import PackedImageSet
 from deconvnet.data.packing import pack
@@ -12,12 +15,18 @@ from deconvnet.data.transforms import Preprocessing, per_channel, torchvision_pr
 __all__ = [
     "Batch",
     "ImageSet",
+    "InputDataset",
+    "InputSet",
+    "InputStream",
+    "Inputs",
     "PackedImageSet",
     "Preprocessing",
     "UnreadableImage",
     "batches",
     "classes_from_folders",
     "find_images",
+    "find_inputs",
+    "find_items",
     "find_splits",
     "imagenet_classes",
     "pack",

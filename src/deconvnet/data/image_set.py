@@ -11,12 +11,16 @@ from pathlib import Path
 from PIL import Image
 
 from deconvnet.data.decode import read_image
+from deconvnet.data.input_set import InputSet
 from deconvnet.errors import DeconvnetError
 
 
 @dataclass(frozen=True)
-class ImageSet:
+class ImageSet(InputSet):
     """Images in a fixed order. An image's index in `paths` is its number everywhere else (in hits, in `images.csv`)."""
+
+    noun = "photo"
+    what_changed = "has other pixels than when it was mined, so mine again"
 
     root: Path
     paths: tuple[str, ...]
@@ -24,21 +28,28 @@ class ImageSet:
     ignored: tuple[str, ...] = ()
     """Files whose names are not those of images; and, with a trailing slash, atlases and folders that cannot be opened."""
 
-    def __len__(self) -> int:
-        return len(self.paths)
+    @property
+    def title(self) -> str:
+        return str(self.root)
+
+    def describe(self, index: int) -> str:
+        return str(self.file(index))
+
+    def caption(self, index: int) -> str:
+        return self.paths[index]
 
     @cached_property
-    def labels(self) -> tuple[str, ...]:
+    def labels(self) -> tuple[str, ...]:  # type: ignore[override]
         """Each image's class folder; "" for an image outside of class folders."""
         return tuple(path.rpartition("/")[0] for path in self.paths)
 
     @cached_property
-    def classes(self) -> tuple[str, ...]:
+    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
         """The class folders, in ascending order."""
         return tuple(sorted(set(self.labels) - {""}))
 
     @cached_property
-    def digest(self) -> str:
+    def digest(self) -> str:  # type: ignore[override]
         """SHA-256 over relative paths and file sizes: identifies the set without reading every image."""
         digest = hashlib.sha256()
         for index, path in enumerate(self.paths):

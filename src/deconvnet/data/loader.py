@@ -24,7 +24,7 @@ _MIN_THREADS = 8
 
 @dataclass(frozen=True)
 class Batch:
-    """Preprocessed images, on the CPU."""
+    """Images or other inputs, on the CPU."""
 
     inputs: Tensor
     """(batch size, …): what `preprocess` returned for each image, such as (3, H, W). Rows of unreadable images, and those
@@ -35,6 +35,8 @@ class Batch:
     """(n,) int64, those images' indices in the set."""
     skipped: dict[int, str] = field(default_factory=dict)
     """Index → reason of each image that could not be read."""
+    labels: tuple[str, ...] = ()
+    """(n,) the labels of items of a data set; empty for images, whose folders say them."""
 
     def checksums(self) -> Tensor:
         """(n,) int64: the CRC-32 of each image's bytes in `inputs`, by which a changed image is told."""

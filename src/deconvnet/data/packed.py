@@ -44,7 +44,7 @@ class PackedImageSet(ImageSet):
     """The content of `packed.json`."""
 
     @cached_property
-    def digest(self) -> str:
+    def digest(self) -> str:  # type: ignore[override]
         """SHA-256 over paths and checksums."""
         return str(self.manifest["digest"])
 

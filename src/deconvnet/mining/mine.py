@@ -2,28 +2,22 @@
 
 import glob
 import json
-import math
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from deconvnet.data import Batch, ImageSet, find_images, read_batch, split_batches, upload
+from deconvnet.data import InputDataset, Inputs, InputSet, InputStream, find_inputs, split_batches
 from deconvnet.distributed import Processes
 from deconvnet.errors import DeconvnetError, UsageError
+from deconvnet.mining.mine_batches import mine_batches
 from deconvnet.mining.results import LayerHits, MiningResult
 from deconvnet.mining.state import MiningKey, MiningState
-from deconvnet.mining.statistics import MAX_ACTIVATION
-from deconvnet.models import Network, parallel_map
-from deconvnet.progress import print_status, progress_bar
+from deconvnet.models import InputReader, Network
+from deconvnet.progress import print_status
 from deconvnet.storage import locked
-
-#: Seconds of mining between two saves of the state; multiplied by the seconds that the last save took, if those are more
-#: than one.
-SAVE_EVERY = 10.0
 
 #: Parts are cut at multiples of this many images, whatever the batch size, so that they fit together. It is the default
 #: batch size: merged parts then equal one pass to the bit.
@@ -32,7 +26,7 @@ PART_MULTIPLE = 32
 
 def mine(
     network: Network,
-    images: Path | str | Iterable[Path | str] | ImageSet,
+    images: Inputs,
     layers: Sequence[str] | None = None,
     top: int = 9,
     *,
@@ -43,21 +37,33 @@ def mine(
 ) -> MiningResult:
     """Find the `top` strongest activations of every unit, at most one per image, and each unit's statistics (section 4).
 
-    `images` is a folder (flat, or one level of class folders), a list of files or an `ImageSet`; `layers` are names of
-    layers (default: the convolutional ones). Hits are ordered by value, descending, then by relative path. In each image a
-    unit's strongest activation counts, the first in row-major order among equals, if it is above 0: a dead unit has no hits.
-    `result["conv5"][12][0]` is the strongest `Hit` of unit 12, with its box in pixels of the network's input. Memory does
-    not grow with the number of images, and neither `batch_size` nor `workers` (threads) changes the result beyond rounding.
+    `images` is a folder (flat, or one level of class folders), a list of files or an `ImageSet`; or a map-style
+    `torch.utils.data.Dataset` or an iterable of tensors (C, H, W) as the network takes them, or of pairs of one and a label.
+    These are read by PyTorch's `DataLoader`, and `Hit.path` is the index (`InputDataset` gives a data set a name, and its
+    `DataLoader` several processes). `layers` are names of layers (default: the convolutional ones). Hits are ordered by
+    value, descending, then by relative path or index. In each image a unit's strongest activation counts, the first in
+    row-major order among equals, if it is above 0: a dead unit has no hits. `result["conv5"][12][0]` is the strongest `Hit`
+    of unit 12, with its box in pixels of the network's input. Memory does not grow with the number of images, and neither
+    `batch_size` nor `workers` (threads) changes the result beyond rounding.
 
     `state` names a file for the state of the search. It is saved every ten seconds, at the end, and when the search is
     interrupted. If the file exists, the search resumes, and its result equals that of an uninterrupted one.
 
-    Raises `UsageError` for an unknown layer or if `top` or `batch_size` is below 1, `DeconvnetError` if no image can be
-    read, an activation is NaN or absurdly large, or `state` cannot be written, belongs to another search, or is in use.
+    Raises `UsageError` for an unknown layer, if `top` or `batch_size` is below 1, for photos if the network has no
+    preprocessing, or for an iterable with a `state`; `DeconvnetError` if no image can be read, an item of a data set is no
+    input of the network (another shape or type, NaN) or differs when it is read again, an activation is NaN or absurdly
+    large, or `state` cannot be written, belongs to another search, or is in use.
     """
-    image_set = find_images(images)
+    image_set = find_inputs(images)
+    reader = InputReader(network, image_set, batch_size)
     key = MiningKey.compute(network, image_set, network.convolutional_layers if layers is None else layers, top)
     file = None if state is None else Path(state)
+    if isinstance(image_set, InputStream):
+        if file is not None:
+            raise UsageError("An iterable is read only once, so its mining cannot resume: leave state out.")
+        mined = MiningState(key)
+        mine_batches(mined, reader, reader.stream(), None, None, workers, progress)
+        return to_result(mined, network, image_set)
     with nullcontext() if file is None else _state_lock(file):
         mined = mine_remaining(network, image_set, key, file, batch_size=batch_size, workers=workers, progress=progress)
     return to_result(mined, network, image_set)
@@ -65,7 +71,7 @@ def mine(
 
 def mine_part(
     network: Network,
-    image_set: ImageSet,
+    image_set: InputSet,
     file: Path,
     part: tuple[int, int],
     layers: Sequence[str] | None = None,
@@ -101,7 +107,7 @@ def mine_part(
         )
 
 
-def merge_parts(network: Network, image_set: ImageSet, files: Sequence[Path | str]) -> MiningState:
+def merge_parts(network: Network, image_set: InputSet, files: Sequence[Path | str]) -> MiningState:
     """Merge the state files of all parts into the state of the whole image set.
 
     Raises `DeconvnetError`, which names the part or the images, if a part is of another network, other images or otherwise
@@ -139,7 +145,7 @@ def merge_parts(network: Network, image_set: ImageSet, files: Sequence[Path | st
 
 def mine_remaining(
     network: Network,
-    image_set: ImageSet,
+    image_set: InputSet,
     key: MiningKey,
     file: Path | None = None,
     indices: Tensor | None = None,
@@ -157,8 +163,7 @@ def mine_remaining(
 
     Raises what `mine` raises, and `DeconvnetError` if `file` holds images that are not among `indices`.
     """
-    if batch_size < 1:
-        raise UsageError(f"batch_size = {batch_size}: it must be 1 or more.")
+    reader = InputReader(network, image_set, batch_size)
     indices = torch.arange(len(image_set)) if indices is None else indices
     processes = processes or Processes()
     state = MiningState(key)
@@ -175,16 +180,9 @@ def mine_remaining(
     process_file = None if file is None else _process_file(file, processes.rank)
     if not processes.is_first and process_file is not None and process_file.exists():
         MiningState.load(process_file, key)  # left on this machine's own disk; must not be overwritten by another search
-    _mine_images(
-        state,
-        network,
-        image_set,
-        split_indices(remaining, processes.rank, processes.world_size, batch_size),
-        process_file,
-        batch_size=batch_size,
-        workers=workers,
-        progress=progress and processes.is_first,
-    )
+    share = split_indices(remaining, processes.rank, processes.world_size, batch_size).tolist()
+    batches = split_batches(share, batch_size)
+    mine_batches(state, reader, reader.items(batches), len(share), process_file, workers, progress and processes.is_first)
     if processes.world_size > 1:
         state = _merge_processes(state, processes, file)
         if not processes.is_first and process_file is not None:
@@ -192,16 +190,20 @@ def mine_remaining(
     return state
 
 
-def to_result(state: MiningState, network: Network, image_set: ImageSet) -> MiningResult:
+def to_result(state: MiningState, network: Network, image_set: InputSet) -> MiningResult:
     """The hits and statistics of a finished state, which is moved to the CPU.
 
     Raises `DeconvnetError` if no image could be read.
     """
     if not state.read_count:
+        if not state.skipped:
+            raise DeconvnetError(f"{image_set.title} has no item to mine.")
         index, reason = next(iter(state.skipped.items()))
         raise DeconvnetError(
-            f"None of the {len(image_set)} photos in {image_set.root} can be read: {image_set.paths[index]} {reason}."
+            f"None of the {len(image_set)} photos in {image_set.title} can be read: {image_set.paths[index]} {reason}."
         )
+    if isinstance(image_set, InputDataset | InputStream):
+        image_set = image_set.with_labels(state.labels, state.classes)
     state.to("cpu")
     layers = {
         name: LayerHits(network.layer(name), image_set, state.topk[name], state.statistics[name])
@@ -218,97 +220,6 @@ def split_indices(indices: Tensor, rank: int, count: int, multiple: int) -> Tens
     blocks = indices // multiple
     share_blocks = torch.tensor(sorted(set(blocks.tolist()))).tensor_split(count)[rank]
     return indices[torch.isin(blocks, share_blocks)]
-
-
-def _mine_images(
-    state: MiningState,
-    network: Network,
-    image_set: ImageSet,
-    indices: Tensor,
-    file: Path | None,
-    *,
-    batch_size: int,
-    workers: int | None,
-    progress: bool,
-) -> None:
-    """Mine the images `indices` (n,), none of which is done, into `state`; save it in `file` every few seconds.
-
-    An image's values are the same to the bit as in one pass over all images if whole batches remain: images from a multiple
-    of `batch_size` up to the next.
-    """
-    class_indices = {name: index for index, name in enumerate(image_set.classes)}
-    labels = torch.tensor([class_indices.get(label, -1) for label in image_set.labels])
-    state.to(network.device)
-
-    def read(batch_indices: Sequence[int]) -> tuple[Batch, Tensor]:
-        batch = read_batch(image_set, network.preprocessing.view_pixels, batch_indices, batch_size)
-        return batch.pinned_for(network.device), batch.checksums()
-
-    def find_maxima(replica: Network, item: tuple[Batch, Tensor]) -> tuple[Batch, Tensor, dict[str, tuple[Tensor, Tensor]]]:
-        """The batch, its checksums and, by layer, each unit's maximum and its flat position, as `MiningState.add` takes
-        them. The device is waited for once, at the end.
-        """
-        batch, checksums = item
-        maxima: dict[str, tuple[Tensor, Tensor]] = {}
-        rows = batch.rows.to(replica.device)
-
-        def reduce(name: str, maps: Tensor) -> None:
-            values = maps.amax(dim=(2, 3)).float()
-            flat_positions = _flat_positions(maps, values, state.topk[name].threshold)
-            maxima[name] = values[rows], flat_positions[rows]
-
-        if len(batch.rows):
-            with torch.inference_mode():
-                inputs = replica.preprocessing.normalise(upload(batch.inputs, replica.device))
-                replica.capture(inputs, state.key.layers, reduce)
-                _check_range(maxima, network)
-        return batch, checksums, maxima
-
-    next_save = time.monotonic() + SAVE_EVERY
-    try:
-        with (
-            progress_bar("mining", len(indices), progress and len(indices) > 0) as advance,
-            closing(
-                parallel_map(network, read, find_maxima, split_batches(indices.tolist(), batch_size), workers, batch_size)
-            ) as mined_batches,
-        ):
-            for batch, checksums, maxima in mined_batches:
-                state.add(batch.indices, maxima, labels[batch.indices], checksums, batch.skipped)
-                advance(len(batch.rows) + len(batch.skipped))
-                if file is not None and time.monotonic() > next_save:
-                    start = time.monotonic()
-                    state.save(file)
-                    next_save = time.monotonic() + SAVE_EVERY * max(1.0, time.monotonic() - start)
-    except BaseException:
-        if file is not None and state.read_count:
-            with suppress(DeconvnetError):  # the first error is the one to report
-                state.save(file)
-        raise
-    if file is not None:
-        state.save(file)
-
-
-def _flat_positions(maps: Tensor, maxima: Tensor, threshold: Tensor) -> Tensor:
-    """(N, units) flat position of each maximum in `maps` (N, units, rows, columns), the first in row-major order among
-    equals; -1 for maxima that are not above 0 or are below `threshold` (units,) and so cannot become hits.
-    """
-    can_enter = (maxima > 0) & (maxima >= threshold)
-    if maps.device.type != "cpu":
-        return maps.flatten(2).argmax(dim=2).where(can_enter, -1)
-    # On a CPU, to search for all of them would take longer than some layers do. Elsewhere, to find these would be a wait.
-    flat_positions = torch.full_like(maxima, -1, dtype=torch.int64)
-    images, units = can_enter.nonzero(as_tuple=True)
-    flat_positions[images, units] = maps[images, units].flatten(1).argmax(dim=1)
-    return flat_positions
-
-
-def _check_range(maxima: Mapping[str, tuple[Tensor, Tensor]], network: Network) -> None:
-    """Raise `DeconvnetError` for NaN, infinite and absurdly large values in any layer; waits for the device once."""
-    largest = torch.stack([values.abs().amax() for values, _ in maxima.values()]).tolist()  # NaN if there is one
-    for layer, value in zip(maxima, largest, strict=True):
-        if not value < MAX_ACTIVATION:  # NaN compares false too
-            shown = "NaN" if math.isnan(value) else f"{value:.3g}"
-            raise DeconvnetError(f"{layer} of {network.full_name} gives {shown}: {network.reason_for_non_finite}.")
 
 
 def _state_lock(file: Path) -> AbstractContextManager[None]:

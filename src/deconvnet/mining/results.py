@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deconvnet.data import ImageSet
+from deconvnet.data import InputSet
 from deconvnet.mining.statistics import Statistics
 from deconvnet.mining.topk import RunningTopK
 from deconvnet.tracing import Box, Layer
@@ -25,7 +25,7 @@ class Hit:
     image: int
     """Index of the image in the image set, from 0."""
     path: str
-    """The image's file, relative to the root of the image set."""
+    """The image's file, relative to the root of the image set; of a data set the index as text."""
     value: float
     """The activation, above 0."""
     row: int
@@ -41,7 +41,7 @@ class LayerHits:
     """The hits of one layer's units, on the CPU. `layer_hits[unit]` is a list of `Hit`, strongest first."""
 
     layer: Layer
-    image_set: ImageSet
+    image_set: InputSet
     topk: RunningTopK
     """The hits as tensors."""
     statistics: Statistics
@@ -91,7 +91,7 @@ class LayerHits:
 class MiningResult:
     """The hits and statistics of some layers' units over a set of images. `result["conv5"]` is that layer's `LayerHits`."""
 
-    image_set: ImageSet
+    image_set: InputSet
     layers: dict[str, LayerHits]
     top: int
     """Hits per unit, at most."""

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from deconvnet.data import ImageSet
+from deconvnet.data import InputSet
+from deconvnet.data.input_dataset import sort_classes
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.mining.statistics import Statistics
 from deconvnet.mining.topk import RunningTopK
@@ -37,11 +38,12 @@ class MiningKey:
     network_digest: str
     """SHA-256 over the module's tensors and its structure as PyTorch prints it."""
     preprocessing_digest: str
-    """SHA-256 over the preprocessing."""
+    """SHA-256 over the preprocessing; without one, over the shape of the network's input."""
     image_set_digest: str
-    """SHA-256 over relative paths and file sizes."""
+    """SHA-256 over relative paths and file sizes; of a data set over its name, its length and sixteen items."""
     image_count: int
     class_count: int
+    """Classes of the images' folders. Those of a data set become known while mining, and are not counted here."""
     layers: dict[str, int]
     """Number of units by layer, in the order in which the layers run."""
     top: int
@@ -51,16 +53,19 @@ class MiningKey:
     nor structure show. Compared only by `differences`, with a tolerance: other devices round differently."""
 
     @classmethod
-    def compute(cls, network: Network, image_set: ImageSet, layers: Iterable[str], top: int) -> Self:
-        """The key of a search with these arguments. Raises `UsageError` for an unknown layer, or if `top` is below 1."""
+    def compute(cls, network: Network, image_set: InputSet, layers: Iterable[str], top: int) -> Self:
+        """The key of a search with these arguments.
+
+        Raises `UsageError` for an unknown layer, or if `top` is below 1; `DeconvnetError` for a data set that is not the
+        same when it is read again.
+        """
         if top < 1:
             raise UsageError(f"top = {top}: it must be 1 or more.")
         names = sorted(set(layers), key=lambda name: network.layer(name).index)
         structure = re.sub(r" at 0x[0-9a-f]+", "", str(network.module))  # addresses change from run to run
-        mean = network.preprocessing.mean.contiguous().numpy().tobytes()
         return cls(
             network_digest=_sha256(network.digest.encode() + structure.encode()),
-            preprocessing_digest=_sha256(json.dumps(preprocessing_metadata(network.preprocessing, "")).encode() + mean),
+            preprocessing_digest=_sha256(_describe_input(network)),
             image_set_digest=image_set.digest,
             image_count=len(image_set),
             class_count=len(image_set.classes),
@@ -137,6 +142,10 @@ class MiningState:
         """Indices of images that could not be read, with the reason."""
         self.topk = {name: RunningTopK(units, key.top) for name, units in key.layers.items()}
         self.statistics = {name: Statistics(units, key.class_count) for name, units in key.layers.items()}
+        self.classes: list[str] = []
+        """The labels of a data set's items so far, ascending; empty for images, whose folders are their classes."""
+        self.labels = torch.full((key.image_count,), -1, dtype=torch.int64)
+        """(images,) each item's index in `classes`, -1 for none."""
         self._consistent = True
         """False while the state changes: an interruption may then leave it half changed."""
 
@@ -149,6 +158,33 @@ class MiningState:
     def remaining(self) -> Tensor:
         """(n,) indices of the images that are not done, ascending."""
         return (~self.done).nonzero().flatten()
+
+    def extend(self, image_count: int) -> None:
+        """Make room for items up to that number of them: an iterable does not say how many it has."""
+        more = max(0, image_count - len(self.done))
+        self.done = torch.cat([self.done, torch.zeros(more, dtype=torch.bool)])
+        self.labels = torch.cat([self.labels, torch.full((more,), -1)])
+        self.key = replace(self.key, image_count=len(self.done))
+
+    def add_labels(self, images: Tensor, names: Sequence[str]) -> Tensor:
+        """Keep the labels of items of a data set, "" for none, and return their class indices (n,), for `add`."""
+        self._add_classes(set(names) - {""})
+        index_by_name = {name: index for index, name in enumerate(self.classes)}
+        self.labels[images] = torch.tensor([index_by_name.get(name, -1) for name in names], dtype=torch.int64)
+        return self.labels[images]
+
+    def _add_classes(self, names: Iterable[str]) -> None:
+        """Add classes, at their place in ascending order: the state does not depend on which came first."""
+        classes = sort_classes([*self.classes, *names])
+        if classes == self.classes:
+            return
+        self._consistent = False
+        positions = [classes.index(name) for name in self.classes]
+        for statistics in self.statistics.values():
+            statistics.insert_classes(positions, len(classes))
+        self.labels = torch.tensor([*positions, -1])[self.labels]
+        self.classes = classes
+        self._consistent = True
 
     def add(
         self,
@@ -181,7 +217,10 @@ class MiningState:
             raise DeconvnetError(f"States of one search were expected, but one was mined with {difference}.")
         if common := int((self.done & other.done).sum()):
             raise DeconvnetError(f"{common:,} photos were mined twice: states of disjoint photos were expected.")
+        self._add_classes(other.classes)
+        other._add_classes(self.classes)
         self._consistent = False
+        self.labels = torch.where(other.done, other.labels, self.labels)
         for name in self.key.layers:
             self.topk[name].merge(other.topk[name])
             self.statistics[name].merge(other.statistics[name])
@@ -200,6 +239,8 @@ class MiningState:
         """The content of a state file (docs/file-formats.md). Equal states give equal bytes."""
         tensors = {name: tensor.cpu().contiguous() for name, tensor in self._tensors().items()}
         description = {"format": _FORMAT, "key": self.key.as_json(), "skipped": sorted(self.skipped.items())}
+        if self.classes:
+            description["classes"] = self.classes
         return save(tensors, {_METADATA_ENTRY: json.dumps(description)})
 
     @classmethod
@@ -221,6 +262,7 @@ class MiningState:
         try:
             state = cls(MiningKey.from_json(description["key"]))
             state.skipped = {int(index): str(reason) for index, reason in description["skipped"]}
+            state._add_classes(map(str, description.get("classes", ())))
             state._fill(tensors)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise DeconvnetError(f"{source} is a damaged state file ({error}): mine it again.") from None
@@ -228,7 +270,7 @@ class MiningState:
 
     def _tensors(self) -> dict[str, Tensor]:
         """All tensors by their names in the state file; not copies."""
-        tensors = {"done": self.done}
+        tensors = {"done": self.done} | ({"labels": self.labels} if self.classes else {})
         for layer in self.key.layers:
             layer_tensors = self.topk[layer].tensors() | self.statistics[layer].tensors()
             tensors |= {f"{layer}/{name}": tensor for name, tensor in layer_tensors.items()}
@@ -247,6 +289,8 @@ class MiningState:
             in_range = bool((images < self.key.image_count).all() and (topk.flat_positions >= 0).all())
             if not in_range or not self.done[images].all():
                 raise ValueError(f"{name} has hits in photos that were not mined")
+        if not ((self.labels >= -1) & (self.labels < max(len(self.classes), 1))).all():
+            raise ValueError("it has labels of no class")
         if not all(0 <= index < self.key.image_count for index in self.skipped):
             raise ValueError("it skipped photos that do not exist")
 
@@ -273,6 +317,14 @@ class MiningState:
                 f"{file} was mined with {difference}: finish it with the command that began it, or remove it."
             )
         return state
+
+
+def _describe_input(network: Network) -> bytes:
+    """What must be the same for an input to be the same."""
+    if not network.input_space.reads_photos:
+        return json.dumps(network.input_shape).encode()
+    mean = network.preprocessing.mean.contiguous().numpy().tobytes()
+    return json.dumps(preprocessing_metadata(network.preprocessing, "")).encode() + mean
 
 
 def _probe_maxima(network: Network, layers: list[str]) -> dict[str, list[float]]:

@@ -54,6 +54,14 @@ class Statistics:
             total.index_add_(0, rows, summand.long())
         self._carry()
 
+    def insert_classes(self, positions: list[int], classes: int) -> None:
+        """Make room for new classes: there are `classes` then, and those that there are now move to `positions`."""
+        kept = torch.tensor([*positions, classes], device=self.counts.device)
+        counts, totals = self.counts, self.totals
+        self.counts = counts.new_zeros(classes + 1)
+        self.totals = totals.new_zeros(2, classes + 1, totals.shape[2])
+        self.counts[kept], self.totals[:, kept] = counts, totals
+
     def merge(self, other: "Statistics") -> None:
         """Add the sums over another, disjoint set of images with the same classes."""
         for tensor, summand in zip(self.tensors().values(), other.tensors().values(), strict=True):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torch.nn.parameter import is_lazy
 from deconvnet.data.transforms import Preprocessing
 from deconvnet.errors import DeconvnetError, DeconvnetWarning, ForwardError, UsageError
 from deconvnet.models.alexnet_family import AlexNetFamily
+from deconvnet.models.input_space import InputSpace, ToImage
 from deconvnet.models.lrn_lookalikes import wrap_lookalikes
 from deconvnet.models.self_checks import SelfChecks
 from deconvnet.tracing import (
@@ -50,13 +52,14 @@ class Network:
 
     The module itself is never changed: `network.module` is a copy around the same weights where a way of writing local
     response normalisation was recognised, and a copy of weights that were made in inference mode. It must take
-    (N, 3, crop, crop), RGB, normalised by `preprocessing`. Its layers are the outputs of its ReLUs, before pooling (as in
-    Fig. 2), found by tracing one forward pass when they are first needed; without any, those of SiLU and the like, which
-    only the rules `gradient` pass.
+    (N, 3, crop, crop), RGB, normalised by `preprocessing`; or, without one, (N, C, H, W) of `input_shape` = (C, H, W): then
+    its inputs come from a `torch.utils.data.Dataset`, and what reads photos is refused. Its layers are the outputs of its
+    ReLUs, before pooling (as in Fig. 2), found by tracing one forward pass when they are first needed; without any, those of
+    SiLU and the like, which only the rules `gradient` pass.
 
-    Raises `UsageError` if `module` is no module or `preprocessing` no `Preprocessing`. `layers`, and what needs them, raises
-    `DeconvnetError` for a module that cannot be run on inputs of its size or has no ReLU, and `UsageError` for layer names
-    that do not fit.
+    Raises `UsageError` if `module` is no module, `preprocessing` no `Preprocessing` or `input_shape` no shape. `layers`, and
+    what needs them, raises `DeconvnetError` for a module that cannot be run on inputs of its size or has no ReLU, and
+    `UsageError` for layer names that do not fit.
     """
 
     #: What `load` makes this network from, with an absolute path if it is a file; empty if `load` did not make it.
@@ -65,29 +68,27 @@ class Network:
     def __init__(
         self,
         module: nn.Module,
-        preprocessing: Preprocessing,
+        preprocessing: Preprocessing | None = None,
         *,
+        input_shape: tuple[int, int, int] | None = None,
+        to_image: ToImage | None = None,
         name: str = "network",
         weights: str = "",
         layer_names: Sequence[str] | None = None,
         classes: Sequence[tuple[str, str]] | None = None,
         classifies: bool | None = None,
     ) -> None:
-        """`weights` says in a few words where they are from; `layer_names` renames the layers in the order in which they
-        run (default: conv1, conv2 … for our own modules, module paths for others); `classes` are (WordNet id or "", name)
-        of each output; `classifies` is False for a trunk, whose output is no class scores (default: whether the output is a
-        vector).
+        """`to_image` makes the picture of an input, (C, H, W) float32 on the CPU: (H, W) or (H, W, 3) uint8, or a PIL image
+        of that size (default: see `show`). `weights` says in a few words where they are from; `layer_names` renames the
+        layers in the order in which they run (default: conv1, conv2 … for our own modules, module paths for others);
+        `classes` are (WordNet id or "", name) of each output; `classifies` is False for a trunk, whose output is no class
+        scores (default: whether the output is a vector).
         """
         if not isinstance(module, nn.Module):
             raise UsageError(f"A network needs a torch.nn.Module, such as torchvision.models.resnet18(), not {module!r}.")
-        if not isinstance(preprocessing, Preprocessing):
-            raise UsageError(
-                "A network needs the Preprocessing that its weights were trained with, such as torchvision_preprocessing(), "
-                f"not {preprocessing!r}."
-            )
         self.module = _runnable(module, name)
-        self.preprocessing = preprocessing
-        """Turns an image into the module's input."""
+        self.input_space = InputSpace(preprocessing, input_shape, to_image)
+        """What the module's inputs are, how a photo becomes one and how one is shown."""
         self.name = name
         self.weights = weights
         self.classes = None if classes is None else tuple(classes)
@@ -108,6 +109,11 @@ class Network:
     def full_name(self) -> str:
         """Name and weights, as printed on every figure."""
         return f"{self.name} ({self.weights})" if self.weights else self.name
+
+    @property
+    def caption(self) -> str:
+        """The full name and, if inputs are shown channel by channel, how: for figures with such pictures."""
+        return " · ".join(filter(None, (self.full_name, self.input_space.shown_as)))
 
     # The module
 
@@ -177,10 +183,10 @@ class Network:
 
     @cached_property
     def _checks(self) -> SelfChecks:
-        size = self.preprocessing.crop
+        channels, *size = self.input_shape
         random = torch.Generator().manual_seed(0)
         # With a mean, without which averages over an image would hardly depend on it.
-        noise = torch.randn(2, 3, size, size, generator=random) + torch.randn(2, 3, 1, 1, generator=random)
+        noise = torch.randn(2, channels, *size, generator=random) + torch.randn(2, channels, 1, 1, generator=random)
         return SelfChecks(self.module, self.name, noise.to(self.device, self.dtype))
 
     @cached_property
@@ -202,10 +208,10 @@ class Network:
 
     @property
     def filters(self) -> Tensor | None:
-        """The first layer's filters (units, 3, rows, columns), RGB; None if that layer is not a plain convolution."""
+        """The first layer's filters (units, C, rows, columns); None if that layer is not a plain convolution."""
         first = next(iter(self.layers.values()))
         result = self.layer_filters(first.name)
-        shape = (first.units, 3, *first.field.size)
+        shape = (first.units, self.input_shape[0], *first.field.size)
         return result.weights if result is not None and result.is_first and result.weights.shape == shape else None
 
     def layer_filters(self, name: str) -> LayerWeights | None:
@@ -232,23 +238,36 @@ class Network:
 
     # Inputs
 
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the module's input, (C, H, W)."""
+        return self.input_space.shape
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Turns a photo into the module's input. Raises `UsageError` if there is none."""
+        return self.input_space.preprocessing_of(self.name)
+
     def preprocess(self, image: Image.Image) -> Tensor:
         """An image as this network's input, (3, crop, crop) float32 on the CPU; add `[None]` for a batch of one.
 
-        Raises `UsageError` for anything but a PIL image.
+        Raises `UsageError` for anything but a PIL image, and for a network without a preprocessing.
         """
         if not isinstance(image, Image.Image):
             raise UsageError(f"A photo is a picture of PIL, as deconvnet.data.read_image(file) makes one, not {image!r}.")
         return self.preprocessing(image)
 
     def check_input(self, x: Tensor) -> None:
-        """Raise `UsageError` unless `x` has the shape (N, 3, crop, crop)."""
-        size = self.preprocessing.crop
-        if x.dim() != 4 or tuple(x.shape[1:]) != (3, size, size):
-            raise UsageError(
-                f"{self.name} takes a tensor of shape (N, 3, {size}, {size}), not {tuple(x.shape)}: "
-                "network.preprocess(photo)[None] makes one from a photo."
-            )
+        """Raise `UsageError` unless `x` has the shape (N, C, H, W)."""
+        self.input_space.check(x, self.name)
+
+    def show(self, inputs: Tensor) -> np.ndarray:
+        """Pictures of inputs (N, C, H, W): (N, H, W, 3) uint8, or (N, H, W, C) of each channel by itself.
+
+        By `to_image`; else by the preprocessing inverted; else each channel of each input by itself, its lowest value black
+        and its highest white. Raises `UsageError` if `to_image` gives anything but pictures of H × W pixels.
+        """
+        return self.input_space.show(inputs)
 
     def module_input(self, x: Tensor) -> Tensor:
         """A copy of `x` on the network's device, as a module may change its input in place, of its dtype, and laid out in
@@ -259,7 +278,7 @@ class Network:
     # Forward passes
 
     def output(self, x: Tensor) -> Tensor:
-        """The module's output for `x` (N, 3, crop, crop); of a classifier the scores (N, classes) before the softmax.
+        """The module's output for `x` (N, C, H, W); of a classifier the scores (N, classes) before the softmax.
 
         Of several, what is called `logits` or `out`, or the first of a tuple. Raises `DeconvnetError` if there is none such.
         """
@@ -267,7 +286,7 @@ class Network:
             return self.find_output(self.capture(x, [], lambda *_: None, to_end=True), len(x))
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """The softmax of the module's output for `x` (N, 3, crop, crop): (N, classes) float32, each row summing to 1.
+        """The softmax of the module's output for `x` (N, C, H, W): (N, classes) float32, each row summing to 1.
 
         Raises `DeconvnetError` for a trunk, which has no classifier.
         """
@@ -282,7 +301,7 @@ class Network:
         return scores.softmax(dim=1)
 
     def activations(self, x: Tensor, layer: str) -> Tensor:
-        """The output of a layer for `x` (N, 3, crop, crop): (N, units, rows, columns), or (N, units) if fully connected.
+        """The output of a layer for `x` (N, C, H, W): (N, units, rows, columns), or (N, units) if fully connected.
 
         After the ReLU, so never negative. Raises `UsageError` for an unknown layer or inputs of another shape.
         """
@@ -300,7 +319,7 @@ class Network:
         *,
         to_end: bool = False,
     ) -> Any:
-        """Run one forward pass over `x` (N, 3, crop, crop), as far as the last of `layers`, and capture their outputs.
+        """Run one forward pass over `x` (N, C, H, W), as far as the last of `layers`, and capture their outputs.
 
         `callback(name, maps)` gets the output of each layer as soon as it is computed, (N, units, rows, columns); rows =
         columns = 1 for a fully connected layer. It is a callback because the module may overwrite the maps once it resumes:

@@ -17,7 +17,9 @@ _MEASURED: WeakKeyDictionary[Network, dict[str, float]] = WeakKeyDictionary()
 
 
 def probe_image(network: Network) -> Tensor:
-    """(1, 3, crop, crop) float32: a fixed image of noise as the network's input, on the CPU."""
+    """(1, C, H, W) float32: a fixed image of noise as the network's input, on the CPU."""
+    if not network.input_space.reads_photos:
+        return torch.randn(1, *network.input_shape, generator=torch.Generator().manual_seed(0))
     size = network.preprocessing.crop
     noise = torch.randint(256, (size, size, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     return network.preprocess(Image.fromarray(noise.numpy()))[None]

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from deconvnet.data.channel_pictures import channels_as_rgb
 from deconvnet.errors import UsageError
 
 MID_GREY = 128
@@ -23,15 +24,18 @@ def display_scale(projections: Tensor) -> float:
 
 
 def to_pixels(projections: Tensor, scale: float) -> np.ndarray:
-    """(..., 3, H, W) signed values → (..., H, W, 3) uint8; 0 → 128, ±scale and beyond → 255 and 0."""
+    """(..., C, H, W) signed values as (..., H', W', 3) uint8, with channels as `channels_as_rgb` arranges them.
+
+    0 → 128, ±scale and beyond → 255 and 0.
+    """
     values = projections.detach().cpu().double().numpy() / scale
     grey: np.ndarray = np.rint(np.clip(127.5 + 127.5 * values, 0, 255)).astype(np.uint8)
-    return np.moveaxis(grey, -3, -1)
+    return channels_as_rgb(np.moveaxis(grey, -3, -1))
 
 
 def picture(projection: Tensor, columns: int | None = None) -> Image.Image:
-    """A projection (3, H, W) or (N, 3, H, W) as an RGB PIL image; several are tiled `columns` to a row (default: nearly
-    square), all on one scale.
+    """A projection (C, H, W) or (N, C, H, W) as an RGB PIL image; several are tiled `columns` to a row (default: nearly
+    square), all on one scale. One channel is grey, three are RGB, others stand side by side in a grid.
 
     Zero becomes 128. The scale is symmetric about it: the 99.5th percentile of the absolute values that are not zero becomes
     255 if positive, 0 if negative. So brightness cannot be compared between pictures of different calls.

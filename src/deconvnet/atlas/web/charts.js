@@ -16,7 +16,7 @@ function histogram(counts, edges) {
     return shape(
       "rect",
       { x: index * step + 1, y: floor - tall, width: Math.max(step - 2, 1), height: tall },
-      shape("title", {}, `${range}: ${plural(count, "photo")}`),
+      shape("title", {}, `${range}: ${plural(count, book.noun)}`),
     );
   });
   const ticks = [];
@@ -30,7 +30,7 @@ function histogram(counts, edges) {
     "svg",
     {
       class: "histogram", viewBox: `0 0 ${width} ${height}`, role: "img",
-      "aria-label": `Histogram of the unit's maximum in each photo where it is active; half of them are below ${binRange(middle, edges).split(" to ").at(-1)}.`,
+      "aria-label": `Histogram of the unit's maximum in each ${book.noun} where it is active; half of them are below ${binRange(middle, edges).split(" to ").at(-1)}.`,
     },
     shape("line", { x1: 0, x2: width, y1: floor, y2: floor }),
     ...bars,
@@ -40,7 +40,7 @@ function histogram(counts, edges) {
 
 function histogramMeaning(counts) {
   const active = counts.reduce((sum, count) => sum + count, 0);
-  return active ? `in the ${plural(active, "photo")} where it is active; the tallest bar is ${plural(Math.max(...counts), "photo")}` : "";
+  return active ? `in the ${plural(active, book.noun)} where it is active; the tallest bar is ${plural(Math.max(...counts), book.noun)}` : "";
 }
 
 function binRange(bin, edges) {

@@ -16,11 +16,15 @@ function cutOut(place, url, [width, height], [left, top, right, bottom]) {
   place.style.backgroundPosition = `${share(left, width, wide)}% ${share(top, height, high)}%`;
 }
 
-// A picture of `side` × `side` pixels with a frame around a box in it.
-function framed(picture, [left, top, right, bottom], side) {
-  const frame = element("span", { class: "box" });
-  Object.assign(frame.style, {
-    left: `${(100 * left) / side}%`, top: `${(100 * top) / side}%`, width: `${(100 * (right - left)) / side}%`, height: `${(100 * (bottom - top)) / side}%`,
+// A picture of `width` × `height` pixels with a frame around a box in it; or around the same box in each of several pictures
+// that it is composed of, whose corners are given.
+function framed(picture, [left, top, right, bottom], [width, height], corners = [[0, 0]]) {
+  const frames = corners.map(([x, y]) => {
+    const frame = element("span", { class: "box" });
+    Object.assign(frame.style, {
+      left: `${(100 * (x + left)) / width}%`, top: `${(100 * (y + top)) / height}%`, width: `${(100 * (right - left)) / width}%`, height: `${(100 * (bottom - top)) / height}%`,
+    });
+    return frame;
   });
-  return element("span", { class: "view" }, picture, frame);
+  return element("span", { class: "view" }, picture, ...frames);
 }

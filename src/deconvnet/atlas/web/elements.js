@@ -35,6 +35,10 @@ function percent(share) {
   return (100 * share).toLocaleString("en", { maximumFractionDigits: share < 0.1 ? 1 : 0 }) + "%";
 }
 
+function capitalised(word) {
+  return word[0].toUpperCase() + word.slice(1);
+}
+
 function plural(count, one, several = one + "s") {
   return `${number(count)} ${count === 1 ? one : several}`;
 }

@@ -20,7 +20,7 @@ function caption(layer, place, sort) {
   const { strength, selectivity, frequency } = layer.values;
   if (sort === "selectivity") return selectivity[place] === null ? "" : selectivity[place].toFixed(2);
   if (sort === "frequency" || sort === "rarity") return percent(frequency[place]);
-  if (sort === "shared") return layer.shared?.[place] ? plural(layer.shared[place], "photo") : "";
+  if (sort === "shared") return layer.shared?.[place] ? plural(layer.shared[place], book.noun) : "";
   return sort === "strength" ? number(strength[place]) : "";
 }
 
@@ -54,12 +54,12 @@ function sorter(layer) {
 // A sentence for those who wonder what the numbers are.
 function sortMeaning(sort) {
   const meanings = {
-    strength: "A unit's strength is its strongest activation in any photo.",
-    selectivity: "Selectivity is (μ − μ′) / (μ + μ′): μ is a unit's mean maximum over the photos of the class that drives it "
+    strength: `A unit's strength is its strongest activation in any ${book.noun}.`,
+    selectivity: `Selectivity is (μ − μ′) / (μ + μ′): μ is a unit's mean maximum over the ${book.noun}s of the class that drives it `
       + "most, μ′ over all others.",
-    frequency: "The share of photos in which a unit is active anywhere.",
-    rarity: "The share of photos in which a unit is active anywhere.",
-    shared: "How many of a unit's strongest photos are among those of the unit that is shown in the other atlas.",
+    frequency: `The share of ${book.noun}s in which a unit is active anywhere.`,
+    rarity: `The share of ${book.noun}s in which a unit is active anywhere.`,
+    shared: `How many of a unit's strongest ${book.noun}s are among those of the unit that is shown in the other atlas.`,
   };
   return meanings[sort] ? element("span", { class: "meaning" }, meanings[sort]) : null;
 }

@@ -5,6 +5,11 @@ const linked = window.parent !== window;
 let following = false; // this step was the other's: do not tell it back
 let theirs = null; // the photos of the unit that the other atlas shows
 
+// What both atlases call the same photo; an input of a data set has only a number there.
+function known(path) {
+  return book.noun === "photo" ? path : `${book.digest} ${path}`;
+}
+
 // The other page's origin cannot be named: from disk it has none. Nothing here is secret.
 async function tellNeighbour() {
   const leads = !following && turn > 1; // the user went here
@@ -14,7 +19,7 @@ async function tellNeighbour() {
   let photos = null;
   if (here.unit !== null && layerNumber(here.layer) >= 0) {
     const unit = await loadUnit(await loadLayer(here.layer), here.unit).catch(() => null);
-    photos = unit?.hits.map((hit) => hit.path) ?? null;
+    photos = unit?.hits.map((hit) => known(hit.path)) ?? null;
   }
   window.parent.postMessage({ at, photos, leads }, "*");
 }
@@ -42,7 +47,7 @@ async function withShared(layer) {
     Array.from({ length: Math.ceil(layer.shown / book.group) }, (_, group) => load(`units-${layer.index}-${group}`)),
   );
   const shared = groups.flatMap(({ units, images }) =>
-    units.map(({ hits }) => hits.filter(([image]) => theirs.has(images[image][0])).length),
+    units.map(({ hits }) => hits.filter(([image]) => theirs.has(known(images[image][0]))).length),
   );
   return { ...layer, shared };
 }

@@ -9,10 +9,11 @@ async function showOverview(main) {
     element(
       "p",
       { class: "about" },
-      `What excites ${plural(units, "unit")} most among ${plural(book.photos, "photo")}: for each unit the `
+      `What excites ${plural(units, "unit")} most among ${plural(book.photos, book.noun)}: for each unit the `
         + `${book.top === 1 ? "patch of its strongest activation" : `patches of its ${book.top} strongest activations`}, and what in it did it, `
         + "projected down to pixels by a deconvnet.",
     ),
+    book.shown ? element("p", { class: "about" }, `Shown ${book.shown}.`) : "",
     element("div", { class: "layers" }, ...layers.map(layerCard)),
   );
 }

@@ -61,8 +61,8 @@ function tile(layer, unit, block, place) {
   return made;
 }
 
-// The network's view of a photo, with the box of what one activation sees.
+// What the network was shown, with the box of what one activation sees.
 function viewWithBox(hit) {
-  const photo = element("img", { src: viewFile(hit.image), alt: "", loading: "lazy", width: book.crop, height: book.crop });
-  return framed(photo, hit.box, book.crop);
+  const photo = element("img", { src: viewFile(hit.image), alt: "", loading: "lazy", width: book.view[0], height: book.view[1] });
+  return framed(photo, hit.box, book.view, book.corners);
 }

@@ -48,7 +48,7 @@ function heading(layer, unit) {
 }
 
 function blocks(layer, unit) {
-  if (!unit.hits.length) return element("p", { class: "message" }, `None of the ${plural(book.photos, "photo")} makes this unit active: it is dead.`);
+  if (!unit.hits.length) return element("p", { class: "message" }, `None of the ${plural(book.photos, book.noun)} makes this unit active: it is dead.`);
   const made = BLOCKS.map((name, block) =>
     element(
       "figure",
@@ -67,7 +67,7 @@ function tiles(layer, unit, block) {
       "button",
       {
         type: "button",
-        "aria-label": `${block ? "Patch" : "Projection"} ${place + 1}, activation ${number(hit.value)}: show the photo that it comes from`,
+        "aria-label": `${block ? "Patch" : "Projection"} ${place + 1}, activation ${number(hit.value)}: show the ${book.noun} that it comes from`,
         onclick: () => source().focus(),
         onpointerenter: () => source().classList.add("meant"),
         onpointerleave: () => source().classList.remove("meant"),
@@ -83,7 +83,7 @@ function tiles(layer, unit, block) {
 function numbers(layer, unit) {
   const facts = [
     ["Strongest activation", number(unit.strength)],
-    ["Active in", `${percent(unit.frequency)} of ${plural(book.photos, "photo")}`],
+    ["Active in", `${percent(unit.frequency)} of ${plural(book.photos, book.noun)}`],
     ["Mean maximum", number(unit.mean)],
     ["Selectivity", unit.selectivity === null ? "needs two classes" : unit.selectivity.toFixed(3)],
     ["Sees", layer.sees],
@@ -93,13 +93,13 @@ function numbers(layer, unit) {
     "div",
     { class: "numbers" },
     element("dl", { class: "facts" }, ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
-    element("h2", {}, "Its maximum in each photo"),
+    element("h2", {}, `Its maximum in each ${book.noun}`),
     element("p", { class: "meaning" }, histogramMeaning(unit.histogram)),
     histogram(unit.histogram, book.edges),
     ...(most
       ? [
           element("h2", {}, "Classes that drive it"),
-          element("p", { class: "meaning" }, "its mean maximum over the photos of a class"),
+          element("p", { class: "meaning" }, `its mean maximum over the ${book.noun}s of a class`),
           bars(
             unit.classes.map(([index, mean]) => ({
               name: className(index), value: mean, text: number(mean), href: address({ query: className(index) }),
@@ -116,7 +116,7 @@ function sources(layer, unit) {
   if (!unit.hits.length) return "";
   return element(
     "section",
-    { "aria-label": "Photos" },
+    { "aria-label": `${capitalised(book.noun)}s` },
     element("h2", {}, "Where they come from"),
     element(
       "ol",
@@ -126,7 +126,7 @@ function sources(layer, unit) {
         return element(
           "li",
           { id: `source-${place + 1}`, tabindex: "-1" },
-          element("a", { href: viewFile(hit.image), "aria-label": `Photo ${place + 1} as the network sees it, ${hit.path}` }, viewWithBox(hit)),
+          element("a", { href: viewFile(hit.image), "aria-label": `${capitalised(book.noun)} ${place + 1} as the network sees it, ${hit.path}` }, viewWithBox(hit)),
           element("p", {}, element("b", {}, number(hit.value)), where, hit.label ? ` · ${labelName(hit.label)}` : ""),
           element("p", { class: "path" }, hit.path),
         );

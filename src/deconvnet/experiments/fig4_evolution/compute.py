@@ -1,6 +1,5 @@
 """Compute Fig. 4: mine and project at every snapshot of a training run, and compare the snapshots."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deconvnet.atlas.project_units import project_units
-from deconvnet.data import ImageSet, find_images
+from deconvnet.data import Inputs, find_items
 from deconvnet.distributed import local_device
 from deconvnet.errors import UsageError
 from deconvnet.experiments.fig4_evolution.convergence import similarity
@@ -28,7 +27,7 @@ MAX_COMPARED_IMAGES = 200
 
 def evolve(
     run: Path | str,
-    images: Path | str | Iterable[Path | str] | ImageSet,
+    images: Inputs,
     units: int = 6,
     *,
     seed: int = 0,
@@ -48,7 +47,7 @@ def evolve(
     Raises `UsageError` if a layer has fewer units, `DeconvnetError` if `run` is no run, has no snapshot or one of another
     network, or if no image can be read.
     """
-    snapshots, image_set, device = open_snapshots(Path(run)), find_images(images), local_device(device)
+    snapshots, image_set, device = open_snapshots(Path(run)), find_items(images), local_device(device)
     last_epoch = snapshots.epochs[-1]
     final_network = snapshots.load(last_epoch).to(device)
     _check_units(final_network, units)
@@ -78,7 +77,7 @@ def evolve(
             layer_hits = result[name]
             hits[name].append([next(iter(layer_hits[unit]), None) for unit in layer_units])
             projected = project_units(network, layer_hits, layer_units, batch_size=batch_size, workers=workers)
-            nothing = torch.zeros(3, *layer_hits.layer.field.patch_size)
+            nothing = torch.zeros(network.input_shape[0], *layer_hits.layer.field.patch_size)
             # Of each unit there is one projection, or none.
             projections[name].append(torch.stack([next(iter(unit.projections), nothing) for unit in projected]))
             similarities[name].append(float(unit_similarities[name].nanquantile(0.5)))

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvnet.data import ImageSet, batches
-from deconvnet.models import Network
+from deconvnet.data import InputSet
+from deconvnet.models import InputReader, Network, to_inputs
 
 #: A layer has converged once the median similarity of its units stays at or above this.
 CONVERGED_SIMILARITY = 0.9
@@ -25,7 +25,7 @@ _MIN_RELATIVE_VARIANCE = 1e-10
 
 
 def similarity(
-    network: Network, reference: Network, image_set: ImageSet, indices: Sequence[int], workers: int | None = None
+    network: Network, reference: Network, image_set: InputSet, indices: Sequence[int], workers: int | None = None
 ) -> dict[str, Tensor]:
     """Similarity of each unit's feature maps in two networks of one architecture: by convolutional layer, (units,) float64.
 
@@ -40,8 +40,8 @@ def similarity(
     layers = reference.convolutional_layers
     sums = {name: torch.zeros(5, reference.layer(name).units, dtype=torch.float64) for name in layers}
     image_count = 0
-    for batch in batches(image_set, reference.preprocess, _BATCH_SIZE, workers, indices):
-        inputs = batch.inputs[batch.rows]
+    for batch in InputReader(reference, image_set, _BATCH_SIZE).batches(indices, workers):
+        inputs = to_inputs(reference, batch.inputs[batch.rows])
         image_count += len(inputs)
         maps, reference_maps = _feature_maps(network, inputs, layers), _feature_maps(reference, inputs, layers)
         for name in layers:

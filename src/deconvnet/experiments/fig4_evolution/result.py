@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from deconvnet.data import ImageSet
+from deconvnet.data import InputSet
 from deconvnet.experiments.fig4_evolution.convergence import CONVERGED_SIMILARITY, convergence_epoch
 from deconvnet.experiments.fig4_evolution.layer_result import LayerEvolution
 from deconvnet.experiments.fig4_evolution.plot import evolution_figure
@@ -20,7 +20,7 @@ class Evolution:
     epochs: list[int]
     """Of the snapshots, ascending."""
     layers: dict[str, LayerEvolution]
-    image_set: ImageSet
+    image_set: InputSet
     read_count: int
     """Number of images that could be read."""
     compared_count: int

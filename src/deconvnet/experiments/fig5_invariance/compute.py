@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deconvnet.data import ImageSet, find_images
+from deconvnet.data import Inputs, find_items
+from deconvnet.data.channel_pictures import channels_as_rgb
 from deconvnet.errors import UsageError
 from deconvnet.experiments.class_labels import check_finite, class_name, count_classes, find_class, predict_class
 from deconvnet.experiments.fig5_invariance.curves import Curves
@@ -25,7 +26,7 @@ _MAX_SHOWN_IMAGES = 5
 
 def measure_invariance(
     network: Network,
-    images: Iterable[Path | str] | Path | str | ImageSet,
+    images: Inputs,
     label: str = "",
     *,
     batch_size: int = 32,
@@ -51,7 +52,7 @@ def measure_invariance(
     """
     if batch_size < 1:
         raise UsageError(f"{batch_size} photos cannot go through the network at once: pass 1 or more.")
-    image_set = find_images(images)
+    image_set = find_items(images)
     labelled_class = find_class(network, label) if label else None
     if network.classifies:
         count_classes(network)
@@ -111,5 +112,5 @@ def _measure(
         if target is not None:
             probabilities[indices] = network.probabilities(inputs[indices])[:, target].cpu().double()
     check_finite(network, probabilities)
-    views = network.preprocessing.denormalise(inputs[list(transformation.shown_indices)])
+    views = channels_as_rgb(network.show(inputs[list(transformation.shown_indices)]))
     return torch.stack([distances[layer] for layer in layers]), probabilities, views

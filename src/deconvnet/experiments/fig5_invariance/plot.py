@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from deconvnet.experiments.fig5_invariance.curves import Curves
@@ -68,7 +68,8 @@ def invariance_figure(
 def _draw_views(axes: Axes, curves: Curves) -> None:
     """A row of transformed views for each of the first images."""
     views = np.concatenate(curves.views)
-    thumbnails = np.stack([np.asarray(Image.fromarray(view).resize((_THUMBNAIL, _THUMBNAIL))) for view in views])
+    squares = [ImageOps.pad(Image.fromarray(view), (_THUMBNAIL, _THUMBNAIL), color="white") for view in views]
+    thumbnails = np.stack([np.asarray(square) for square in squares])
     values = [curves.transformation.values[index] for index in curves.transformation.shown_indices]
     axes.imshow(tile_grid(thumbnails, len(values), gap=_GAP, background=255))
     middles = [(_THUMBNAIL + _GAP) * index + _THUMBNAIL / 2 for index in range(max(len(values), len(curves.views)))]
@@ -80,7 +81,7 @@ def _draw_views(axes: Axes, curves: Curves) -> None:
         ends = [middle - _THUMBNAIL / 2, middle + _THUMBNAIL / 2]
         axes.plot([-12, -12], ends, **_line_style(index), linewidth=3, clip_on=False)
     axes.set_xlabel(curves.transformation.axis_label, fontsize=8)
-    axes.set_title("transformed photos", fontsize=10)
+    axes.set_title("transformed views", fontsize=10)
 
 
 def _draw_lines(axes: Axes, transformation: Transformation, values: Tensor, title: str, top: float) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from deconvnet.data import ImageSet
+from deconvnet.data import InputSet
 from deconvnet.experiments.fig5_invariance.curves import Curves, relative_distances
 from deconvnet.experiments.fig5_invariance.plot import invariance_figure
 from deconvnet.formatting import printable
@@ -21,7 +21,7 @@ class Invariance:
     """Of the network's weights."""
     layers: tuple[str, str]
     """The first and the last hidden layer."""
-    image_set: ImageSet
+    image_set: InputSet
     classes: list[str] | None
     """The class of each image whose probability is measured; None for a trunk."""
     class_given: bool
@@ -69,10 +69,11 @@ class Invariance:
 
     def figure(self) -> Figure:
         """Three rows and four columns, as in the paper: transformed images, distances at two layers, probabilities."""
-        image_labels = [printable(path.rpartition("/")[2]) for path in self.image_set.paths]
+        noun = self.image_set.noun
+        image_labels = [printable(self.image_set.caption(index).rpartition("/")[2]) for index in range(len(self.image_set))]
         if self.classes is not None:
             image_labels = [f"{name}: {label}" for name, label in zip(image_labels, self.classes, strict=True)]
-        photos = f"{len(self.image_set)} photos, digest {self.image_set.digest[:12]}; nothing is drawn at random."
+        photos = f"{len(self.image_set)} {noun}s, digest {self.image_set.digest[:12]}; nothing is drawn at random."
         return invariance_figure(
             self.network,
             self.layers,

@@ -23,11 +23,11 @@ class Transformation:
     shown_indices: tuple[int, ...]
     """Indices of the values whose views the figure shows."""
     apply: Callable[[Tensor, float], Tensor]
-    """Transforms an input (3, S, S) by a value; vacated pixels become 0, the mean of the training images."""
+    """Transforms an input (C, H, W) by a value; vacated pixels become 0, the mean of the training images."""
 
 
 def translated(x: Tensor, pixels: float) -> Tensor:
-    """(3, S, S) translated down by a whole number of pixels, or up if it is negative."""
+    """(C, H, W) translated down by a whole number of pixels, or up if it is negative."""
     result, shift, height = torch.zeros_like(x), round(pixels), x.shape[1]
     remaining = max(height - abs(shift), 0)
     result[:, max(shift, 0) : max(shift, 0) + remaining] = x[:, max(-shift, 0) : max(-shift, 0) + remaining]
@@ -35,21 +35,24 @@ def translated(x: Tensor, pixels: float) -> Tensor:
 
 
 def scaled(x: Tensor, ratio: float) -> Tensor:
-    """(3, S, S) scaled by `ratio` about its centre, so that its border is cut off. Bilinear."""
+    """(C, H, W) scaled by `ratio` about its centre, so that its border is cut off. Bilinear."""
     return _resample(x, ((1 / ratio, 0.0), (0.0, 1 / ratio)))
 
 
 def rotated(x: Tensor, degrees: float) -> Tensor:
-    """(3, S, S) rotated anticlockwise about its centre. Bilinear."""
+    """(C, H, W) rotated anticlockwise about its centre. Bilinear."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return _resample(x, ((cosine, -sine), (sine, cosine)))
 
 
 def _resample(x: Tensor, inverse: tuple[tuple[float, float], tuple[float, float]]) -> Tensor:
-    """`inverse` maps each output pixel to where it is read in `x`, in coordinates (right, down) from the centre."""
+    """`inverse` maps each output pixel to where it is read in `x`, in pixels (right, down) from the centre."""
     if inverse == ((1.0, -0.0), (0.0, 1.0)):
         return x.clone()  # without rounding
-    matrix = torch.tensor([[*row, 0.0] for row in inverse], dtype=x.dtype, device=x.device)[None]
+    (right_right, right_down), (down_right, down_down) = inverse
+    ratio = x.shape[1] / x.shape[2]  # `affine_grid` has both sides from −1 to 1, however long they are
+    rows = ((right_right, right_down * ratio, 0.0), (down_right / ratio, down_down, 0.0))
+    matrix = torch.tensor(rows, dtype=x.dtype, device=x.device)[None]
     grid = F.affine_grid(matrix, [1, *x.shape], align_corners=False)
     return F.grid_sample(x[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
 

@@ -1,6 +1,6 @@
 """Compute Fig. 6: mine, project and measure two networks over the same images."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deconvnet.atlas.project_units import project_units
-from deconvnet.data import ImageSet, find_images
+from deconvnet.data import Inputs, find_items
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.fig6_comparison.aliasing import aliased_fractions
 from deconvnet.experiments.fig6_comparison.filter_stats import filter_rms, is_faint, nearest_cosine
@@ -34,7 +34,7 @@ _ALIASING_LAYERS = 2
 def compare(
     first: Network,
     second: Network,
-    images: Path | str | Iterable[Path | str] | ImageSet,
+    images: Inputs,
     units: int = 15,
     *,
     seed: int = 0,
@@ -53,7 +53,7 @@ def compare(
     Raises `DeconvnetError` if no image can be read, or a network has no convolutional layer or none that can be projected,
     `UsageError` for less than one unit.
     """
-    image_set, generator = find_images(images), np.random.default_rng(seed)
+    image_set, generator = find_items(images), np.random.default_rng(seed)
     networks = first, second
     for network in networks:
         _check_network(network, units)
@@ -68,7 +68,7 @@ def compare(
         skipped.append(result.skipped)
     translated = sample_indices(image_set, {*skipped[0], *skipped[1]}, MAX_TRANSLATED_IMAGES, generator)
     if not translated:
-        raise DeconvnetError(f"No photo in {image_set.root} can be read by both networks.")
+        raise DeconvnetError(f"No photo in {image_set.title} can be read by both networks.")
     pair = []
     for network, active, hits in zip(networks, active_fractions, shown_hits, strict=True):
         print_status(f"{network.full_name}: moving {len(translated)} photos, projecting {hits.layer.name}", progress)
@@ -106,8 +106,7 @@ def _check_network(network: Network, units: int) -> None:
         raise DeconvnetError(f"{network.full_name} has no convolutional layer, so it has no filters to compare.")
     if units < 1:
         raise UsageError(f"{units} units cannot be shown: pass 1 or more.")
-    size = network.preprocessing.crop
-    project_batch(network, torch.zeros(1, 3, size, size), _shown_layer(network), torch.tensor([0]))
+    project_batch(network, torch.zeros(1, *network.input_shape), _shown_layer(network), torch.tensor([0]))
 
 
 def _network_stats(

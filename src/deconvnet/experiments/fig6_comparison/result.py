@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from deconvnet.data import ImageSet
+from deconvnet.data import InputSet
 from deconvnet.experiments.fig6_comparison.filter_stats import DUPLICATE_COSINE, FAINT_FRACTION
 from deconvnet.experiments.fig6_comparison.findings import DOMINANCE_RATIO, SIGNIFICANCE_LEVEL, Finding, findings
 from deconvnet.experiments.fig6_comparison.network_stats import HARDLY_ACTIVE_FRACTION, NetworkStatsPair
@@ -18,7 +18,7 @@ class Comparison:
     """Two networks compared over the same images."""
 
     networks: NetworkStatsPair
-    image_set: ImageSet
+    image_set: InputSet
     read_count: int
     """Number of images that the first network could read."""
     translated_count: int
@@ -55,7 +55,7 @@ class Comparison:
 
     def figures(self) -> dict[str, Figure]:
         """Filter sheets, if both networks have them; units of the second layers; measurements of all units."""
-        source = f"{self.read_count:,} photos, digest {self.image_set.digest[:12]}; seed {self.seed}"
+        source = f"{self.read_count:,} {self.image_set.noun}s, digest {self.image_set.digest[:12]}; seed {self.seed}"
         figures = {
             "filters": filter_figure(self.networks, source),
             "blocks": unit_figure(self.networks, source),

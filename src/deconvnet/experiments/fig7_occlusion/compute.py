@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deconvnet.data import ImageSet, find_images
+from deconvnet.data import ImageSet, Inputs, InputSet, find_items
+from deconvnet.data.channel_pictures import channels_as_rgb
 from deconvnet.data.packed import PackedImageSet
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.class_labels import check_finite, class_name, count_classes, find_class, predict_class
@@ -30,11 +31,11 @@ _MAX_OTHER_HITS = 3
 
 def occlude(
     network: Network,
-    images: Iterable[Path | str] | Path | str | ImageSet,
+    images: Inputs,
     occluder: Occluder | None = None,
     *,
     label: str = "",
-    search_images: Path | str | ImageSet | None = None,
+    search_images: Inputs | None = None,
     state: Path | None = None,
     batch_size: int = 64,
     workers: int | None = None,
@@ -51,19 +52,19 @@ def occlude(
     Raises `UsageError` for an occluder larger than the view or a class that the network does not have, `DeconvnetError` if
     an image cannot be read or the network has no convolutional layer.
     """
-    occluder, image_set = occluder or Occluder(), find_images(images)
+    occluder, image_set = occluder or Occluder(), find_items(images)
     if not network.convolutional_layers:
         raise DeconvnetError(f"{network.full_name} has no convolutional layer, so it has no unit to follow.")
     if batch_size < 1:
         raise UsageError(f"{batch_size} positions cannot go through the network at once: pass 1 or more.")
     layer = network.convolutional_layers[-1]
     check_way_down(network, layer)  # before hours of mining
-    starts = occluder.starts(network.preprocessing.crop)
+    row_starts, column_starts = (occluder.starts(length) for length in network.input_shape[1:])
     label_class = find_class(network, label) if label else None
     if network.classifies:
         count_classes(network)
     inputs = [read_input(network, image_set, index) for index in range(len(image_set))]
-    search_set = image_set if search_images is None else find_images(search_images)
+    search_set = image_set if search_images is None else find_items(search_images)
     print_status(f"Photos that drive {layer} most, among {len(search_set):,}:", progress)
     mined = mine(
         network,
@@ -76,7 +77,7 @@ def occlude(
         progress=progress,
     )
     occluded_images = []
-    with progress_bar("occluding", len(inputs) * len(starts) ** 2, progress) as advance:
+    with progress_bar("occluding", len(inputs) * len(row_starts) * len(column_starts), progress) as advance:
         for index, x in enumerate(inputs):
             occluded_images.append(
                 _occlude_image(network, image_set, index, x, occluder, label_class, mined[layer], batch_size, advance)
@@ -86,7 +87,9 @@ def occlude(
         sha256=network.digest,
         layer=layer,
         occluder=occluder,
-        starts=starts,
+        starts=row_starts,
+        column_starts=column_starts,
+        view_size=network.input_shape[1:],
         image_set=image_set,
         occluded_images=occluded_images,
         num_searched=len(search_set),
@@ -140,13 +143,13 @@ def forward_occluded(
     unit: int,
     cache: ActivationCache | None,
 ) -> tuple[Tensor, Tensor]:
-    """Run the network on N copies of the input x (3, S, S), with the occluder's upper left corner at `corners` (N, 2).
+    """Run the network on N copies of the input x (C, H, W), with the occluder's upper left corner at `corners` (N, 2).
 
     Returns the unit's total activation in each, (N,) float64, and the logarithm of the softmax of the output, (N, classes)
     float64, which tells positions apart where the probability itself rounds to 1; (N, 0) for a trunk. All N copies are one
     batch. With `cache`, `activation_cache(network, x[None])`, only what the occluder can change is computed.
     """
-    patches = occluder.occluded_windows(x, corners, network.preprocessing)
+    patches = occluder.occluded_windows(x, corners, network)
     output, maps = forward_patched(network, x[None], cache, patches, corners, layer, unit)
     totals = maps.cpu().double().sum(dim=(1, 2))
     log_probabilities = output.cpu().double().log_softmax(dim=1) if network.classifies else torch.zeros(len(corners), 0)
@@ -167,7 +170,7 @@ def _batches_of_neighbours(corners: Tensor, stride: int, max_size: int) -> list[
 
 def _occlude_image(
     network: Network,
-    image_set: ImageSet,
+    image_set: InputSet,
     index: int,
     x: Tensor,
     occluder: Occluder,
@@ -176,14 +179,14 @@ def _occlude_image(
     batch_size: int,
     advance: Advance,
 ) -> OccludedImage:
-    """Slide the occluder over image number `index`, whose input is x (3, S, S). `hits` are those of the followed layer."""
-    preprocessing, layer = network.preprocessing, hits.layer.name
+    """Slide the occluder over image number `index`, whose input is x (C, H, W). `hits` are those of the followed layer."""
+    layer = hits.layer.name
     target, class_source = _choose_class(network, image_set, index, x, label_class)
     unit = strongest_unit(network, x[None], layer)
     clean_activation = float(network.activations(x[None], layer)[0, unit].cpu().double().sum())
     clean_probabilities = network.probabilities(x[None])[0].cpu() if network.classifies else None
 
-    corners = occluder.corners(preprocessing.crop)
+    corners = occluder.corners(*network.input_shape[1:])
     totals, log_probabilities = forward_occluded_in_batches(network, x, occluder, corners, layer, unit, batch_size, advance)
     check_finite(network, log_probabilities)
     probabilities = None if target is None else log_probabilities[:, target].exp()
@@ -194,7 +197,7 @@ def _occlude_image(
     worst = int((totals if probabilities is None else probabilities).argmin())
     worst_corner = corners[worst][None]
     occluded_x = x[None].clone()
-    paste(occluded_x, occluder.occluded_windows(x, worst_corner, preprocessing), worst_corner)
+    paste(occluded_x, occluder.occluded_windows(x, worst_corner, network), worst_corner)
 
     hits_elsewhere = [hit for hit in hits[unit] if not _is_same_image(image_set, index, hits.image_set, hit.image)]
     other_hits = []
@@ -202,11 +205,11 @@ def _occlude_image(
         hit_x = read_input(network, hits.image_set, hit.image)
         other_hits.append((hit, _cropped_projection(network, hit_x, layer, unit, (hit.row, hit.column))))
 
-    map_size = (len(occluder.starts(preprocessing.crop)),) * 2
+    map_size = [len(occluder.starts(length)) for length in network.input_shape[1:]]
     return OccludedImage(
-        path=image_set.paths[index],
-        view=preprocessing.denormalise(x[None])[0],
-        occluded_view=preprocessing.denormalise(occluded_x)[0],
+        path=image_set.caption(index),
+        view=channels_as_rgb(network.show(x[None]))[0],
+        occluded_view=channels_as_rgb(network.show(occluded_x))[0],
         unit=unit,
         activation_map=totals.view(map_size).numpy(),
         clean_activation=clean_activation,
@@ -225,21 +228,21 @@ def _occlude_image(
 def _cropped_projection(
     network: Network, x: Tensor, layer: str, unit: int, position: tuple[int, int] | None = None
 ) -> Tensor:
-    """(3, h, w) the projection of one activation (default: the unit's strongest), cropped to its receptive field."""
+    """(C, h, w) the projection of one activation (default: the unit's strongest), cropped to its receptive field."""
     positions = None if position is None else torch.tensor([position])
     batch = project_batch(network, x[None], layer, torch.tensor([unit]), positions)
     return batch.crop(network.layer(layer))[0].float().cpu()
 
 
 def _choose_class(
-    network: Network, image_set: ImageSet, index: int, x: Tensor, label_class: int | None
+    network: Network, image_set: InputSet, index: int, x: Tensor, label_class: int | None
 ) -> tuple[int | None, ClassSource]:
     """The index of the class whose probability is recorded for an image, and where it comes from; None for a trunk."""
     if not network.classifies:
         return None, ""
     if label_class is not None:
         return label_class, "label"
-    folder = image_set.file(index).parent.name
+    folder = image_set.file(index).parent.name if isinstance(image_set, ImageSet) else ""
     if network.classes and folder and not folder.isdecimal():
         try:
             return find_class(network, folder), "folder"
@@ -248,8 +251,12 @@ def _choose_class(
     return predict_class(network, x), "prediction"
 
 
-def _is_same_image(image_set: ImageSet, index: int, search_set: ImageSet, search_index: int) -> bool:
-    """Whether both are the same file; an image of a packed set has the path that it had below its original folder."""
+def _is_same_image(image_set: InputSet, index: int, search_set: InputSet, search_index: int) -> bool:
+    """Whether both are the same file, or the same item of a data set; an image of a packed set has the path that it had
+    below its original folder.
+    """
+    if not (isinstance(image_set, ImageSet) and isinstance(search_set, ImageSet)):
+        return image_set.digest == search_set.digest and index == search_index
     if isinstance(search_set, PackedImageSet):
         return image_set.file(index).as_posix().endswith(f"/{search_set.paths[search_index]}")
     return image_set.file(index).resolve() == search_set.file(search_index).resolve()

@@ -6,8 +6,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from deconvnet.data import Preprocessing
 from deconvnet.errors import UsageError
+from deconvnet.models import Network
 
 Shape = Literal["square", "disc"]
 SHAPES: tuple[str, ...] = get_args(Shape)
@@ -38,27 +38,33 @@ class Occluder:
         if self.colour is not None and not all(0 <= value <= 255 for value in self.colour):
             raise UsageError(f"An occluder's colour is three numbers from 0 to 255, not {self.colour}.")
 
-    def starts(self, crop: int) -> range:
-        """The rows of the upper edge at all positions in a view of crop × crop pixels; also the columns of the left edge.
+    def starts(self, length: int) -> range:
+        """The rows of the upper edge at all positions in a view so many pixels high; or the columns of the left edge in one
+        so many pixels wide.
 
         Raises `UsageError` if the occluder is larger than the view.
         """
-        if self.size > crop:
-            raise UsageError(f"An occluder of {self.size} pixels does not fit into a view of {crop}: pass a smaller size.")
-        return range(0, crop - self.size + 1, self.stride)
+        if self.size > length:
+            raise UsageError(f"An occluder of {self.size} pixels does not fit into a view of {length}: pass a smaller size.")
+        return range(0, length - self.size + 1, self.stride)
 
-    def corners(self, crop: int) -> Tensor:
-        """(positions, 2) row and column of the upper left corner at each position, row by row. Raises as `starts`."""
-        starts = torch.tensor(self.starts(crop))
-        return torch.cartesian_prod(starts, starts)
+    def corners(self, height: int, width: int | None = None) -> Tensor:
+        """(positions, 2) row and column of the upper left corner at each position in a view of `height` × `width` pixels
+        (default: a square), row by row. Raises as `starts`.
+        """
+        rows, columns = (torch.tensor(self.starts(length)) for length in (height, width or height))
+        return torch.cartesian_prod(rows, columns)
 
-    def occluded_windows(self, x: Tensor, corners: Tensor, preprocessing: Preprocessing) -> Tensor:
-        """(N, 3, size, size) the windows at `corners` (N, 2) of the network's input x (3, S, S), occluded."""
-        fill, mask = self._input_colour(preprocessing).to(x), self.mask.to(x.device)
+    def occluded_windows(self, x: Tensor, corners: Tensor, network: Network) -> Tensor:
+        """(N, C, size, size) the windows at `corners` (N, 2) of the network's input x (C, H, W), occluded.
+
+        Raises `UsageError` for a colour if the network has no preprocessing.
+        """
+        fill, mask = self._input_colour(network).to(x), self.mask.to(x.device)
         windows = []
         for row, column in corners.tolist():
             window = (slice(None), slice(row, row + self.size), slice(column, column + self.size))
-            colour = fill[window] if fill.shape[1] > 1 else fill.expand(3, self.size, self.size)
+            colour = fill[window] if fill.shape[1] > 1 else fill.expand(len(x), self.size, self.size)
             windows.append(torch.where(mask, colour, x[window]))
         return torch.stack(windows)
 
@@ -70,9 +76,10 @@ class Occluder:
         from_centre = torch.arange(self.size) - (self.size - 1) / 2
         return from_centre[:, None] ** 2 + from_centre**2 <= (self.size / 2) ** 2
 
-    def _input_colour(self, preprocessing: Preprocessing) -> Tensor:
-        """The occluder's colour as network input: (3, 1, 1), or (3, crop, crop) where a mean image is subtracted."""
+    def _input_colour(self, network: Network) -> Tensor:
+        """The occluder's colour as network input: (C, 1, 1), or (3, crop, crop) where a mean image is subtracted."""
         if self.colour is None:
-            return torch.zeros(3, 1, 1)
+            return torch.zeros(network.input_shape[0], 1, 1)
+        preprocessing = network.preprocessing
         pixel = torch.tensor(self.colour, dtype=torch.float32).view(3, 1, 1) * (preprocessing.scale / 255)
         return (pixel - preprocessing.mean) / preprocessing.std

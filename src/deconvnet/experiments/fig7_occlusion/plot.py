@@ -30,11 +30,18 @@ Extent = tuple[float, float, float, float]
 
 
 def occlusion_figure(
-    network_name: str, layer: str, images: Sequence[OccludedImage], occluder: Occluder, starts: range, footnote: str
+    network_name: str,
+    layer: str,
+    images: Sequence[OccludedImage],
+    occluder: Occluder,
+    starts: tuple[range, range],
+    size: tuple[int, int],
+    footnote: str,
 ) -> Figure:
     """Fig. 7. A value in a map is drawn where the centre of the occluder was in the view.
 
-    `starts` are the rows of the occluder's upper edge at all positions, and the columns of its left edge.
+    `starts` are the rows of the occluder's upper edge at all positions, and the columns of its left edge; `size` is the
+    height and width of the view.
     """
     width, height = _LEFT_MARGIN + 5 * (_PANEL + _GAP) + 1.0, _TOP_MARGIN + _ROW * len(images) + 0.3
     figure = Figure(figsize=(width, height), dpi=120, facecolor="white")
@@ -43,16 +50,18 @@ def occlusion_figure(
     titles = (
         f"(a) occluder where {'the class is least probable' if has_classes else 'the unit is least active'}",
         f"(b) {layer}, strongest unit: total activation",
-        "(c) its projections; framed: this photo's",
+        "(c) its projections; framed: of (a)",
         "(d) probability of the class",
         "(e) most probable class",
     )
     for column, title in enumerate(titles):
         add_text_inches(figure, _LEFT_MARGIN + column * (_PANEL + _GAP), 0.75, title, fontsize=8.5)
     colour_indices = _colour_indices(images)
-    low = starts[0] + occluder.size / 2 - occluder.stride / 2
-    high = starts[-1] + occluder.size / 2 + occluder.stride / 2
-    extent = (low, high, high, low)
+    (first_row, last_row), (first_column, last_column) = (
+        (axis[0] + (occluder.size - occluder.stride) / 2, axis[-1] + (occluder.size + occluder.stride) / 2)
+        for axis in starts
+    )
+    extent = (first_column, last_column, last_row, first_row)
     for row, image in enumerate(images):
         top = _TOP_MARGIN + _ROW * row
         axes = [add_axes_inches(figure, _LEFT_MARGIN + column * (_PANEL + _GAP), top, _PANEL, _PANEL) for column in range(5)]
@@ -76,14 +85,17 @@ def occlusion_figure(
             for panel in axes[3:]:
                 panel.text(0.5, 0.5, "These weights have\nno classifier.", ha="center", va="center", fontsize=9)
         for panel in map_axes:  # the whole view, though the occluder's centre does not reach its borders
-            panel.set_xlim(0, image.view.shape[1])
-            panel.set_ylim(image.view.shape[0], 0)
+            panel.set_xlim(0, size[1])
+            panel.set_ylim(size[0], 0)
             panel.set_facecolor("0.93")
         for panel in axes:
             panel.set_xticks([])
             panel.set_yticks([])
-    remainder = images[0].view.shape[0] - starts[-1] - occluder.size
-    uncovered = f"; the last {remainder} pixels down and to the right are never covered" if remainder else ""
+    down, right_of = (length - axis[-1] - occluder.size for length, axis in zip(size, starts, strict=True))
+    uncovered = ""
+    if down or right_of:
+        count = f"{down} pixels down and" if down == right_of else f"{down} pixels down and {right_of}"
+        uncovered = f"; the last {count} to the right are never covered"
     footnote = f"a place in a map is the occluder's centre; lines at scales: without occluder; {footnote}{uncovered}"
     add_text_inches(figure, _LEFT_MARGIN, height - 0.12, footnote, fontsize=7, color="0.35")
     return figure

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from deconvnet.data import ImageSet
+from deconvnet.data import InputSet
 from deconvnet.experiments.fig7_occlusion.image_result import OccludedImage
 from deconvnet.experiments.fig7_occlusion.occluder import Occluder
 from deconvnet.experiments.fig7_occlusion.plot import occlusion_figure
@@ -23,8 +23,12 @@ class Occlusion:
     """The last convolutional layer."""
     occluder: Occluder
     starts: range
-    """Rows of the occluder's upper edge at all positions, and columns of its left edge, in pixels of the view."""
-    image_set: ImageSet
+    """Rows of the occluder's upper edge at all positions, in pixels of the view."""
+    column_starts: range
+    """Columns of its left edge."""
+    view_size: tuple[int, int]
+    """Height and width of the view, in pixels."""
+    image_set: InputSet
     occluded_images: list[OccludedImage]
     """In the order of `image_set`."""
     num_searched: int
@@ -45,6 +49,7 @@ class Occlusion:
                 "colour": "mean" if occluder.colour is None else list(occluder.colour),
             },
             "starts": list(self.starts),
+            **({} if self.column_starts == self.starts else {"column_starts": list(self.column_starts)}),
             "images": {"digest": self.image_set.digest, "paths": list(self.image_set.paths)},
             "others_among": self.num_searched,
             "photos": [image.as_json() for image in self.occluded_images],
@@ -62,9 +67,19 @@ class Occlusion:
     def figure(self) -> Figure:
         """Fig. 7: a row for each image, with the paper's five columns."""
         occluder = self.occluder
-        colour = "the mean colour" if occluder.colour is None else f"colour {occluder.colour}"
+        noun = self.image_set.noun
+        fill = "the mean colour" if noun == "photo" else "of zeros"
+        colour = fill if occluder.colour is None else f"colour {occluder.colour}"
         footnote = (
             f"occluder: {occluder.shape} of {occluder.size} pixels, steps of {occluder.stride}, {colour}; others sought "
-            f"among {self.num_searched:,} photos; photos {self.image_set.digest[:12]}"
+            f"among {self.num_searched:,} {noun}s; {noun}s {self.image_set.digest[:12]}"
         )
-        return occlusion_figure(self.network, self.layer, self.occluded_images, occluder, self.starts, footnote)
+        return occlusion_figure(
+            self.network,
+            self.layer,
+            self.occluded_images,
+            occluder,
+            (self.starts, self.column_starts),
+            self.view_size,
+            footnote,
+        )

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deconvnet.data import ImageSet, find_images
+from deconvnet.data import Inputs, find_items
+from deconvnet.data.channel_pictures import channels_as_rgb
 from deconvnet.errors import UsageError
 from deconvnet.experiments.class_labels import class_name, count_classes, predict_class
 from deconvnet.experiments.images import read_input
@@ -24,7 +25,7 @@ from deconvnet.projection import RULES, project_batch, rule_set, strongest_posit
 
 def check_sanity(
     network: Network,
-    images: Iterable[Path | str] | Path | str | ImageSet,
+    images: Inputs,
     layer: str = "",
     *,
     rules: Sequence[str] = tuple(RULES),
@@ -52,7 +53,7 @@ def check_sanity(
     Raises `UsageError` for an unknown layer or rule set and numbers out of range, `DeconvnetError` if an image cannot be
     read or the layer depends on no weights.
     """
-    image_set = find_images(images)
+    image_set = find_items(images)
     if draws < 2:
         raise UsageError(f"{draws} draws are too few: unrelated weights need 2 or more.")
     if stride < 1 or batch_size < 1:
@@ -88,7 +89,7 @@ def check_sanity(
         layer=layer,
         image_set=image_set,
         positions=positions,
-        first_view=network.preprocessing.denormalise(inputs[0][None])[0],
+        first_view=channels_as_rgb(network.show(inputs[0][None]))[0],
         first_box=network.layer(layer).field.clipped_box(*positions[0]),
         projection_curves=projection_curves,
         class_names=class_names,

@@ -27,11 +27,12 @@ def default_occluder(network: Network, stride: int) -> Occluder:
 
     Raises `UsageError` if it has only one position in the view.
     """
-    crop = network.preprocessing.crop
-    occluder = Occluder(min(Occluder().size, max(1, crop // 4)), stride)
-    if len(occluder.starts(crop)) < 2:
+    height, width = network.input_shape[1:]
+    occluder = Occluder(min(Occluder().size, max(1, min(height, width) // 4)), stride)
+    if len(occluder.corners(height, width)) < 2:
         raise UsageError(
-            f"With steps of {stride} pixels an occluder has one position in a view of {crop}: pass a smaller stride."
+            f"With steps of {stride} pixels an occluder has one position in a view of {height}×{width}: pass a smaller "
+            "stride."
         )
     return occluder
 
@@ -49,11 +50,10 @@ def randomise_occlusion_maps(
     """The rank correlation (measure "maps") of occlusion maps with the original ones, as weights are randomised.
 
     A map is the log-probability of the class that the original network predicts for the whole image, also for randomised
-    networks. `inputs` are (3, crop, crop) each.
+    networks. `inputs` are (C, H, W) each.
     """
-    crop = network.preprocessing.crop
-    corners = occluder.corners(crop)
-    map_size = (len(occluder.starts(crop)),) * 2
+    view_size = network.input_shape[1:]
+    corners, map_size = occluder.corners(*view_size), [len(occluder.starts(length)) for length in view_size]
     targets = [predict_class(network, x) for x in inputs]
 
     def occlusion_maps(variant: Network) -> dict[str, list[Tensor]]:
@@ -79,15 +79,16 @@ def deletion_test(
     Three orders of the squares are compared: the most important first, the nearest to the centre first, and the mean over
     `draws` random orders. The importance of a square is how far an occluder around it, three squares wide and shifted inside
     the view, lowers the probability; a single square hides too little to tell. The class is the one that the network
-    predicts for the whole image. `inputs` are (3, crop, crop) each.
+    predicts for the whole image. `inputs` are (C, H, W) each.
     """
-    crop = network.preprocessing.crop
-    side = -(-crop // _SQUARES_PER_SIDE)
-    starts = torch.arange(0, crop, side)  # the last square may be cut off by the border
-    squares, occluder = torch.cartesian_prod(starts, starts), Occluder(min(crop, 3 * side), side)
-    occluder_corners = (squares - side).clamp(0, crop - occluder.size)
+    size = torch.tensor(network.input_shape[1:])
+    side = -(-int(size.max()) // _SQUARES_PER_SIDE)
+    # The last square of a row or a column may be cut off by the border.
+    squares = torch.cartesian_prod(*(torch.arange(0, length, side) for length in size.tolist()))
+    occluder = Occluder(min(int(size.min()), 3 * side), side)
+    occluder_corners = (squares - side).clamp(min=0).minimum(size - occluder.size)
     rng, fractions = np.random.default_rng(seed), np.linspace(0, 1, _FRACTION_STEPS + 1)
-    from_the_centre = ((squares + side / 2 - crop / 2) ** 2).sum(dim=1).argsort(stable=True)
+    from_the_centre = ((squares + side / 2 - size / 2) ** 2).sum(dim=1).argsort(stable=True)
     curves: dict[str, list[np.ndarray]] = {"by_map": [], "from_the_centre": [], "at_random": []}
     with progress_bar("deleting", len(inputs), progress) as advance:
         for x in inputs:

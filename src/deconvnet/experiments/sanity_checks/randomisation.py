@@ -28,8 +28,7 @@ def influential_modules(network: Network, layer: str = "", progress: bool = Fals
 
     Raises `DeconvnetError` if there are none or the module cannot be copied.
     """
-    size = network.preprocessing.crop
-    x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(1, *network.input_shape, generator=torch.Generator().manual_seed(0))
     trial = _copy_network(network)
 
     def forward() -> Tensor:
@@ -187,7 +186,7 @@ def _copy_network(network: Network) -> Network:
         raise DeconvnetError(f"{network.full_name} cannot be copied, so it cannot be made random: {reason}.") from None
     return Network(
         module,
-        network.preprocessing,
+        **network.input_space.arguments,
         name=network.name,
         weights=", ".join(filter(None, [network.weights, "randomised"])),
         layer_names=list(network.layers),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from deconvnet.data import ImageSet
+from deconvnet.data import InputSet
 from deconvnet.experiments.fig7_occlusion import Occluder
 from deconvnet.experiments.sanity_checks.curves import DeletionCurve, RandomisationCurve
 from deconvnet.experiments.sanity_checks.plot import sanity_figure
@@ -22,7 +22,7 @@ class SanityCheck:
     sha256: str
     layer: str
     """The layer whose strongest activation is projected."""
-    image_set: ImageSet
+    image_set: InputSet
     positions: list[tuple[int, int]]
     """Row and column of that activation in each image."""
     first_view: np.ndarray
@@ -90,9 +90,10 @@ class SanityCheck:
 
     def figure(self) -> Figure:
         """Similarity and deletion curves, and the first image's pictures as more and more weights are randomised."""
+        noun = self.image_set.noun
         footnote = (
-            f"photos: {len(self.image_set)}, digest {self.image_set.digest[:12]}; {self.draws} draws of weights, seed "
-            f"{self.seed}; pictures: of the first photo and draw, each on its own scale"
+            f"{noun}s: {len(self.image_set)}, digest {self.image_set.digest[:12]}; {self.draws} draws of weights, seed "
+            f"{self.seed}; pictures: of the first {noun} and draw, each on its own scale"
         )
         if self.occluder is not None:
             footnote += f"; occluder of {self.occluder.size} pixels, steps of {self.occluder.stride}"

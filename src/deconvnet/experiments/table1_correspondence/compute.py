@@ -263,8 +263,7 @@ def _mask_inputs(network: Network, x: Tensor, corners: np.ndarray, occluder: Occ
     """A copy of the inputs x (N, 3, S, S), with the occluder's upper left corner at corners[n] (N, 2)."""
     corner_tensor = torch.from_numpy(corners)
     windows = [
-        occluder.occluded_windows(image, corner[None], network.preprocessing)
-        for image, corner in zip(x, corner_tensor, strict=True)
+        occluder.occluded_windows(image, corner[None], network) for image, corner in zip(x, corner_tensor, strict=True)
     ]
     masked = x.clone()
     paste(masked, torch.cat(windows), corner_tensor)

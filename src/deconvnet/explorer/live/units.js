@@ -172,7 +172,7 @@ function enlarge(layer, unit, { row, column }, whole) {
   document.getElementById("large-title").textContent = `${layer.name} · unit ${unit}`;
   document.getElementById("large-pictures").replaceChildren(
     element("span", { class: "view" }, element("img", { src: whole, alt: "The projection of one activation, whole" })),
-    framed(element("img", { src: chosen.view, alt: "The photo, with what the activation sees" }), fieldBox(layer, row, column), chosen.network.crop),
+    framed(element("img", { src: chosen.view, alt: "The photo, with what the activation sees" }), fieldBox(layer, row, column), [chosen.network.crop, chosen.network.crop]),
   );
   document.getElementById("large").showModal();
 }
