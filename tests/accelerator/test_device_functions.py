@@ -25,6 +25,8 @@ from deconvnet.models import (
     load,
     parallel_map,
     save_weights,
+    to_inputs,
+    to_pictures,
 )
 from deconvnet.projection import (
     display_scale,
@@ -84,6 +86,7 @@ CALLS = {
     "Network.module_input": lambda network, x: network.module_input(x.cpu()),
     "Network.output": lambda network, x: network.output(x),
     "Network.probabilities": lambda network, x: network.probabilities(x),
+    "Network.show": lambda network, x: network.show(x).astype(float),
     "Network.to": moved,
     "Network.with_module": moved,
     "Occluder.occluded_windows": lambda network, x: OCCLUDER.occluded_windows(x[0], corners(), network),
@@ -107,6 +110,8 @@ CALLS = {
         network.activations(x, "conv1"), torch.tensor([1, 2]).to(x.device)
     ),
     "strongest_unit": lambda network, x: [strongest_unit(network, x[:1], "conv2", at) for at in (None, (1, 2))],
+    "to_inputs": lambda network, x: [to_inputs(network, x.cpu()), to_inputs(network, torch.zeros(1, 64, 64, 3).byte())],
+    "to_pictures": lambda network, x: to_pictures(network, x).astype(float),
     "to_pixels": lambda network, x: to_pixels(x, 2.0).astype(float),
     "topk_errors": lambda network, x: topk_errors(network.output(x), torch.tensor([0, 2]).to(x.device)),
     "upload": lambda network, x: upload(x.cpu(), x.device),
@@ -116,6 +121,7 @@ CALLS = {
 TESTS = {
     "Atlas.build": "test_an_atlas_has_the_same_hits_and_pictures",
     "Batch.pinned_for": "test_batches_are_pinned_where_they_are_read_and_uploaded_where_they_are_computed_with",
+    "InputReader": "test_mining_waits_once_per_batch_whatever_the_number_of_layers",
     "MiningKey.compute": "test_mining_waits_once_per_batch_whatever_the_number_of_layers",
     "MiningState.add": "test_mining_waits_once_per_batch_whatever_the_number_of_layers",
     "MiningState.to": "test_mining_waits_once_per_batch_whatever_the_number_of_layers",
@@ -149,6 +155,9 @@ TESTS = {
 ELSEWHERE = {
     "check_way_down": "reads the trace alone",
     "check": "copies the network to the CPU; tests/checking/test_check.py",
+    "InputDataset.with_labels": "indices of classes, on the CPU",
+    "InputStream.with_labels": "indices of classes, on the CPU",
+    "MiningState.add_labels": "indices of classes, on the CPU",
     "Recipe.autocast": "cannot be emulated; tests/training/test_bfloat16.py",
     "Recipe.float32_precision": "about TF32, which only CUDA has; tests/tracing/test_float32_precision.py",
     "Recipe.memory_format": "only names a layout",

@@ -94,7 +94,7 @@ def test_tiles_are_cut_out_of_the_picture_where_they_stand(page, site, book):
     for block, name in enumerate(("projections", "patches")):
         left, top, _, _ = layout.box(block)
         for place in (0, 5, 8):
-            side = layout.tile[0] * layout.zoom
+            side = layout.tile[0]
             x, y = left + place % 3 * (side + 1), top + place // 3 * (side + 1)
             wanted = picture.crop((x + 4, y + 4, x + side - 4, y + side - 4)).resize((4, 4), 5)
             shown = _screenshot(page.locator(f".block.{name} .tile").nth(place))

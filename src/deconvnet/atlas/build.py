@@ -13,7 +13,7 @@ from deconvnet.atlas.build_progress import AtlasWork
 from deconvnet.atlas.draw_units import draw_units
 from deconvnet.atlas.figures import layer_figure
 from deconvnet.atlas.html import render_pages, write_pages
-from deconvnet.atlas.render import filter_sheet, save_picture, tile_size
+from deconvnet.atlas.render import filter_sheet, layout_channels, save_picture
 from deconvnet.atlas.tables import Tables
 from deconvnet.data import Inputs, find_items
 from deconvnet.distributed import Processes
@@ -146,10 +146,12 @@ def _describe(
 ) -> dict[str, Any]:
     """The content of atlas.json; `differences` are those found while projecting, by layer and unit."""
     image_set, space = result.image_set, network.input_space
+    # In a grid of channels; one and three take as much room.
+    channels = {} if (count := layout_channels(network)) in (1, 3) else {"channels": count}
     layers = []
     for name, layer_units in units.items():
         layer = result[name].layer
-        height, width = tile_size(network, name)
+        height, width = layer.field.patch_size
         layers.append(
             {
                 "name": name,
@@ -158,7 +160,7 @@ def _describe(
                 "rows": layer.map_size[0],
                 "columns": layer.map_size[1],
                 "field": layer.field.as_json(),
-                "picture": {"height": height, "width": width},
+                "picture": {"height": height, "width": width} | channels,
                 "largest_difference": max(differences[name].values()),
             }
         )

@@ -9,7 +9,7 @@ from PIL import Image
 
 from deconvnet.atlas.build_progress import AtlasWork
 from deconvnet.atlas.project_units import UnitProjections, project_units
-from deconvnet.atlas.render import UnitLayout, save_picture, tile_size, unit_picture, unit_thumbnail
+from deconvnet.atlas.render import UnitLayout, layout_channels, save_picture, unit_picture, unit_thumbnail
 from deconvnet.data.channel_pictures import channels_as_rgb
 from deconvnet.data.loader import prefetch
 from deconvnet.environment import core_count
@@ -91,7 +91,7 @@ def _project_remaining(
     }
     group_size = max(1, _HITS_IN_GROUP // result.top)
     for layer, layer_units in units.items():
-        layout = UnitLayout(tile_size(network, layer), result.top)
+        layout = UnitLayout(network.layer(layer).field.patch_size, result.top, layout_channels(network))
         drawn = set(work.drawn.get(layer, ()))
         for group in (layer_units[first : first + group_size] for first in range(0, len(layer_units), group_size)):
             if set(group) <= drawn:

@@ -43,8 +43,9 @@ def layer_figure(
         )
 
     tile = description["layers"][index]["picture"]
-    layout = UnitLayout((tile["height"], tile["width"]), description["top"])
-    tiles = filter_tiles(filters, shared_scale=False) if filters is not None and index == 0 else None
+    layout = UnitLayout((tile["height"], tile["width"]), description["top"], tile.get("channels", 3))
+    zoom = layout.columns * layout.zoom
+    tiles = filter_tiles(filters, shared_scale=False, zoom=zoom) if filters is not None and index == 0 else None
     panels = []
     for unit in chosen:
         with Image.open(folder / layer / f"{unit:04d}.webp") as picture:

@@ -146,8 +146,8 @@ class _PageData:
     def _layer_overview(self, layer: int) -> dict[str, Any]:
         entry = self._description["layers"][layer]
         active = {int(row["unit"]): float(row["active_share"]) > 0 for row in self._units[entry["name"]]}
-        tile = entry["picture"]["height"], entry["picture"]["width"]
-        layout = UnitLayout(tile, self._description["top"])
+        picture = entry["picture"]
+        layout = UnitLayout((picture["height"], picture["width"]), self._description["top"], picture.get("channels", 3))
         field = entry["field"]  # without a status if it is exact
         return {
             "name": entry["name"],
@@ -159,7 +159,8 @@ class _PageData:
             "strip": random_units(active, 0, layer)[:_OVERVIEW_UNITS],
             "picture": {
                 "size": layout.page_size,
-                "tile": [side * layout.zoom for side in reversed(tile)],
+                "tile": list(reversed(layout.tile)),
+                "gap": layout.gap,
                 "blocks": [layout.box(block)[:2] for block in (0, 1)],
                 "block": list(reversed(layout.block)),
                 "columns": layout.columns,

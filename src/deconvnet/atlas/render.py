@@ -17,8 +17,8 @@ from torch import Tensor
 
 from deconvnet.data.channel_pictures import channels_as_rgb, fit_tiles, rgb_size
 from deconvnet.models import Network
-from deconvnet.projection import display_scale, picture, to_pixels
-from deconvnet.projection.picture import MID_GREY, tile_grid
+from deconvnet.projection import display_scale, picture
+from deconvnet.projection.picture import MID_GREY, tile_gap, tile_grid, to_levels
 from deconvnet.storage import buffered
 from deconvnet.tracing import Box
 
@@ -42,10 +42,12 @@ _MIN_WIDTH = 480
 class UnitLayout:
     """Geometry of the picture of one unit, so that its blocks can be cropped from it again."""
 
-    tile: tuple[int, int]
-    """Height and width of one patch in pixels of the network's input; or of a grid of its channels (`tile_size`)."""
+    patch: tuple[int, int]
+    """Height and width of one patch in pixels of the network's input."""
     top: int
     """Patches in a block."""
+    channels: int = 3
+    """Channels of a projection or a patch, whichever has more to show (`layout_channels`)."""
 
     HEADER = 46
     """Height of the heading, in pixels."""
@@ -53,7 +55,18 @@ class UnitLayout:
     @property
     def zoom(self) -> int:
         """Integer factor by which small patches are enlarged."""
-        return max(1, math.ceil(_MIN_PATCH / max(self.tile)))
+        return max(1, math.ceil(_MIN_PATCH / max(rgb_size(self.patch, self.channels))))
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """Height and width of one tile: an enlarged patch, or the grid of its channels."""
+        height, width = self.patch
+        return rgb_size((height * self.zoom, width * self.zoom), self.channels)
+
+    @property
+    def gap(self) -> int:
+        """Pixels between two tiles."""
+        return tile_gap(self.channels)
 
     @property
     def columns(self) -> int:
@@ -64,8 +77,8 @@ class UnitLayout:
     def block(self) -> tuple[int, int]:
         """Height and width of one block of patches."""
         rows = math.ceil(self.top / self.columns)
-        height, width = (side * self.zoom + 1 for side in self.tile)
-        return rows * height - 1, self.columns * width - 1
+        height, width = (side + self.gap for side in self.tile)
+        return rows * height - self.gap, self.columns * width - self.gap
 
     def box(self, block: int) -> tuple[int, int, int, int]:
         """Left, top, right, bottom of block 0 (projections) or 1 (patches)."""
@@ -80,11 +93,9 @@ class UnitLayout:
         return _page_size(2 * width + _MARGIN, height)
 
 
-def tile_size(network: Network, layer: str) -> tuple[int, int]:
-    """Height and width of a tile that holds a projection of the layer, and the patch that it comes from, as pictures."""
-    patch, channels = network.layer(layer).field.patch_size, (network.input_shape[0], network.input_space.shown_channels)
-    heights, widths = zip(*(rgb_size(patch, count) for count in channels), strict=True)
-    return max(heights), max(widths)
+def layout_channels(network: Network) -> int:
+    """Channels of the network's projections or of its inputs as they are shown, whichever take more room."""
+    return max(network.input_shape[0], network.input_space.shown_channels, key=lambda channels: rgb_size((1, 1), channels))
 
 
 def unit_picture(projections: Tensor, patches: np.ndarray, layout: UnitLayout, heading: str, network: str) -> Image.Image:
@@ -94,12 +105,13 @@ def unit_picture(projections: Tensor, patches: np.ndarray, layout: UnitLayout, h
     """
     height, width = layout.block
     blocks = Image.new("RGB", (2 * width + _MARGIN, height), _BACKGROUND)
-    tiles = to_pixels(projections, display_scale(projections))
-    for block, block_tiles in enumerate((tiles, channels_as_rgb(patches))):
-        padded = np.full((layout.top, *layout.tile, 3), MID_GREY, dtype=np.uint8)
-        padded[: len(block_tiles)] = fit_tiles(block_tiles, layout.tile)
-        enlarged = padded.repeat(layout.zoom, axis=1).repeat(layout.zoom, axis=2)
-        blocks.paste(Image.fromarray(tile_grid(enlarged, layout.columns)), (block * (width + _MARGIN), 0))
+    levels = to_levels(projections, display_scale(projections))
+    for block, block_levels in enumerate((levels, patches)):
+        tiles = np.full((layout.top, *layout.tile, 3), MID_GREY, dtype=np.uint8)
+        enlarged = block_levels.repeat(layout.zoom, axis=1).repeat(layout.zoom, axis=2)
+        tiles[: len(enlarged)] = fit_tiles(channels_as_rgb(enlarged), layout.tile)
+        grid = Image.fromarray(tile_grid(tiles, layout.columns, layout.gap))
+        blocks.paste(grid, (block * (width + _MARGIN), 0))
     if not len(patches):
         heading += ": never active"
     elif not projections.any():
@@ -117,19 +129,21 @@ def unit_thumbnail(picture: Image.Image, layout: UnitLayout) -> Image.Image:
     return thumbnail
 
 
-def filter_tiles(filters: Tensor, shared_scale: bool = True) -> np.ndarray:
-    """First-layer filters (units, C, h, w) as (units, h', w', 3) uint8, zero mid-grey; one scale for all or for each."""
-    if shared_scale:
-        return to_pixels(filters, float(filters.abs().max()) or 1.0)
-    return np.stack([to_pixels(kernel, float(kernel.abs().max()) or 1.0) for kernel in filters])
+def filter_tiles(filters: Tensor, shared_scale: bool = True, zoom: int = 1) -> np.ndarray:
+    """First-layer filters (units, C, h, w) as (units, h', w', 3) uint8, enlarged; zero is mid-grey.
+
+    They share one scale, or each has its own.
+    """
+    scales = [float(filters.abs().max())] * len(filters) if shared_scale else [float(one.abs().max()) for one in filters]
+    levels = np.stack([to_levels(one, scale or 1.0) for one, scale in zip(filters, scales, strict=True)])
+    return channels_as_rgb(levels.repeat(zoom, axis=1).repeat(zoom, axis=2))
 
 
 def filter_sheet(filters: Tensor, network: str, columns: int = 11) -> Image.Image:
     """All first-layer filters (units, C, h, w) on one scale, `columns` to a row, as in the paper's Fig. 6."""
-    tiles = filter_tiles(filters)
-    zoom = max(1, math.ceil(_MIN_FILTER / max(tiles.shape[1:3])))
-    sheet = Image.fromarray(tile_grid(tiles.repeat(zoom, axis=1).repeat(zoom, axis=2), columns, gap=2))
-    count, (height, width) = len(tiles), filters.shape[2:]
+    count, channels, height, width = filters.shape
+    zoom = max(1, math.ceil(_MIN_FILTER / max(rgb_size((height, width), channels))))
+    sheet = Image.fromarray(tile_grid(filter_tiles(filters, zoom=zoom), columns, gap=2 * tile_gap(channels)))
     return _page(sheet, f"{count} first-layer filters, {height}×{width} pixels, one scale", network)
 
 

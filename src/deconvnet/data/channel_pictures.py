@@ -5,8 +5,8 @@ import math
 import numpy as np
 from torch import Tensor
 
-#: Between the channels of a grid, in pixels, and its grey; empty cells have it too.
-_GAP, _GAP_GREY = 1, 190
+#: The grey between the channels of a grid, and of its empty cells.
+_GAP_GREY = 190
 
 
 def scale_channels(inputs: Tensor) -> np.ndarray:
@@ -53,7 +53,7 @@ def rgb_size(size: tuple[int, int], channels: int) -> tuple[int, int]:
     """Height and width of what `channels_as_rgb` makes of pictures of that height and width."""
     if channels == 3:
         return size
-    height, width = ((side + _GAP) * count - _GAP for side, count in zip(size, _grid(channels), strict=True))
+    height, width = ((side + _gap(size)) * count - _gap(size) for side, count in zip(size, _grid(channels), strict=True))
     return height, width
 
 
@@ -61,8 +61,14 @@ def channel_corners(size: tuple[int, int], channels: int) -> list[tuple[int, int
     """Row and column of the first pixel of each picture of that height and width in what `channels_as_rgb` makes of them."""
     if channels == 3:
         return [(0, 0)]
-    (height, width), columns = size, _grid(channels)[1]
-    return [(index // columns * (height + _GAP), index % columns * (width + _GAP)) for index in range(channels)]
+    height, width = (side + _gap(size) for side in size)
+    columns = _grid(channels)[1]
+    return [(index // columns * height, index % columns * width) for index in range(channels)]
+
+
+def _gap(size: tuple[int, int]) -> int:
+    """Pixels between the channels of a grid, which are of that height and width."""
+    return 1 + max(size) // 64
 
 
 def _grid(channels: int) -> tuple[int, int]:

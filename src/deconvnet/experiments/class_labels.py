@@ -79,8 +79,7 @@ def match_classes(network: Network, image_set: ImageSet) -> ClassOutputs:
 
 def count_classes(network: Network) -> int:
     """The number of classes of a network. Raises `DeconvnetError` if its output is not one score for each class."""
-    size = network.preprocessing.crop
-    scores = network.probabilities(torch.zeros(1, 3, size, size))
+    scores = network.probabilities(torch.zeros(1, *network.input_shape))
     if scores.dim() != 2 or len(network.classes or range(scores.shape[1])) != scores.shape[1]:
         raise DeconvnetError(
             f"{network.full_name} cannot be judged: of one photo it makes a tensor of shape {tuple(scores.shape)}, not one "
@@ -125,7 +124,7 @@ def find_class(network: Network, label: str) -> int:
 
 
 def predict_class(network: Network, x: Tensor) -> int:
-    """The index of the most probable class of one input x (3, crop, crop). Raises `DeconvnetError` if none is."""
+    """The index of the most probable class of one input x (C, H, W). Raises `DeconvnetError` if none is."""
     probabilities = network.probabilities(x[None])
     check_finite(network, probabilities)
     return int(probabilities.argmax())

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from deconvnet.data.channel_pictures import channels_as_rgb
 from deconvnet.experiments.class_labels import class_name
 from deconvnet.experiments.result import add_axes_inches, add_text_inches
 from deconvnet.formatting import printable
@@ -52,18 +53,18 @@ class ProjectedUnit(UnitActivation):
     """A unit's strongest activation for one image, and its projection."""
 
     projection: Tensor
-    """(3, h, w) float32 on the CPU, cropped to `box`."""
+    """(C, h, w) float32 on the CPU, cropped to `box`."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """One network's result for one image."""
+    """One network's result for one image, or another input."""
 
     network: str
     """Full name."""
     image_name: str
     view: np.ndarray
-    """(crop, crop, 3) uint8, what the network sees of the image."""
+    """(H, W, 3) uint8, what the network sees of the image; or each channel by itself, as `Network.show` gives it."""
     classes: list[tuple[str, float]] | None
     """Name and probability of the most probable classes; None for a network that does not classify."""
     layers: dict[str, list[ProjectedUnit]]
@@ -101,7 +102,7 @@ class Look:
     def _draw_header(self, figure: Figure, height: float) -> None:
         view_size = height - 0.3
         view_axes = add_axes_inches(figure, 0.3, 0.3, view_size, view_size)
-        view_axes.imshow(self.view)
+        view_axes.imshow(channels_as_rgb(self.view))
         view_axes.axis("off")
         left = view_size + 0.7
         add_text_inches(figure, left, 0.45, printable(self.image_name), fontsize=15, fontweight="bold")
@@ -129,7 +130,7 @@ class Look:
         pictures = (
             unit.feature_map.numpy(),
             to_pixels(unit.projection, display_scale(unit.projection)),
-            self.view[box.top : box.bottom, box.left : box.right],
+            channels_as_rgb(self.view[box.top : box.bottom, box.left : box.right]),
         )
         axes.text(left, top + _TITLE_HEIGHT - 0.04, f"unit {unit.unit} · {unit.value:.4g}", fontsize=9)
         for column, picture in enumerate(pictures):
@@ -143,12 +144,14 @@ class Look:
             axes.imshow(picture, cmap="magma", vmin=0, extent=(x, x + columns, y + rows, y), aspect="auto")
 
 
-def look(network: Network, image: Image.Image, image_name: str = "", units: int = 6) -> Look:
-    """Take one image apart: its five most probable classes and, in each layer, the `units` strongest units.
+def look(network: Network, image: Image.Image | Tensor, image_name: str = "", units: int = 6) -> Look:
+    """Take one image, or another input (C, H, W), apart: its five most probable classes and, in each layer, the `units`
+    strongest units.
 
-    Units are ranked by their strongest activation; units that are not active at all are left out.
+    Units are ranked by their strongest activation; units that are not active at all are left out. Raises `UsageError` for a
+    photo if the network has no preprocessing, and for an input of another shape.
     """
-    x = network.preprocess(image)[None]
+    x = image[None] if isinstance(image, Tensor) else network.preprocess(image)[None]
     strongest: dict[str, list[UnitActivation]] = {}
 
     def rank_units(layer: str, maps: Tensor) -> None:
@@ -165,7 +168,7 @@ def look(network: Network, image: Image.Image, image_name: str = "", units: int 
     # From the highest down: it vouches for those below it, which are then not compared with autograd (`is_verified`).
     projected = {layer: _project(network, x, layer, strongest[layer]) for layer in reversed(strongest)}
     layers = {layer: projected[layer] for layer in strongest}
-    return Look(network.full_name, image_name, network.preprocessing.denormalise(x)[0], classes, layers)
+    return Look(network.caption, image_name, network.show(x)[0], classes, layers)
 
 
 def strongest_units(layer: Layer, maps: Tensor, max_count: int) -> list[UnitActivation]:
@@ -189,7 +192,7 @@ def strongest_units(layer: Layer, maps: Tensor, max_count: int) -> list[UnitActi
 
 
 def _project(network: Network, x: Tensor, layer: str, activations: list[UnitActivation]) -> list[ProjectedUnit]:
-    """Project activations of one input x (1, 3, crop, crop), in batches."""
+    """Project activations of one input x (1, C, H, W), in batches."""
     projected = []
     for start in range(0, len(activations), _BATCH_SIZE):
         batch = activations[start : start + _BATCH_SIZE]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deconvnet.atlas import Atlas
-from deconvnet.errors import DeconvnetError
+from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.experiments.class_labels import count_classes
 from deconvnet.formatting import field_seen
 from deconvnet.models import Network, check_runs_no_code, load
@@ -49,7 +49,7 @@ class ServedModel:
             "name": self.name,
             "atlas": self.key if self.atlas else None,
             "classifies": bool(self.loaded and self.loaded.class_count),
-            "crop": network.preprocessing.crop if network else None,
+            "crop": network.input_shape[2] if network else None,
             "reason": self.unavailable_reason,
             "classes": self.loaded.class_count if self.loaded else 0,
             "layers": [
@@ -76,13 +76,14 @@ def find_models(folders: Sequence[Path], networks: Sequence[Network], device: st
     from a stranger, so the address that it names is only loaded if it stands for weights on this machine and neither runs
     code nor downloads anything (`check_runs_no_code`), and only used if its digest is that of the atlas.
 
-    Raises `DeconvnetError` if a folder holds no atlas.
+    Raises `DeconvnetError` if a folder holds no atlas, and `UsageError` for a network without an atlas that takes no photos.
     """
     atlases = [AtlasDescription(folder) for folder in folders]
     user_networks = [LoadedNetwork(network) for network in networks]
     # Without an atlas no digest is needed, and computing one takes a moment.
     by_digest = {loaded.network.digest: loaded for loaded in user_networks} if atlases else {}
     models: list[ServedModel] = []
+    refused: set[int] = set()
     for atlas in atlases:
         reason = None
         if atlas.network_digest not in by_digest:
@@ -91,12 +92,17 @@ def find_models(folders: Sequence[Path], networks: Sequence[Network], device: st
             except DeconvnetError as error:
                 reason = str(error)
         loaded = by_digest.get(atlas.network_digest)
+        if loaded and (why := _why_no_photos(loaded.network)):
+            refused.add(id(loaded))
+            loaded, reason = None, why
         name = loaded.network.full_name if loaded else atlas.network_name
         models.append(ServedModel(_unique_key(atlas.folder.resolve().name, models), name, atlas, loaded, reason))
-    used = {id(model.loaded) for model in models}
+    used = {id(model.loaded) for model in models} | refused
     for loaded in user_networks:
         if id(loaded) not in used:
             network = loaded.network
+            if why := _why_no_photos(network):
+                raise UsageError(why)
             models.append(ServedModel(_unique_key(network.name, models), network.full_name, None, loaded, None))
     return models
 
@@ -159,6 +165,16 @@ def _load_network(atlas: AtlasDescription) -> Network:
             f"The weights in {address} have changed since the atlas was made: pass --network with those that made it."
         )
     return network
+
+
+def _why_no_photos(network: Network) -> str:
+    """Why the live page cannot show photos to a network, in a sentence; empty if it can."""
+    try:
+        network.preprocessing  # noqa: B018
+    except UsageError as error:
+        return str(error)
+    _, height, width = network.input_shape
+    return "" if height == width else f"{network.name} takes {height}×{width} pixels, and the live page shows squares only."
 
 
 def _unique_key(name: str, models: Sequence[ServedModel]) -> str:

@@ -17,7 +17,7 @@ from deconvnet.tracing import (
 
 
 def activation_cache(network: Network, x: Tensor) -> ActivationCache | None:
-    """All signals of one input (1, 3, crop, crop), for `forward_patched`.
+    """All signals of one input (1, C, H, W), for `forward_patched`.
 
     None if they cannot be kept, where values are read into Python, or on a GPU, where many small copies cost more than
     the work that they save.
@@ -43,7 +43,7 @@ def forward_patched(
     layer: str,
     unit: int,
 ) -> tuple[Tensor, Tensor]:
-    """Run the module on N copies of the input x (1, 3, crop, crop), each with another patch pasted in.
+    """Run the module on N copies of the input x (1, C, H, W), each with another patch pasted in.
 
     `patches` is (N, 3, h, w), `corners` (N, 2) are the rows and columns of their upper left corners. With `cache`, which is
     `activation_cache(network, x)`, only what the patches can change is computed: the same up to rounding. Returns the

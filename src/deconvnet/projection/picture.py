@@ -28,9 +28,14 @@ def to_pixels(projections: Tensor, scale: float) -> np.ndarray:
 
     0 → 128, ±scale and beyond → 255 and 0.
     """
+    return channels_as_rgb(to_levels(projections, scale))
+
+
+def to_levels(projections: Tensor, scale: float) -> np.ndarray:
+    """As `to_pixels`, but (..., H, W, C): each channel by itself."""
     values = projections.detach().cpu().double().numpy() / scale
     grey: np.ndarray = np.rint(np.clip(127.5 + 127.5 * values, 0, 255)).astype(np.uint8)
-    return channels_as_rgb(np.moveaxis(grey, -3, -1))
+    return np.moveaxis(grey, -3, -1)
 
 
 def picture(projection: Tensor, columns: int | None = None) -> Image.Image:
@@ -47,7 +52,12 @@ def picture(projection: Tensor, columns: int | None = None) -> Image.Image:
     projections = projection if projection.dim() == 4 else projection[None]
     # Most of an input lies outside the receptive field and is exactly zero, which must not influence the scale.
     tiles = to_pixels(projections, display_scale(projections[projections != 0]))
-    return Image.fromarray(tile_grid(tiles, columns or math.ceil(math.sqrt(len(tiles)))))
+    return Image.fromarray(tile_grid(tiles, columns or math.ceil(math.sqrt(len(tiles))), tile_gap(projections.shape[1])))
+
+
+def tile_gap(channels: int) -> int:
+    """Pixels between tiles of so many channels: more than between the channels of one, if these stand side by side."""
+    return 1 if channels in (1, 3) else 6
 
 
 def tile_grid(tiles: np.ndarray, columns: int, gap: int = 1, background: int = 190) -> np.ndarray:

@@ -53,9 +53,9 @@ function setRatio(box, layer) {
 
 // One of the tiles in a unit's picture, cut out of it: `block` is 0 for projections and 1 for patches.
 function tile(layer, unit, block, place) {
-  const { size, tile: [width, height], blocks, columns, crisp } = layer.picture;
-  const left = blocks[block][0] + (place % columns) * (width + 1);
-  const top = blocks[block][1] + Math.floor(place / columns) * (height + 1);
+  const { size, tile: [width, height], gap, blocks, columns, crisp } = layer.picture;
+  const left = blocks[block][0] + (place % columns) * (width + gap);
+  const top = blocks[block][1] + Math.floor(place / columns) * (height + gap);
   const made = element("span", { class: crisp ? "tile crisp" : "tile" });
   cutOut(made, pictureFile(layer, unit), size, [left, top, left + width, top + height]);
   return made;

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from deconvnet.atlas.render import filter_tiles
+from deconvnet.data.channel_pictures import channels_as_rgb
 from deconvnet.experiments.fig6_comparison.network_stats import LayerStats, NetworkStats, NetworkStatsPair
 from deconvnet.experiments.fig6_comparison.spectra import BAND_EDGES, BAND_NAMES
 from deconvnet.experiments.result import add_axes_inches, add_text_inches
@@ -85,8 +86,8 @@ def unit_figure(networks: NetworkStatsPair, source: str) -> Figure:
             row, column = divmod(index, columns)
             unit_left, unit_top = _LEFT + column * step, top + _TITLE_HEIGHT + 0.13 + row * (step + 0.13)
             projections = to_pixels(unit.projections, display_scale(unit.projections))
-            for offset, tiles in ((0.0, projections), (half_width + _NETWORK_GAP, unit.patches)):
-                block = _unit_block(tiles, unit.projections.shape[2:])
+            for offset, tiles in ((0.0, projections), (half_width + _NETWORK_GAP, channels_as_rgb(unit.patches))):
+                block = _unit_block(tiles)
                 left, width, height = unit_left + offset, block.shape[1] / _DPI, block.shape[0] / _DPI
                 axes = add_axes_inches(figure, left, unit_top, width, height)
                 axes.imshow(block)
@@ -117,7 +118,7 @@ def stats_figure(networks: NetworkStatsPair, sentences: Sequence[str], source: s
     layers = [stats.layers for stats in networks]
     by_stride = [_layers_by_stride(network_layers) for network_layers in layers]
     _draw_boxes(figure.add_subplot(grid[0, 2]), by_stride, "aliasing", "share of a unit's answers that steps cannot hold")
-    inactive = "units active in under 1 % of photos; dark: in none"
+    inactive = "units active in under 1 % of images; dark: in none"
     _draw_bars(figure.add_subplot(grid[1, 0]), layers, ("hardly_active", "dead"), inactive)
     _draw_bars(figure.add_subplot(grid[1, 1]), layers, ("duplicates",), "filters nearly the same as another")
     _draw_boxes(figure.add_subplot(grid[1, 2]), layers, "rms", "RMS of filters", log=True)
@@ -251,9 +252,9 @@ def _resize(picture: np.ndarray, max_size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 
-def _unit_block(tiles: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Up to nine tiles of one unit, each of `size` (h, w), in a square; empty cells are grey."""
+def _unit_block(tiles: np.ndarray) -> np.ndarray:
+    """Up to nine tiles (n, h, w, 3) of one unit in a square; empty cells are grey."""
     columns = max(1, math.ceil(math.sqrt(len(tiles))))
-    cells = np.full((columns * columns, *size, 3), MID_GREY, dtype=np.uint8)
+    cells = np.full((columns * columns, *tiles.shape[1:]), MID_GREY, dtype=np.uint8)
     cells[: len(tiles)] = tiles
     return _resize(tile_grid(cells, columns), _UNIT_BLOCK)

@@ -110,7 +110,7 @@ def write_sanity(out: Path, network: Network, images: Iterable[Path], layer: str
 
 
 def _strongest_position(network: Network, x: Tensor, layer: str) -> tuple[int, int]:
-    """The row and column of the strongest activation of any unit of `layer` for x (3, crop, crop)."""
+    """The row and column of the strongest activation of any unit of `layer` for x (C, H, W)."""
     maps = network.activations(x[None], layer).reshape(1, -1, *network.layer(layer).map_size)
     maxima = maps.amax(dim=1, keepdim=True)
     row, column = strongest_position(maxima, maxima.new_zeros(1, dtype=torch.int64))[0].tolist()
