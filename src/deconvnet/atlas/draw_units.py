@@ -58,7 +58,7 @@ def draw_units(
         (work.atlas / folder).mkdir(parents=True, exist_ok=True)
 
     def save(drawing: _Drawing) -> _Drawing:
-        _save_drawing(drawing, work, network.caption)
+        _save_drawing(drawing, work, network)
         return drawing
 
     # Threads draw, encode and write while the network projects.
@@ -103,11 +103,13 @@ def _project_remaining(
                     yield _Drawing(layer, unit, layout, new_views, ends_group=unit.unit == group[-1])
 
 
-def _save_drawing(drawing: _Drawing, work: AtlasWork, network: str) -> None:
+def _save_drawing(drawing: _Drawing, work: AtlasWork, network: Network) -> None:
+    exact = not network.input_space.shows_pixels  # what is no photo may be small, and is no picture for a lossy format
     for image, view in drawing.new_views.items():
-        save_picture(Image.fromarray(channels_as_rgb(view)), work.view_file(image), quality=90, method=4)
+        picture = Image.fromarray(channels_as_rgb(view))
+        save_picture(picture, work.view_file(image), lossless=exact, quality=90, method=4)
     unit, layer, layout = drawing.unit, drawing.layer, drawing.layout
-    picture = unit_picture(unit.projections, unit.patches, layout, f"{layer} · unit {unit.unit}", network)
+    picture = unit_picture(unit.projections, unit.patches, layout, f"{layer} · unit {unit.unit}", network.caption)
     # Enlarged patches are squares of one colour, which compress well losslessly and would blur otherwise.
     lossless = layout.zoom > 1
     quality, method = (50, 2) if lossless else (90, 4)

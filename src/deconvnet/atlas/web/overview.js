@@ -13,7 +13,7 @@ async function showOverview(main) {
         + `${book.top === 1 ? "patch of its strongest activation" : `patches of its ${book.top} strongest activations`}, and what in it did it, `
         + "projected down to pixels by a deconvnet.",
     ),
-    book.shown ? element("p", { class: "about" }, `Shown ${book.shown}.`) : "",
+    book.shown ? element("p", { class: "about" }, `${capitalised(book.shown)}.`) : "",
     element("div", { class: "layers" }, ...layers.map(layerCard)),
   );
 }

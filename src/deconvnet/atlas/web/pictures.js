@@ -64,5 +64,7 @@ function tile(layer, unit, block, place) {
 // What the network was shown, with the box of what one activation sees.
 function viewWithBox(hit) {
   const photo = element("img", { src: viewFile(hit.image), alt: "", loading: "lazy", width: book.view[0], height: book.view[1] });
-  return framed(photo, hit.box, book.view, book.corners);
+  const view = framed(photo, hit.box, book.view, book.corners);
+  view.classList.toggle("crisp", Math.max(...book.view) < 100);
+  return view;
 }

@@ -77,6 +77,7 @@ function tiles(layer, unit, block) {
   });
   const box = element("div", { class: "tiles" }, ...cells);
   box.style.setProperty("--columns", layer.picture.columns);
+  box.classList.toggle("wide", layer.picture.gap > 1);
   return box;
 }
 
@@ -112,6 +113,11 @@ function numbers(layer, unit) {
   );
 }
 
+// A photo's path, or the number of an input.
+function nameOf(hit) {
+  return book.noun === "photo" ? hit.path : `${book.noun} ${hit.path}`;
+}
+
 function sources(layer, unit) {
   if (!unit.hits.length) return "";
   return element(
@@ -126,9 +132,9 @@ function sources(layer, unit) {
         return element(
           "li",
           { id: `source-${place + 1}`, tabindex: "-1" },
-          element("a", { href: viewFile(hit.image), "aria-label": `${capitalised(book.noun)} ${place + 1} as the network sees it, ${hit.path}` }, viewWithBox(hit)),
+          element("a", { href: viewFile(hit.image), "aria-label": `${capitalised(book.noun)} ${place + 1} as the network sees it, ${nameOf(hit)}` }, viewWithBox(hit)),
           element("p", {}, element("b", {}, number(hit.value)), where, hit.label ? ` · ${labelName(hit.label)}` : ""),
-          element("p", { class: "path" }, hit.path),
+          element("p", { class: "path" }, nameOf(hit)),
         );
       }),
     ),
