@@ -56,6 +56,12 @@ class InputSpace:
             )
         return self._preprocessing
 
+    def preprocess(self, image: Image.Image, network: str) -> Tensor:
+        """See `Network.preprocess`."""
+        if not isinstance(image, Image.Image):
+            raise UsageError(f"A photo is a picture of PIL, as deconvnet.data.read_image(file) makes one, not {image!r}.")
+        return self.preprocessing_of(network)(image)
+
     def check(self, x: Tensor, network: str) -> None:
         """Raise `UsageError` unless `x` has the shape (N, C, H, W)."""
         if x.dim() != 4 or tuple(x.shape[1:]) != self.shape:

@@ -253,19 +253,15 @@ class Network:
 
         Raises `UsageError` for anything but a PIL image, and for a network without a preprocessing.
         """
-        if not isinstance(image, Image.Image):
-            raise UsageError(f"A photo is a picture of PIL, as deconvnet.data.read_image(file) makes one, not {image!r}.")
-        return self.preprocessing(image)
+        return self.input_space.preprocess(image, self.name)
 
     def check_input(self, x: Tensor) -> None:
         """Raise `UsageError` unless `x` has the shape (N, C, H, W)."""
         self.input_space.check(x, self.name)
 
     def show(self, inputs: Tensor) -> np.ndarray:
-        """Pictures of inputs (N, C, H, W): (N, H, W, 3) uint8, or (N, H, W, C) of each channel by itself.
-
-        By `to_image`; else by the preprocessing inverted; else each channel of each input by itself, its lowest value black
-        and its highest white. Raises `UsageError` if `to_image` gives anything but pictures of H × W pixels.
+        """Pictures of inputs (N, C, H, W): (N, H, W, 3) uint8 by `to_image`, else by the preprocessing inverted; else
+        (N, H, W, C), each channel by itself, its lowest value black. Raises `UsageError` if `to_image` gives none such.
         """
         return self.input_space.show(inputs)
 
