@@ -102,7 +102,7 @@ def evolve(
     )
 
 
-def write_evolution(out: Path, run: Path, images: Path, units: int = 6, **options: Any) -> Evolution:
+def write_evolution(out: Path, run: Path, images: Inputs, units: int = 6, **options: Any) -> Evolution:
     """Write `evolution.png` and `evolution.json` to the new folder `out`; `options` are those of `evolve`.
 
     Work in progress is in a hidden folder next to `out`, from which the same call resumes. Raises `UsageError` if `out`

@@ -1,6 +1,6 @@
 """Compute Fig. 5: transform images and measure how features and class probabilities change."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,19 @@ def measure_invariance(
                 list(views[:_MAX_SHOWN_IMAGES]),
             )
     classes = None if targets is None else [class_name(network, target) for target in targets]
-    return Invariance(network.full_name, network.digest, layers, image_set, classes, labelled_class is not None, curves)
+    return Invariance(
+        network.full_name,
+        network.digest,
+        layers,
+        image_set,
+        classes,
+        labelled_class is not None,
+        curves,
+        network.input_space.shown_as,
+    )
 
 
-def write_invariance(out: Path, network: Network, images: Iterable[Path], label: str = "", **options: Any) -> Invariance:
+def write_invariance(out: Path, network: Network, images: Inputs, label: str = "", **options: Any) -> Invariance:
     """Write `invariance.png` and `invariance.json` to the new folder `out`; see `measure_invariance`."""
     with open_result_folder(out) as work:
         result = measure_invariance(network, images, label, **options)

@@ -28,6 +28,8 @@ class Invariance:
     """Whether the user chose the class; otherwise it is the network's prediction for the untransformed image."""
     curves: dict[str, Curves]
     """By name of the transformation."""
+    shown_as: str = ""
+    """How views are shown, in words, unless they are of photos."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, without the pictures."""
@@ -74,11 +76,12 @@ class Invariance:
         if self.classes is not None:
             image_labels = [f"{name}: {label}" for name, label in zip(image_labels, self.classes, strict=True)]
         photos = f"{len(self.image_set)} {noun}s, digest {self.image_set.digest[:12]}; nothing is drawn at random."
+        shown = [f"{self.shown_as}."] if self.shown_as else []
         return invariance_figure(
             self.network,
             self.layers,
             image_labels,
             self.curves.values(),
             f"probability of the {'' if self.class_given else 'predicted '}class",
-            [*self.findings, photos],
+            [*self.findings, photos, *shown],
         )

@@ -71,18 +71,21 @@ def compare(
         raise DeconvnetError(f"No photo in {image_set.title} can be read by both networks.")
     pair = []
     for network, active, hits in zip(networks, active_fractions, shown_hits, strict=True):
-        print_status(f"{network.full_name}: moving {len(translated)} photos, projecting {hits.layer.name}", progress)
+        print_status(
+            f"{network.full_name}: moving {len(translated)} {image_set.noun}s, projecting {hits.layer.name}", progress
+        )
         shown_units = hits.random_units(units, generator)
         pair.append(_network_stats(network, active, hits, shown_units, translated, batch_size, workers))
     if pair[0].network == pair[1].network:
         prefix = f"{pair[0].network.removesuffix(')')}, " if first.weights else f"{first.name} ("
         pair = [replace(stats, network=f"{prefix}{stats.sha256[:8]})") for stats in pair]
     read_count = len(image_set) - len(skipped[0])
-    return Comparison((pair[0], pair[1]), image_set, read_count, len(translated), seed)
+    shown_as = next((shown for network in networks if (shown := network.input_space.shown_as)), "")
+    return Comparison((pair[0], pair[1]), image_set, read_count, len(translated), seed, shown_as)
 
 
 def write_comparison(
-    out: Path, first: Network, second: Network, images: Path, units: int = 15, **options: Any
+    out: Path, first: Network, second: Network, images: Inputs, units: int = 15, **options: Any
 ) -> Comparison:
     """Write `filters.png`, `blocks.png`, `measures.png` and `comparison.json` to the new folder `out`; see `compare`.
 

@@ -33,15 +33,16 @@ class Finding:
         return {"paper": self.claim, "here": self.measured, "has": self.seen_in and list(self.seen_in)}
 
 
-def findings(networks: NetworkStatsPair, image_count: int) -> list[Finding]:
-    """Each of the paper's findings for which both networks have the numbers, which are over `image_count` images.
+def findings(networks: NetworkStatsPair, image_count: int, noun: str = "photo") -> list[Finding]:
+    """Each of the paper's findings for which both networks have the numbers, which are over `image_count` images, called
+    `noun`.
 
     As in the paper one network is compared with the other. Fractions of units are compared by Fisher's exact test, values of
     units by the Mann-Whitney U test. Both ask whether such units could differ so much by chance if they were independent;
     other trainings of the same networks may differ more.
     """
     first_layers = [stats.layers[stats.first_layer] for stats in networks]
-    results = [_middle_frequencies(networks), _dead_units(networks, image_count)]
+    results = [_middle_frequencies(networks), _dead_units(networks, image_count, noun)]
     if duplicates := _if_both([layer.duplicates for layer in first_layers]):
         claim = "ZFNet's first layer has more distinctive features."
         what = "filters of the first layer that are nearly the same as another"
@@ -74,14 +75,14 @@ def _middle_frequencies(networks: NetworkStatsPair) -> Finding | None:
     )
 
 
-def _dead_units(networks: NetworkStatsPair, image_count: int) -> Finding | None:
+def _dead_units(networks: NetworkStatsPair, image_count: int, noun: str) -> Finding | None:
     claim = "AlexNet's first layer has more dead features."
     layers = [stats.layers[stats.first_layer] for stats in networks]
     is_useless, or_faint = [layer.hardly_active for layer in layers], ""
     if is_faint := _if_both([layer.is_faint for layer in layers]):
         is_useless = [inactive | faint for inactive, faint in zip(is_useless, is_faint, strict=True)]
         or_faint = ", or whose filter is faint"
-    what = f"units of the first layer that are active in under 1 % of {image_count:,} photos{or_faint}"
+    what = f"units of the first layer that are active in under 1 % of {image_count:,} {noun}s{or_faint}"
     return _compare_counts(claim, what, networks, is_useless)
 
 

@@ -24,11 +24,13 @@ class Comparison:
     translated_count: int
     """Number of images that were translated to measure aliasing."""
     seed: int
+    shown_as: str = ""
+    """How views are shown, in words, unless they are of photos."""
 
     @property
     def findings(self) -> list[Finding]:
         """What section 4.1 reports of AlexNet, and in which of the two networks it is seen."""
-        return findings(self.networks, self.read_count)
+        return findings(self.networks, self.read_count, self.image_set.noun)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, without the pictures."""
@@ -56,6 +58,8 @@ class Comparison:
     def figures(self) -> dict[str, Figure]:
         """Filter sheets, if both networks have them; units of the second layers; measurements of all units."""
         source = f"{self.read_count:,} {self.image_set.noun}s, digest {self.image_set.digest[:12]}; seed {self.seed}"
+        if self.shown_as:
+            source += f"; {self.shown_as}"
         figures = {
             "filters": filter_figure(self.networks, source),
             "blocks": unit_figure(self.networks, source),

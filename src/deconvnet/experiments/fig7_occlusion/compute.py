@@ -1,7 +1,6 @@
 """Compute Fig. 7: slide an occluder over images and record a unit's activation and the class probabilities (section 4.2)."""
 
 import math
-from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -93,10 +92,11 @@ def occlude(
         image_set=image_set,
         occluded_images=occluded_images,
         num_searched=len(search_set),
+        shown_as=network.input_space.shown_as,
     )
 
 
-def write_occlusion(out: Path, network: Network, images: Iterable[Path], occluder: Occluder, **options: Any) -> Occlusion:
+def write_occlusion(out: Path, network: Network, images: Inputs, occluder: Occluder, **options: Any) -> Occlusion:
     """Write `occlusion.png` and `occlusion.json` to the new folder `out`; see `occlude`."""
     with open_result_folder(out) as work:
         result = occlude(network, images, occluder, state=work.path / "others.safetensors", **options)

@@ -33,6 +33,8 @@ class Occlusion:
     """In the order of `image_set`."""
     num_searched: int
     """Number of images among which other strong activations of the units were searched."""
+    shown_as: str = ""
+    """How views are shown, in words, unless they are of photos."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, without the pictures."""
@@ -68,12 +70,14 @@ class Occlusion:
         """Fig. 7: a row for each image, with the paper's five columns."""
         occluder = self.occluder
         noun = self.image_set.noun
-        fill = "the mean colour" if noun == "photo" else "of zeros"
+        fill = "the mean colour" if noun == "photo" else "filled with zeros"
         colour = fill if occluder.colour is None else f"colour {occluder.colour}"
         footnote = (
             f"occluder: {occluder.shape} of {occluder.size} pixels, steps of {occluder.stride}, {colour}; others sought "
             f"among {self.num_searched:,} {noun}s; {noun}s {self.image_set.digest[:12]}"
         )
+        if self.shown_as:
+            footnote += f"; {self.shown_as}"
         return occlusion_figure(
             self.network,
             self.layer,

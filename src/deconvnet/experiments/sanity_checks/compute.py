@@ -1,6 +1,6 @@
 """Compute the sanity checks: compare a network's projections and occlusion maps with those of randomised weights."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -98,10 +98,11 @@ def check_sanity(
         deletion_curve=deletion_curve,
         draws=draws,
         seed=seed,
+        shown_as=network.input_space.shown_as,
     )
 
 
-def write_sanity(out: Path, network: Network, images: Iterable[Path], layer: str = "", **options: Any) -> SanityCheck:
+def write_sanity(out: Path, network: Network, images: Inputs, layer: str = "", **options: Any) -> SanityCheck:
     """Write `sanity.png` and `sanity.json` to the new folder `out`; see `check_sanity`."""
     with open_result_folder(out) as work:
         result = check_sanity(network, images, layer, **options)

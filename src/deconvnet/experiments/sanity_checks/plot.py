@@ -130,7 +130,7 @@ def _draw_deletion(axes: Axes, curve: DeletionCurve) -> None:
     for order, probabilities in curve.orders.items():
         label, colour = _DELETION_ORDERS[order]
         axes.plot(curve.fractions, probabilities.mean(0), color=colour, label=label)
-    axes.set_title("probability of the class\nas more of the photo is covered", fontsize=9)
+    axes.set_title("probability of the class\nas more of the view is covered", fontsize=9)
     axes.set_xlabel("share covered", fontsize=8)
     axes.set_ylim(bottom=0)
     axes.tick_params(labelsize=7)

@@ -39,6 +39,8 @@ class SanityCheck:
     deletion_curve: DeletionCurve | None
     draws: int
     seed: int
+    shown_as: str = ""
+    """How views are shown, in words, unless they are of photos."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, without the pictures."""
@@ -97,6 +99,8 @@ class SanityCheck:
         )
         if self.occluder is not None:
             footnote += f"; occluder of {self.occluder.size} pixels, steps of {self.occluder.stride}"
+        if self.shown_as:
+            footnote += f"; {self.shown_as}"
         return sanity_figure(
             self.network,
             self.first_view,
