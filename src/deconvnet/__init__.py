@@ -18,6 +18,7 @@ __all__ = [
     "Network",
     "Preprocessing",
     "UsageError",
+    "as_preprocessing",
     "check",
     "load",
     "mine",
@@ -25,12 +26,19 @@ __all__ = [
     "picture",
     "project",
     "torchvision_preprocessing",
+    "transform_preprocessing",
 ]
 
 if TYPE_CHECKING:
     from deconvnet.atlas import Atlas
     from deconvnet.checking import check
-    from deconvnet.data import Preprocessing, per_channel, torchvision_preprocessing
+    from deconvnet.data import (
+        Preprocessing,
+        as_preprocessing,
+        per_channel,
+        torchvision_preprocessing,
+        transform_preprocessing,
+    )
     from deconvnet.mining import mine
     from deconvnet.models import Network, load
     from deconvnet.projection import picture, project
@@ -40,6 +48,7 @@ else:
         "Atlas": "atlas",
         "Network": "models",
         "Preprocessing": "data",
+        "as_preprocessing": "data",
         "check": "checking",
         "load": "models",
         "mine": "mining",
@@ -47,6 +56,7 @@ else:
         "picture": "projection",
         "project": "projection",
         "torchvision_preprocessing": "data",
+        "transform_preprocessing": "data",
     }
 
     def __getattr__(name: str) -> Any:

@@ -69,7 +69,8 @@ def test_a_camera_photo_is_seen_as_torchvision_sees_it(resize, crop, interpolati
         ({"mean": (0.5, 0.5, 0.5)}, "The mean of a preprocessing is a tensor: per_channel"),
         ({"mean": torch.zeros(3)}, "The mean of a preprocessing is a tensor: per_channel"),
         ({"std": 1.0}, "The std of a preprocessing is a tensor"),
-        ({"interpolation": "nearest"}, 'is "bilinear" or "bicubic", not \'nearest\''),
+        ({"interpolation": "area"}, "is one of nearest, box, bilinear, hamming, bicubic, lanczos, not 'area'"),
+        ({"crop_mode": "border"}, "crop_mode is one of center, squash, not 'border'"),
     ],
 )
 def test_what_no_photo_could_go_through_is_refused(changes, message):

@@ -91,8 +91,8 @@ def test_an_unknown_entry_is_named():
     sentence = refusal({**SOUND, "colour": 1})
     assert "has an unknown entry 'colour'" in sentence
     assert (
-        "it needs resize, crop, channels, scale, mean and may have std, interpolation, network, weights, options, classes"
-        in sentence
+        "it needs resize, crop, channels, scale, mean and may have std, interpolation, crop_mode, network, weights, "
+        "options, classes" in sentence
     )
 
 
@@ -112,7 +112,8 @@ def test_a_missing_entry_is_named(name):
         ({"crop": 0}, "crop = 0"),
         ({"resize": 256.5}, "resize = 256.5"),
         ({"resize": "256"}, "resize = '256'"),
-        ({"interpolation": "nearest"}, "interpolation is"),
+        ({"interpolation": "area"}, "interpolation is one of"),
+        ({"crop_mode": "border"}, "crop_mode is one of center, squash, not 'border'"),
         ({"interpolation": ["bicubic"]}, "not ['bicubic']"),
         ({"mean": [1, 2]}, "mean is [1, 2]: it is one number or three"),
         ({"mean": ["a", "b", "c"]}, "it is one number or three"),

@@ -1,5 +1,6 @@
 """From files to tensors: decoding, image sets, packed sets, preprocessing and batches."""
 
+from deconvnet.data.as_preprocessing import AnyPreprocessing, as_preprocessing
 from deconvnet.data.decode import UnreadableImage, read_image
 from deconvnet.data.find_inputs import Inputs, find_inputs, find_items
 from deconvnet.data.image_set import ImageSet, classes_from_folders, imagenet_classes
@@ -10,9 +11,11 @@ from deconvnet.data.packed import PackedImageSet
 from deconvnet.data.packing import pack
 from deconvnet.data.sources.folders import find_images
 from deconvnet.data.sources.splits import find_splits
+from deconvnet.data.transform_preprocessing import TransformPreprocessing, transform_preprocessing
 from deconvnet.data.transforms import Preprocessing, per_channel, torchvision_preprocessing
 
 __all__ = [
+    "AnyPreprocessing",
     "Batch",
     "ImageSet",
     "InputDataset",
@@ -21,7 +24,9 @@ __all__ = [
     "Inputs",
     "PackedImageSet",
     "Preprocessing",
+    "TransformPreprocessing",
     "UnreadableImage",
+    "as_preprocessing",
     "batches",
     "classes_from_folders",
     "find_images",
@@ -35,5 +40,6 @@ __all__ = [
     "read_image",
     "split_batches",
     "torchvision_preprocessing",
+    "transform_preprocessing",
     "upload",
 ]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -12,8 +12,12 @@ from torch import Tensor
 
 from deconvnet.errors import UsageError
 
-Interpolation = Literal["bilinear", "bicubic"]
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 _INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
+
+#: What is resized: the shorter side, or both sides, whatever the aspect ratio (timm's names).
+CropMode = Literal["center", "squash"]
+_CROP_MODES: tuple[str, ...] = get_args(CropMode)
 
 #: Side, in pixels, of the central square of an image that networks are trained and evaluated on (section 3).
 SQUARE_SIZE = 256
@@ -25,11 +29,17 @@ _VIEWS_IN_CACHE = 4
 _MAX_ASPECT_RATIO = 100
 
 
-def central_view(image: Image.Image, resize: int, crop: int, interpolation: Interpolation = "bilinear") -> Image.Image:
-    """The central crop × crop pixels of an RGB image whose shorter side is resized to `resize` pixels."""
+def central_view(
+    image: Image.Image, resize: int, crop: int, interpolation: Interpolation = "bilinear", crop_mode: CropMode = "center"
+) -> Image.Image:
+    """The central crop × crop pixels of an RGB image whose shorter side is resized to `resize` pixels; with the crop mode
+    "squash" both sides are.
+    """
     width, height = image.size
     shorter = min(width, height)
     resized = (int(resize * width / shorter), int(resize * height / shorter))  # as torchvision rounds
+    if crop_mode == "squash":
+        resized = (resize, resize)
     left, top = (round((side - crop) / 2) for side in resized)
     resampling = Image.Resampling[interpolation.upper()]
     if max(resized) <= _MAX_ASPECT_RATIO * resize:
@@ -87,6 +97,7 @@ def _mirror(view: np.ndarray) -> np.ndarray:
 class Preprocessing:
     """From an image to the input that a network's weights expect: the evaluation view (shorter side resized to `resize`,
     central `crop` × `crop`), then (pixels · scale/255 − mean) / std, always RGB. (Section 3: 256, 224 and a mean image.)
+    `as_preprocessing` makes one of what torchvision, timm and transformers describe theirs by.
 
     Calling it with a PIL image returns the input. `per_channel((0.485, 0.456, 0.406))` makes a mean or std of three numbers.
 
@@ -106,6 +117,8 @@ class Preprocessing:
     """(3, 1, 1), RGB, in the units of `scale`."""
     interpolation: Interpolation = "bilinear"
     """How the image is resized, with antialiasing, as by Pillow and torchvision's `antialias=True`."""
+    crop_mode: CropMode = "center"
+    """With "squash" both sides of the image are resized to `resize`, whatever its aspect ratio."""
 
     def __post_init__(self) -> None:
         """Refuse what would fail, or be wrong, at the first image."""
@@ -134,11 +147,23 @@ class Preprocessing:
                 "or change the scale."
             )
         if self.interpolation not in _INTERPOLATIONS:
-            raise UsageError(f'A preprocessing\'s interpolation is "bilinear" or "bicubic", not {self.interpolation!r}.')
+            raise UsageError(
+                f"A preprocessing's interpolation is one of {', '.join(_INTERPOLATIONS)}, not {self.interpolation!r}."
+            )
+        if self.crop_mode not in _CROP_MODES:
+            raise UsageError(f"A preprocessing's crop_mode is one of {', '.join(_CROP_MODES)}, not {self.crop_mode!r}.")
+
+    def with_views(self, purpose: str) -> Self:
+        """Itself, which can show any view of an image; a `TransformPreprocessing` refuses, and says for what `purpose`."""
+        return self
 
     def view(self, image: Image.Image) -> Image.Image:
         """The part of an image that the network sees, an RGB image of crop × crop pixels."""
-        return central_view(image.convert("RGB"), self.resize, self.crop, self.interpolation)
+        return self.central_view(image, self.resize, self.crop)
+
+    def central_view(self, image: Image.Image, resize: int, size: int) -> Image.Image:
+        """The central size × size pixels of an image that is resized to `resize` as this preprocessing does, RGB."""
+        return central_view(image.convert("RGB"), resize, size, self.interpolation, self.crop_mode)
 
     def __call__(self, image: Image.Image) -> Tensor:
         """The network's input for an image, (3, crop, crop) float32."""

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from deconvnet.data.as_preprocessing import AnyPreprocessing
 from deconvnet.data.channel_pictures import scale_channels
-from deconvnet.data.transforms import Preprocessing
 from deconvnet.errors import UsageError
 
 #: Makes a picture of an input (C, H, W): (H, W) or (H, W, 3) uint8, or a PIL image.
@@ -20,7 +20,7 @@ class InputSpace:
 
     def __init__(
         self,
-        preprocessing: Preprocessing | None,
+        preprocessing: AnyPreprocessing | None,
         shape: tuple[int, int, int] | None,
         to_image: ToImage | None,
     ) -> None:
@@ -47,7 +47,7 @@ class InputSpace:
         shape = None if self.reads_photos else self.shape
         return {"preprocessing": self._preprocessing, "input_shape": shape, "to_image": self._to_image}
 
-    def preprocessing_of(self, network: str) -> Preprocessing:
+    def preprocessing_of(self, network: str) -> AnyPreprocessing:
         """Turns a photo into an input. Whatever reads photos asks here, and so raises `UsageError` if there is none."""
         if self._preprocessing is None:
             raise UsageError(
@@ -88,17 +88,12 @@ class InputSpace:
         return scale_channels(inputs) if self._preprocessing is None else self._preprocessing.denormalise(inputs)
 
 
-def _shape(preprocessing: Preprocessing | None, shape: tuple[int, int, int] | None) -> tuple[int, int, int]:
+def _shape(preprocessing: AnyPreprocessing | None, shape: tuple[int, int, int] | None) -> tuple[int, int, int]:
     """The shape of a network's inputs. Raises `UsageError` if neither argument says it, or they differ."""
     if preprocessing is None and shape is None:
         raise UsageError(
             "A network needs the Preprocessing that its weights were trained with, such as torchvision_preprocessing(), or, "
             "for inputs that are no photos, input_shape=(channels, height, width)."
-        )
-    if preprocessing is not None and not isinstance(preprocessing, Preprocessing):
-        raise UsageError(
-            "A network needs the Preprocessing that its weights were trained with, such as torchvision_preprocessing(), "
-            f"not {preprocessing!r}."
         )
     if shape is not None:
         sizes = tuple(shape) if isinstance(shape, Sequence) else ()

@@ -16,9 +16,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from deconvnet.data.transforms import Preprocessing
+from deconvnet.data.as_preprocessing import AnyPreprocessing, as_preprocessing
 from deconvnet.errors import DeconvnetError, DeconvnetWarning, ForwardError, UsageError
 from deconvnet.models.alexnet_family import AlexNetFamily
+from deconvnet.models.class_names import find_class_names
 from deconvnet.models.input_space import InputSpace, ToImage
 from deconvnet.models.lrn_lookalikes import wrap_lookalikes
 from deconvnet.models.self_checks import SelfChecks
@@ -57,9 +58,9 @@ class Network:
     ReLUs, before pooling (as in Fig. 2), found by tracing one forward pass when they are first needed; without any, those of
     SiLU and the like, which only the rules `gradient` pass.
 
-    Raises `UsageError` if `module` is no module, `preprocessing` no `Preprocessing` or `input_shape` no shape. `layers`, and
-    what needs them, raises `DeconvnetError` for a module that cannot be run on inputs of its size or has no ReLU, and
-    `UsageError` for layer names that do not fit.
+    Raises `UsageError` if `module` is no module, `preprocessing` nothing that one can be made of (`as_preprocessing`) or
+    `input_shape` no shape. `layers`, and what needs them, raises `DeconvnetError` for a module that cannot be run on inputs
+    of its size or has no ReLU, and `UsageError` for layer names that do not fit.
     """
 
     #: What `load` makes this network from, with an absolute path if it is a file; empty if `load` did not make it.
@@ -68,7 +69,7 @@ class Network:
     def __init__(
         self,
         module: nn.Module,
-        preprocessing: Preprocessing | None = None,
+        preprocessing: Any = None,
         *,
         input_shape: tuple[int, int, int] | None = None,
         to_image: ToImage | None = None,
@@ -78,20 +79,24 @@ class Network:
         classes: Sequence[tuple[str, str]] | None = None,
         classifies: bool | None = None,
     ) -> None:
-        """`to_image` makes the picture of an input, (C, H, W) float32 on the CPU: (H, W) or (H, W, 3) uint8, or a PIL image
-        of that size (default: see `show`). `weights` says in a few words where they are from; `layer_names` renames the
-        layers in the order in which they run (default: conv1, conv2 … for our own modules, module paths for others);
-        `classes` are (WordNet id or "", name) of each output; `classifies` is False for a trunk, whose output is no class
-        scores (default: whether the output is a vector).
+        """`preprocessing` is a `Preprocessing` or what `as_preprocessing` makes one of: torchvision's weights, timm's data
+        configuration, an image processor of transformers, a transform. `to_image` makes the picture of an input, (C, H, W)
+        float32 on the CPU: (H, W) or (H, W, 3) uint8, or a PIL image of that size (default: see `show`). `weights` says in a
+        few words where they are from; `layer_names` renames the layers in the order in which they run (default: conv1,
+        conv2 … for our own modules, module paths for others); `classes` are (WordNet id or "", name) of each output
+        (default: those that torchvision, timm or transformers state); `classifies` is False for a trunk, whose output is no
+        class scores (default: whether the output is a vector).
         """
         if not isinstance(module, nn.Module):
             raise UsageError(f"A network needs a torch.nn.Module, such as torchvision.models.resnet18(), not {module!r}.")
         self.module = _runnable(module, name)
-        self.input_space = InputSpace(preprocessing, input_shape, to_image)
+        prepares = None if preprocessing is None else as_preprocessing(preprocessing)
+        self.input_space = InputSpace(prepares, input_shape, to_image)
         """What the module's inputs are, how a photo becomes one and how one is shown."""
         self.name = name
         self.weights = weights
-        self.classes = None if classes is None else tuple(classes)
+        named = find_class_names(module, preprocessing) if classes is None and classifies is not False else classes
+        self.classes = None if named is None else tuple(named)
         self._classifies = classifies
         self._layer_names = layer_names or (module.layer_names if isinstance(module, AlexNetFamily) else None)
         self._crop_plans: dict[str, CropPlan | None] = {}
@@ -244,7 +249,7 @@ class Network:
         return self.input_space.shape
 
     @property
-    def preprocessing(self) -> Preprocessing:
+    def preprocessing(self) -> AnyPreprocessing:
         """Turns a photo into the module's input. Raises `UsageError` if there is none."""
         return self.input_space.preprocessing_of(self.name)
 

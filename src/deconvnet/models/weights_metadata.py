@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deconvnet.data.as_preprocessing import AnyPreprocessing
 from deconvnet.data.image_set import imagenet_classes
+from deconvnet.data.transform_preprocessing import TransformPreprocessing
 from deconvnet.data.transforms import Preprocessing, per_channel
 from deconvnet.errors import DeconvnetError, UsageError
 
 _REQUIRED = ("resize", "crop", "channels", "scale", "mean")
-_OPTIONAL = ("std", "interpolation", "network", "weights", "options", "classes")
+_OPTIONAL = ("std", "interpolation", "crop_mode", "network", "weights", "options", "classes")
 
 #: The largest number that an option of a network may be.
 _MAX_OPTION = 10**6
@@ -83,7 +85,15 @@ def parse_metadata(
         mean, std = mean.flip(0), std.flip(0)
     white = float(scale) if type(scale) is int else scale
     try:
-        preprocessing = Preprocessing(resize, crop, white, mean, std, entries.get("interpolation", "bilinear"))
+        preprocessing = Preprocessing(
+            resize,
+            crop,
+            white,
+            mean,
+            std,
+            interpolation=entries.get("interpolation", "bilinear"),
+            crop_mode=entries.get("crop_mode", "center"),
+        )
     except UsageError as error:
         raise DeconvnetError(f"{source}: {error}") from None
     return WeightsMetadata(
@@ -108,12 +118,19 @@ def read_metadata(file: Path) -> WeightsMetadata:
     return parse_metadata(entries, str(file), folder=file.parent)
 
 
-def preprocessing_metadata(preprocessing: Preprocessing, mean_image: str) -> dict[str, Any]:
-    """The entries of a preprocessing, for `parse_metadata`; `mean_image` is the entry that stands for a mean image."""
+def preprocessing_metadata(preprocessing: AnyPreprocessing, mean_image: str) -> dict[str, Any]:
+    """The entries of a preprocessing, for `parse_metadata` unless it is a transform; `mean_image` is the entry that stands
+    for a mean image.
+    """
+    if isinstance(preprocessing, TransformPreprocessing):
+        return preprocessing.metadata()
+    # The usual crop mode is not written: files and digests of version 0.1 know no other.
+    crop_mode = {} if preprocessing.crop_mode == "center" else {"crop_mode": preprocessing.crop_mode}
     return {
         "resize": preprocessing.resize,
         "crop": preprocessing.crop,
         "interpolation": preprocessing.interpolation,
+        **crop_mode,
         "channels": "RGB",
         "scale": preprocessing.scale,
         "mean": mean_image if preprocessing.mean.shape[-1] > 1 else preprocessing.mean.flatten().tolist(),

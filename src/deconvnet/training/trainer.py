@@ -130,7 +130,7 @@ def _fit(
     raised or the process ends. A second one ends the process at once. Outside of the steps every signal acts at once, and
     nothing but a validation can be lost, which a resumed run repeats.
     """
-    module, device, preprocessing = network.module, network.device, network.preprocessing
+    module, device, preprocessing = network.module, network.device, network.preprocessing.with_views("training")
     steps_per_epoch = len(data.train) // recipe.batch_size
     total_steps = recipe.epochs * steps_per_epoch
     module.to(memory_format=recipe.memory_format(device))
@@ -347,7 +347,7 @@ def _validate(
 ) -> tuple[float, float]:
     """Top-1 and top-5 error, 0 to 1, on the central crop of each validation image. Leaves the module in eval mode."""
     network.module.eval()
-    preprocessing, device = network.preprocessing, network.device
+    preprocessing, device = network.preprocessing.with_views("training"), network.device
     errors = torch.zeros(2, dtype=torch.int64, device=device)
     for batch in validation_batches(data, preprocessing.crop, recipe.batch_size, processes, pool, device):
         inputs, targets = batch.to_inputs(preprocessing, recipe, device)

@@ -67,7 +67,7 @@ def open_snapshots(run: Path) -> Snapshots:
 
 def _signature(network: Network) -> object:
     """What all snapshots of a run have in common: name, sizes of layers, preprocessing."""
-    preprocessing = network.preprocessing
     layers = {name: (layer.units, layer.map_size) for name, layer in network.layers.items()}
+    preprocessing = network.preprocessing.with_views("following its training")
     mean_and_std = torch.cat([preprocessing.mean.flatten(), preprocessing.std.flatten()]).tolist()
     return network.name, layers, preprocessing.resize, preprocessing.crop, preprocessing.scale, mean_and_std

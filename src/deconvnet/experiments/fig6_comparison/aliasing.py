@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor
 
 from deconvnet.data import Batch, ImageSet, InputSet, batches
-from deconvnet.data.transforms import central_view
 from deconvnet.errors import DeconvnetError
 from deconvnet.models import InputReader, Network, to_inputs
 from deconvnet.tracing import Layer
@@ -93,11 +92,12 @@ def _enlarged(
         for batch in InputReader(network, image_set, 1).batches(indices, workers):
             yield replace(batch, inputs=F.pad(batch.inputs, (0, shifts - 1, 0, shifts - 1), mode="replicate"))
         return
-    view_size = network.preprocessing.crop + shifts - 1
+    preprocessing = network.preprocessing.with_views("measuring aliasing")
+    view_size = preprocessing.crop + shifts - 1
 
     def enlarged_view(image: Image.Image) -> Tensor:
-        resize = max(network.preprocessing.resize, view_size)
-        return torch.from_numpy(np.array(central_view(image, resize, view_size, network.preprocessing.interpolation)))
+        resize = max(preprocessing.resize, view_size)
+        return torch.from_numpy(np.array(preprocessing.central_view(image, resize, view_size)))
 
     yield from batches(image_set, enlarged_view, 1, workers, indices)
 

@@ -72,7 +72,8 @@ def crop_to_parts(network: Network, image_set: ImageSet, index: int, landmarks: 
             raise DeconvnetError(
                 f"The {name} of {file} is at {x:g}, {y:g}, outside of its {image.size[0]}×{image.size[1]} pixels."
             )
-    resize, crop = network.preprocessing.resize, network.preprocessing.crop
+    preprocessing = network.preprocessing.with_views("cropping images around parts")
+    resize, crop = preprocessing.resize, preprocessing.crop
     left, top, side = _square_around(list(landmarks.parts.values()), image.size, resize / crop)
     resized = image.convert("RGB").resize(
         (resize, resize), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)

@@ -1,6 +1,7 @@
 """Compute Table 2: top-1 and top-5 errors of networks, and of the average of their probabilities."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deconvnet.data import ImageSet, PackedImageSet, Preprocessing, batches, upload
-from deconvnet.data.transforms import SQUARE_SIZE, Interpolation, central_view, ten_views
+from deconvnet.data import ImageSet, PackedImageSet, TransformPreprocessing, batches, upload
+from deconvnet.data.transforms import SQUARE_SIZE, CropMode, Interpolation, central_view, ten_views
 from deconvnet.distributed import Processes
 from deconvnet.environment import keep_freed_memory
 from deconvnet.errors import DeconvnetError, UsageError
@@ -151,7 +152,7 @@ def count_errors(
 
     Each image is read once for all networks; one view of `batch_size` images is a network's input at a time.
     """
-    squares = [_CentralSquare.for_views(network.preprocessing, views) for network in networks]
+    squares = [_square_for_views(network, views) for network in networks]
     distinct_squares = list(dict.fromkeys(squares))
     targets = [_target_indices(image_set, network_outputs) for network_outputs in outputs]
     with_average = can_average(outputs)
@@ -159,15 +160,14 @@ def count_errors(
     counts = ErrorCounts([(0, 0)] * (len(networks) + with_average))
 
     def preprocess(image: Image.Image) -> Tensor:
-        return torch.cat([square.pixels(image).flatten() for square in distinct_squares])
+        return torch.cat([square.pixels(image).flatten().view(torch.uint8) for square in distinct_squares])
 
     with progress_bar("judging", len(indices), progress) as advance, torch.inference_mode():
         for batch in batches(image_set, preprocess, batch_size, workers, indices, device):
             if len(batch.rows):
-                pixels = torch.split(batch.inputs, [square.size**2 * 3 for square in distinct_squares], dim=1)
+                pixels = torch.split(batch.inputs, [square.bytes for square in distinct_squares], dim=1)
                 pixels_by_square = {
-                    square: flat.reshape(batch_size, square.size, square.size, 3)
-                    for square, flat in zip(distinct_squares, pixels, strict=True)
+                    square: square.from_bytes(flat) for square, flat in zip(distinct_squares, pixels, strict=True)
                 }
                 probabilities = [
                     mean_probabilities(network, pixels_by_square[square], views)[batch.rows]
@@ -192,7 +192,8 @@ def _topk_errors(probabilities: Tensor, targets: Tensor) -> tuple[int, int]:
 def mean_probabilities(network: Network, squares: Tensor, views: int) -> Tensor:
     """The mean over the views of central squares (N, size, size, 3) uint8 on the CPU: (N, classes) float64, on the CPU.
 
-    With one view, the squares are the views. Raises `DeconvnetError` for probabilities that are not finite.
+    With one view, the squares are the views, or what a transform made of each image. Raises `DeconvnetError` for
+    probabilities that are not finite.
     """
     preprocessing, on_device = network.preprocessing, upload(squares, network.device)
     # One view at a time: ten take no more memory than one.
@@ -219,15 +220,50 @@ class _CentralSquare:
     size: int
     """The side of the square, in pixels."""
     interpolation: Interpolation
+    crop_mode: CropMode
 
-    @classmethod
-    def for_views(cls, preprocessing: Preprocessing, views: int) -> Self:
-        size = preprocessing.crop if views == 1 else preprocessing.resize
-        return cls(preprocessing.resize, size, preprocessing.interpolation)
+    @property
+    def bytes(self) -> int:
+        """How many of them one image takes."""
+        return self.size**2 * 3
+
+    def from_bytes(self, flat: Tensor) -> Tensor:
+        """Squares (N, size, size, 3) uint8 of what `pixels` made of N images, (N, bytes)."""
+        return flat.reshape(len(flat), self.size, self.size, 3)
 
     def pixels(self, image: Image.Image) -> Tensor:
         """(size, size, 3) uint8."""
-        return torch.from_numpy(np.array(central_view(image, self.resize, self.size, self.interpolation)))
+        view = central_view(image, self.resize, self.size, self.interpolation, self.crop_mode)
+        return torch.from_numpy(np.array(view))
+
+
+@dataclass(frozen=True)
+class _TransformedImage:
+    """The one view that a user's transform makes: the network's input itself."""
+
+    preprocessing: TransformPreprocessing
+
+    @property
+    def bytes(self) -> int:
+        """How many of them one image takes."""
+        return math.prod(self.preprocessing.input_shape) * torch.float32.itemsize
+
+    def from_bytes(self, flat: Tensor) -> Tensor:
+        """Inputs (N, 3, H, W) float32 of what `pixels` made of N images, (N, bytes)."""
+        return flat.contiguous().view(torch.float32).view(len(flat), *self.preprocessing.input_shape)
+
+    def pixels(self, image: Image.Image) -> Tensor:
+        """(3, H, W) float32."""
+        return self.preprocessing(image)
+
+
+def _square_for_views(network: Network, views: int) -> _CentralSquare | _TransformedImage:
+    """What is read of each image for a network. Raises `DeconvnetError` if it has no such views."""
+    if views == 1 and isinstance(network.preprocessing, TransformPreprocessing):
+        return _TransformedImage(network.preprocessing)
+    preprocessing = network.preprocessing.with_views("showing it ten (--views 1 shows one)")
+    size = preprocessing.crop if views == 1 else preprocessing.resize
+    return _CentralSquare(preprocessing.resize, size, preprocessing.interpolation, preprocessing.crop_mode)
 
 
 def _target_indices(image_set: ImageSet, outputs: ClassOutputs) -> Tensor:
@@ -238,13 +274,13 @@ def _target_indices(image_set: ImageSet, outputs: ClassOutputs) -> Tensor:
 
 def _check_views(network: Network, image_set: ImageSet, views: int) -> None:
     """Raise `DeconvnetError` if images are smaller than the network's input, or all `views` would be the same."""
-    crop, resize = network.preprocessing.crop, network.preprocessing.resize
+    crop, square = network.preprocessing.crop, _square_for_views(network, views)
     if isinstance(image_set, PackedImageSet) and crop > SQUARE_SIZE:
         raise DeconvnetError(
             f"{network.full_name} is shown {crop}×{crop} pixels, and the packed set {image_set.root} has "
             f"{SQUARE_SIZE}×{SQUARE_SIZE}: pass the folder of photos instead."
         )
-    if views > 1 and crop == resize:
+    if views > 1 and isinstance(square, _CentralSquare) and crop == square.resize:
         raise DeconvnetError(
             f"{network.full_name} is shown the whole central square of {crop}×{crop} pixels, so that its corners and its "
             "centre are all the same: pass --views 1."
