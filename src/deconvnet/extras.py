@@ -10,6 +10,7 @@ _MODULES: Mapping[str, tuple[str, ...]] = {
     "explore": ("fastapi", "uvicorn"),
     "onnx": ("onnx",),
     "report": ("jinja2",),  # which torch requires too, today
+    "timm": ("timm",),
     "train": ("tensorboard",),
 }
 

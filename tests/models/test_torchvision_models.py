@@ -234,7 +234,7 @@ def test_a_model_that_never_rectifies_is_refused_before_it_is_downloaded(monkeyp
         ("torchvision:ResNet18", "did you mean resnet18, "),
         ("torchvision:fcn_resnet50", "no classification model 'fcn_resnet50': did you mean "),
         ("torchvision:", "there are alexnet, convnext_base"),
-        ("resnet18", "there are alexnet, .*, torchvision:MODEL and FILE.py:FUNCTION"),
+        ("resnet18", "there are alexnet, .*, torchvision:MODEL, timm:MODEL and FILE.py:FUNCTION"),
     ],
 )
 def test_an_unknown_model_lists_similar_ones(name, saying):

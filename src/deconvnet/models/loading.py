@@ -10,6 +10,7 @@ from torch import nn
 from deconvnet.errors import DeconvnetError, ForwardError, UsageError
 from deconvnet.models.alexnet import AlexNet2012
 from deconvnet.models.bundled import bundled_weights
+from deconvnet.models.hub_file import HubFile
 from deconvnet.models.network import Network
 from deconvnet.models.onnx_weights import OnnxNetwork, read_onnx
 from deconvnet.models.pretrained import PretrainedFile, cache_path, download, identify
@@ -37,11 +38,12 @@ from deconvnet.models.zfnet import ZFNet
 def load(network: str, weights: str | Path | None = None, preprocessing: str | Path | None = None) -> Network:
     """Load a network by name, on the CPU.
 
-    `network` is NAME or NAME:WEIGHTS, where NAME is a name of `ARCHITECTURES`, or `torchvision:MODEL` for any of
-    torchvision's classification models. WEIGHTS, which `weights` may give instead, is a file, `imagenette` (bundled for
-    `alexnet2012` and `zfnet`), the keyword of published weights (`imagenet1k` for `alexnet`, `IMAGENET1K_V1` … for
-    torchvision's: downloaded once, checked at every use), or `random` (untrained, seed 0). Without WEIGHTS it is the first
-    of these that the network has. `preprocessing` is a TOML file with metadata, for weights whose file has none.
+    `network` is NAME or NAME:WEIGHTS, where NAME is a name of `ARCHITECTURES`, `torchvision:MODEL` for any of torchvision's
+    classification models, or `timm:MODEL` for any of timm's. WEIGHTS, which `weights` may give instead, is a file,
+    `imagenette` (bundled for `alexnet2012` and `zfnet`), the keyword of published weights (`imagenet1k` for `alexnet`,
+    `IMAGENET1K_V1` … for torchvision's, a tag such as `a1_in1k` for timm's: downloaded once), or `random` (untrained, seed
+    0). Without WEIGHTS it is the first of these that the network has; one of timm's needs them. `preprocessing` is a TOML
+    file with metadata, for weights whose file has none; timm's have timm's own preprocessing.
 
     `FILE.py:function` is your own network: a function without arguments that returns a `Network`. The file is run.
 
@@ -72,9 +74,14 @@ def load(network: str, weights: str | Path | None = None, preprocessing: str | P
         net.weights, net.address = "untrained, seed 0", f"{name}:random"
         return net
     address = f"{name}:{chosen}"
+    hub_file = None
     if chosen in downloads(name):
         _ = build_meta_network(name).layers  # refuses a network without a ReLU before anything is downloaded
-        file = download(downloads(name)[chosen])
+        published = downloads(name)[chosen]
+        if isinstance(published, HubFile):
+            hub_file, file = published, published.download()
+        else:
+            file = download(published)
     else:
         bundled = bundled_weights(name, chosen)
         file = bundled or Path(chosen)
@@ -84,7 +91,7 @@ def load(network: str, weights: str | Path | None = None, preprocessing: str | P
             raise DeconvnetError(
                 f"{name} has no weights {chosen!r}, and there is no file of that name: there are {choices}."
             )
-    net = _load_file(name, file, Path(preprocessing) if preprocessing else None)
+    net = _load_file(name, file, Path(preprocessing) if preprocessing else None, hub_file)
     net.address = address
     return net
 
@@ -100,12 +107,13 @@ def check_runs_no_code(address: str) -> None:
     name, keyword = split_spec(address)
     find_architecture(name)  # raises if there is none
     chosen = keyword or default_keyword(name)
-    if chosen == "random" and name not in ARCHITECTURES:  # torchvision's may be very large
+    if chosen == "random" and name not in ARCHITECTURES:  # a library's may be very large
         raise DeconvnetError(f"Its network, {address}, is not built unless you ask for it.")
     if chosen == "random" or bundled_weights(name, chosen):
         return
     if chosen in downloads(name):
-        if not cache_path(downloads(name)[chosen]).is_file():
+        published = downloads(name)[chosen]
+        if not (published.cached() if isinstance(published, HubFile) else cache_path(published).is_file()):
             raise DeconvnetError(f"Its weights, {address}, have not been downloaded to this machine yet.")
         return
     # On Windows, a path that begins with two slashes is on another machine.
@@ -160,10 +168,12 @@ def _is_weights_file(path: str) -> bool:
 # Networks with weights from a file
 
 
-def _load_file(name: str, file: Path, toml: Path | None) -> Network:
-    """The network `name` with the weights in `file`; `toml` is a file with metadata that takes precedence."""
+def _load_file(name: str, file: Path, toml: Path | None, hub_file: HubFile | None = None) -> Network:
+    """The network `name` with the weights in `file`, which is the downloaded `hub_file`, if there is one; `toml` is a file
+    with metadata that takes precedence.
+    """
     architecture = find_architecture(name)
-    pretrained = identify(file, pretrained_files(name))
+    pretrained = hub_file or identify(file, pretrained_files(name))
     if pretrained is not None and pretrained.network != name:
         raise DeconvnetError(
             f"{file} holds weights of {pretrained.network}, not of {name}: pass {pretrained.network}:{file}."
@@ -171,9 +181,15 @@ def _load_file(name: str, file: Path, toml: Path | None) -> Network:
     reads_onnx = architecture.build in (AlexNet2012, ZFNet)
     onnx = read_onnx(file) if reads_onnx and file.suffix.lower() == ".onnx" else None
     state, metadata = (onnx.state, None) if onnx else read_weights(file)
+    state = architecture.adapt_state(state)
+    if (
+        metadata is None
+        and toml is None
+        and (entries := architecture.describe_file(file, _count_classes(architecture, state)))
+    ):
+        metadata = parse_metadata(entries, str(file))
     metadata = _choose_metadata(file, metadata, toml, pretrained)
     _check_metadata(metadata, name, architecture, file, toml)
-    state = architecture.adapt_state(state)
     if metadata.options.get("classes") == 0:  # the classifier in the file is untrained
         state = {key: value for key, value in state.items() if not key.startswith(architecture.classifier_prefix)}
     classes = _count_classes(architecture, state)
@@ -188,6 +204,8 @@ def _load_file(name: str, file: Path, toml: Path | None) -> Network:
         classes=metadata.classes if classes else None,
         classifies=classes > 0,
     )
+    if metadata.classes is None:
+        network.classes = None  # as many outputs as those of its library's weights need not be the same classes
     try:
         _ = network.layers  # one pass over zeros: does this network take inputs of this size?
     except ForwardError as error:
@@ -198,7 +216,10 @@ def _load_file(name: str, file: Path, toml: Path | None) -> Network:
 
 
 def _choose_metadata(
-    file: Path, embedded: WeightsMetadata | None, toml: Path | None, pretrained: PretrainedFile | None
+    file: Path,
+    embedded: WeightsMetadata | None,
+    toml: Path | None,
+    pretrained: PretrainedFile | HubFile | None,
 ) -> WeightsMetadata:
     """The metadata in `toml`, or else of the published file that `file` is, or else that embedded in it.
 

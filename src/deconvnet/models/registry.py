@@ -1,10 +1,10 @@
 """The networks that have a name, and what is known about each: its architecture and the weights that exist for it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -12,13 +12,14 @@ from deconvnet.data.image_set import imagenet_classes
 from deconvnet.data.transforms import torchvision_preprocessing
 from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.local_response_norm import LRNConstants
-from deconvnet.models import torchvision_models
+from deconvnet.models import timm_models, torchvision_models
 from deconvnet.models.alexnet import AlexNet2012, AlexNetOptions
 from deconvnet.models.bundled import BUNDLED
+from deconvnet.models.hub_file import HubFile
 from deconvnet.models.network import Network
 from deconvnet.models.pretrained import PRETRAINED, PretrainedFile
-from deconvnet.models.registry_entry import Architecture, build_empty
-from deconvnet.models.torchvision_models import PREFIX, TorchvisionOptions, build_model
+from deconvnet.models.registry_entry import Architecture, ModelOptions, build_empty
+from deconvnet.models.torchvision_models import build_model
 from deconvnet.models.user_file import split_user_spec
 from deconvnet.models.weights_metadata import check_options
 from deconvnet.models.zfnet import ZFNet, ZFNetOptions
@@ -32,11 +33,11 @@ _ZFNET = Architecture(
     last_weight="fc8.weight",
 )
 
-#: The networks that `load` knows by name, besides torchvision's (`torchvision:MODEL`).
+#: The networks that `load` knows by name, besides those of libraries (`torchvision:MODEL`, `timm:MODEL`).
 ARCHITECTURES: Mapping[str, Architecture] = {
     "alexnet": Architecture(
         summary='torchvision\'s AlexNet (Krizhevsky 2014, "one weird trick"): no groups, no normalisation',
-        options=TorchvisionOptions(),
+        options=ModelOptions(),
         build=partial(build_model, "alexnet"),
         preprocessing=torchvision_preprocessing(),
         classifier_prefix="classifier.",
@@ -68,25 +69,53 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 # Names
 
 
+class Library(Protocol):
+    """A module that knows the models of a library."""
+
+    PREFIX: str
+
+    def architecture(self, model: str, /) -> Architecture:
+        """The architecture of a model. Raises `UsageError` if there is none of that name."""
+
+    def pretrained_files(self) -> Sequence[PretrainedFile]:
+        """The library's published weights that are recognised by their digest."""
+
+    def weights_of(self, network: str, /) -> Mapping[str, PretrainedFile] | Mapping[str, HubFile]:
+        """The published weights of PREFIX + MODEL by keyword."""
+
+    def default_keyword(self, network: str, /) -> str:
+        """The keyword of the weights that it has if none are asked for; empty if there are none."""
+
+
+_LIBRARIES: Sequence[Library] = (torchvision_models, timm_models)
+
+
+def find_library(spec: str) -> Library | None:
+    """The library by whose prefix a network's name begins; None for our own networks and files of one's own."""
+    return next((library for library in _LIBRARIES if spec.startswith(library.PREFIX)), None)
+
+
 def user_function(spec: str) -> tuple[Path, str] | None:
     """The file and the function of `FILE.py:function`; None for a network that has a name."""
-    return None if spec.startswith(PREFIX) or spec.partition(":")[0] in ARCHITECTURES else split_user_spec(spec)
+    return None if find_library(spec) or spec.partition(":")[0] in ARCHITECTURES else split_user_spec(spec)
 
 
 def split_spec(spec: str) -> tuple[str, str]:
     """NAME and WEIGHTS (empty if there are none) of NAME or NAME:WEIGHTS."""
-    prefix = PREFIX if spec.startswith(PREFIX) else ""
+    library = find_library(spec)
+    prefix = library.PREFIX if library else ""
     name, _, weights = spec.removeprefix(prefix).partition(":")
     return prefix + name, weights
 
 
 def find_architecture(name: str) -> Architecture:
     """The architecture of a name. Raises `UsageError`, which lists the names, if there is none."""
-    if name.startswith(PREFIX):
-        return torchvision_models.architecture(name.removeprefix(PREFIX))
+    if library := find_library(name):
+        return library.architecture(name.removeprefix(library.PREFIX))
     if name not in ARCHITECTURES:
+        others = ", ".join(f"{library.PREFIX}MODEL" for library in _LIBRARIES)
         raise UsageError(
-            f"There is no network {name!r}; there are {', '.join(ARCHITECTURES)}, {PREFIX}MODEL and FILE.py:FUNCTION."
+            f"There is no network {name!r}; there are {', '.join(ARCHITECTURES)}, {others} and FILE.py:FUNCTION."
         )
     return ARCHITECTURES[name]
 
@@ -94,14 +123,17 @@ def find_architecture(name: str) -> Architecture:
 # Weights
 
 
-def pretrained_files(name: str) -> tuple[PretrainedFile, ...]:
+def pretrained_files(name: str) -> Sequence[PretrainedFile]:
     """The published files among which a file for this network is identified; some are of other networks."""
-    return torchvision_models.pretrained_files() if name.startswith(PREFIX) else PRETRAINED
+    library = find_library(name)
+    return library.pretrained_files() if library else PRETRAINED
 
 
-def downloads(name: str) -> dict[str, PretrainedFile]:
+def downloads(name: str) -> Mapping[str, PretrainedFile] | Mapping[str, HubFile]:
     """The published weights of a network that can be downloaded, by keyword."""
-    return {file.keyword: file for file in pretrained_files(name) if file.network == name and file.keyword}
+    if library := find_library(name):
+        return library.weights_of(name)
+    return {file.keyword: file for file in PRETRAINED if file.network == name and file.keyword}
 
 
 def weights_keywords(name: str) -> list[str]:
@@ -111,9 +143,10 @@ def weights_keywords(name: str) -> list[str]:
 
 def default_keyword(name: str) -> str:
     """The keyword of the weights that a network has if none are asked for; empty if there are none."""
-    # torchvision's networks default to torchvision's weights; any other download has to be asked for.
-    download = next(iter(downloads(name)), "") if name == "alexnet" or name.startswith(PREFIX) else ""
-    return BUNDLED.get(name, download)
+    if library := find_library(name):
+        return library.default_keyword(name)
+    # alexnet defaults to torchvision's weights; any other download has to be asked for.
+    return BUNDLED.get(name, next(iter(downloads(name)), "") if name == "alexnet" else "")
 
 
 # Networks without trained weights

@@ -1,8 +1,9 @@
 """`Architecture`: what is known about a network apart from its weights; and modules built without weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,14 @@ from torch.overrides import TorchFunctionMode
 
 from deconvnet.data.transforms import Preprocessing
 from deconvnet.models.weights import StateDict
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The only option of most models of a library."""
+
+    classes: int = 1000
+    """Size of the last layer; 0 leaves out the classifier: a trunk, without class scores."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,9 @@ class Architecture:
     """Turns the tensors of files by others into those of the module."""
     required_options: tuple[str, ...] = ()
     """Options that metadata must state: files with either value exist, and their tensors do not tell which."""
+    describe_file: Callable[[Path, int], Mapping[str, Any] | None] = lambda file, classes: None
+    """Entries of `weights_metadata` for a file of so many classes that has none itself; None where its user has to describe
+    it."""
 
 
 @contextmanager

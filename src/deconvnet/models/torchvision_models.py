@@ -16,7 +16,7 @@ from torch import nn
 from deconvnet.data.image_set import imagenet_classes
 from deconvnet.errors import UsageError
 from deconvnet.models.pretrained import PretrainedFile
-from deconvnet.models.registry_entry import Architecture, build_empty
+from deconvnet.models.registry_entry import Architecture, ModelOptions, build_empty
 from deconvnet.models.weights import StateDict
 from deconvnet.models.weights_metadata import parse_metadata
 
@@ -30,15 +30,7 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
 @dataclass(frozen=True)
-class TorchvisionOptions:
-    """The only option of most models."""
-
-    classes: int = 1000
-    """Size of the last layer; 0 leaves out the classifier: a trunk, without class scores."""
-
-
-@dataclass(frozen=True)
-class InceptionOptions(TorchvisionOptions):
+class InceptionOptions(ModelOptions):
     """Of GoogLeNet and Inception v3, whose weights were ported from another framework."""
 
     transform_input: bool = False
@@ -53,7 +45,7 @@ def model_names() -> list[str]:
     return names
 
 
-def build_model(model: str, options: TorchvisionOptions) -> nn.Module:
+def build_model(model: str, options: ModelOptions) -> nn.Module:
     """The untrained module, without the auxiliary classifiers, which only training uses."""
     from torchvision.models import get_model
 
@@ -74,7 +66,7 @@ def architecture(model: str) -> Architecture:
         similar = get_close_matches(model.lower(), names, n=5, cutoff=0.4)
         hint = f"did you mean {', '.join(similar)}?" if similar else f"there are {', '.join(names)}."
         raise UsageError(f"torchvision has no classification model {model!r}: {hint}")
-    options = InceptionOptions() if model in _INCEPTION_MODELS else TorchvisionOptions()
+    options = InceptionOptions() if model in _INCEPTION_MODELS else ModelOptions()
     last_weight = _last_weight(build_empty(partial(build_model, model), options))
     default = next(row for row in pretrained_files() if row.network == PREFIX + model)
     return Architecture(
@@ -84,7 +76,7 @@ def architecture(model: str) -> Architecture:
         preprocessing=parse_metadata(default.metadata, default.file).preprocessing,
         classifier_prefix=last_weight.partition(".")[0] + ".",
         last_weight=last_weight,
-        adapt_state=_adapt_state,
+        adapt_state=adapt_state,
         required_options=("transform_input",) if model in _INCEPTION_MODELS else (),
     )
 
@@ -136,12 +128,22 @@ def _metadata(model: str, entry: Any) -> Mapping[str, Any]:
     return entries
 
 
+def weights_of(network: str) -> dict[str, PretrainedFile]:
+    """The weights of `torchvision:MODEL`, by their keywords, the default first."""
+    return {file.keyword: file for file in pretrained_files() if file.network == network}
+
+
+def default_keyword(network: str) -> str:
+    """The keyword of torchvision's default weights of `torchvision:MODEL`."""
+    return next(iter(weights_of(network)), "")
+
+
 def _last_weight(module: nn.Module) -> str:
     """The tensor whose first dimension is the number of classes."""
     return [name for name in module.state_dict() if name.endswith(".weight")][-1]
 
 
-def _adapt_state(state: StateDict) -> StateDict:
+def adapt_state(state: StateDict) -> StateDict:
     """`state` changed as torchvision's loading does: new names, no auxiliary classifiers, missing batch counts added."""
     kept = {name: value for name, value in state.items() if not name.startswith(_AUXILIARY_PREFIXES)}
     adapted = {_OLD_DENSENET.sub(r"\1\2", name): value for name, value in kept.items()}
