@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import deconvnet
-from deconvnet.data import find_images, read_image, upload
+from deconvnet.data import find_images, read_image, transform_preprocessing, upload
 from deconvnet.experiments.fig7_occlusion import Occluder, forward_occluded, forward_occluded_in_batches
 from deconvnet.models import (
     ARCHITECTURES,
@@ -91,6 +91,7 @@ CALLS = {
     "Network.with_module": moved,
     "Occluder.occluded_windows": lambda network, x: OCCLUDER.occluded_windows(x[0], corners(), network),
     "Preprocessing.denormalise": lambda network, x: network.preprocessing.denormalise(x),
+    "TransformPreprocessing.denormalise": lambda network, x: transform_preprocessing(network.preprocess).denormalise(x),
     "Preprocessing.normalise": lambda network, x: network.preprocessing.normalise(
         torch.arange(64 * 64 * 3, dtype=torch.uint8).view(1, 64, 64, 3).to(x.device)
     ),
@@ -161,6 +162,8 @@ ELSEWHERE = {
     "Recipe.autocast": "cannot be emulated; tests/training/test_bfloat16.py",
     "Recipe.float32_precision": "about TF32, which only CUDA has; tests/tracing/test_float32_precision.py",
     "Recipe.memory_format": "only names a layout",
+    "TransformPreprocessing": "only holds a transform, a mean and a std",
+    "TransformPreprocessing.normalise": "returns its argument",
     "plan_batches": "indices of hits, on the CPU",
     "relative_distances": "numbers of a result, on the CPU",
     "split_indices": "indices of images, on the CPU",
