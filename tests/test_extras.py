@@ -33,6 +33,7 @@ def test_every_extra_is_described_and_all_is_all_of_them():
     [
         ("explore", ["explore", "atlas/"]),
         ("onnx", ["look", "zfnet:weights.onnx", "photo.png", "--out", "look.png"]),
+        ("timm", ["networks", "timm:resnet18"]),
     ],  # what `report` needs comes with torch
 )
 def test_a_command_whose_extra_is_missing_says_what_to_install(tmp_path, monkeypatch, extra, command):

@@ -9,19 +9,25 @@ import typer
 from deconvnet.cli.app import app, example
 from deconvnet.cli.options import JsonOption, PreprocessingOption
 from deconvnet.errors import UsageError
+from deconvnet.extras import missing_extra
 from deconvnet.formatting import field_size
 
 
 @app.command(
-    epilog=example("deconvnet networks", "deconvnet networks zfnet:imagenette", "deconvnet networks torchvision:resnet18")
+    epilog=example(
+        "deconvnet networks",
+        "deconvnet networks zfnet:imagenette",
+        "deconvnet networks torchvision:resnet18",
+        "deconvnet networks timm:resnet18",
+    )
 )
 def networks(
     network: Annotated[
         str,
         typer.Argument(
             metavar="[NETWORK]",
-            help="Only this one: NAME, as published; NAME:WEIGHTS, as it is with these weights; torchvision:NAME or "
-            "FILE.py:FUNCTION.",
+            help="Only this one: NAME, as published; NAME:WEIGHTS, as it is with these weights; torchvision:NAME, "
+            "timm:NAME or FILE.py:FUNCTION.",
         ),
     ] = "",
     preprocessing: PreprocessingOption = None,
@@ -60,6 +66,10 @@ def networks(
     if not network:
         console.print(
             "\n[bold]torchvision:NAME[/bold]: any classification model of torchvision, such as torchvision:resnet18"
+        )
+        console.print(
+            "[bold]timm:NAME[/bold]: any model of timm with ReLUs, such as timm:resnet18"
+            + (f" ({escape(missing)})" if (missing := missing_extra("timm")) else "")
         )
         console.print(
             "[bold]FILE.py:FUNCTION[/bold]: your own; the function returns deconvnet.Network(module, preprocessing)"

@@ -36,7 +36,7 @@ def check_exists(paths: Any) -> Any:
 #: The names in `deconvnet.projection.RULES`, for help texts.
 RULE_NAMES = "deconvnet, overwrite, differentiated-norm, guided, gradient"
 
-NETWORK_HELP = "NAME, NAME:WEIGHTS, torchvision:NAME or FILE.py:FUNCTION, see `deconvnet networks`."
+NETWORK_HELP = "NAME, NAME:WEIGHTS, torchvision:NAME, timm:NAME or FILE.py:FUNCTION, see `deconvnet networks`."
 NetworkArgument = Annotated[str, typer.Argument(metavar="NETWORK", help=NETWORK_HELP)]
 ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="One photo.", callback=check_exists)]
 DeviceOption = Annotated[
