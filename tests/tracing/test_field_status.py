@@ -238,3 +238,30 @@ def test_a_field_is_what_its_status_says(name):
 
 def intersection(a, b):
     return Box(max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3]))
+
+
+def unfollowed(*functions):
+    return [layer.field.unfollowed for layer in trace(steps(*functions), torch.rand(1, 3, HEIGHT, WIDTH)).layers]
+
+
+def test_the_call_that_cannot_be_followed_is_named_and_what_truly_sees_everything_is_not():
+    def mix(x):
+        return x + torch.fft.fft2(x).real
+
+    pool = nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect")
+    before, at, behind = unfollowed(pool, mix, nn.Sequential(pool, nn.AdaptiveAvgPool2d(1)))
+    assert before == ""
+    assert at == behind
+    assert at.startswith(("fft_fft2 of ", "fft_fft2 ("))
+    assert unfollowed(lambda x: x.flatten(1), lambda x: x.view(1, -1, 1, 1)) == ["", ""]
+    assert unfollowed(lambda x: x * x.mean(dim=(2, 3), keepdim=True)) == [""]
+
+
+def test_writing_into_a_new_tensor_is_named():
+    def copy(x):
+        y = torch.zeros(1, 3, HEIGHT + 2, WIDTH + 2)
+        y[:, :, 1:-1, 1:-1] = x
+        return y
+
+    (name,) = unfollowed(copy)
+    assert name.startswith("setitem")

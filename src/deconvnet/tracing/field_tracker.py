@@ -291,7 +291,9 @@ def _settle(call: TracedCall, reach: Tensor, shape: torch.Size) -> SignalField:
     differ = any(field.channels_differ for field in call.signal_fields) and not _mixes_channels(call)
     if differ and moves_elements(call.func):  # perhaps not all channels
         regular = regular.no_better_than(FieldStatus.UPPER_BOUND)
-    return _settled(reach, shape, regular, differ)
+    settled = _settled(reach, shape, regular, differ)
+    whole = [field.regular for field in call.signal_fields if field.is_whole]
+    return SignalField(reduce(ReceptiveField.union, whole)) if settled.is_whole and whole else settled
 
 
 def _if_only_shifted(call: TracedCall) -> ReceptiveField:
