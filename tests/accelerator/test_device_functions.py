@@ -155,6 +155,7 @@ TESTS = {
 #: What is not run on one.
 ELSEWHERE = {
     "check_way_down": "reads the trace alone",
+    "layers_with_way_down": "reads the trace alone",
     "check": "copies the network to the CPU; tests/checking/test_check.py",
     "InputDataset.with_labels": "indices of classes, on the CPU",
     "InputStream.with_labels": "indices of classes, on the CPU",

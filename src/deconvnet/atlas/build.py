@@ -22,7 +22,7 @@ from deconvnet.errors import DeconvnetError, UsageError
 from deconvnet.mining import HISTOGRAM_EDGES, MiningKey, MiningResult, merge_parts, mine_remaining, to_result
 from deconvnet.models import InputReader, Network
 from deconvnet.models.weights_metadata import preprocessing_metadata
-from deconvnet.projection import check_way_down
+from deconvnet.projection import check_way_down, layers_with_way_down
 from deconvnet.storage import buffered, refuse_existing
 
 FORMAT = 2
@@ -54,7 +54,8 @@ def build_atlas(
     InputReader(network, image_set, batch_size)  # refuses what cannot be read before a folder is made
     work = AtlasWork(out)
     if parts is None:
-        chosen = _choose_units(network, network.convolutional_layers if layers is None else layers, units)
+        names = layers_with_way_down(network, network.convolutional_layers) if layers is None else layers
+        chosen = _choose_units(network, names, units)
         key, merged = MiningKey.compute(network, image_set, chosen, top), None
     else:
         merged = merge_parts(network, image_set, parts)

@@ -15,7 +15,7 @@ from deconvnet.experiments.class_labels import class_name
 from deconvnet.experiments.result import add_axes_inches, add_text_inches
 from deconvnet.formatting import printable
 from deconvnet.models import Network
-from deconvnet.projection import display_scale, project_batch, strongest_position, to_pixels
+from deconvnet.projection import display_scale, layers_with_way_down, project_batch, strongest_position, to_pixels
 from deconvnet.tracing import Box, Layer
 
 #: Classes that `look` lists.
@@ -146,7 +146,7 @@ class Look:
 
 def look(network: Network, image: Image.Image | Tensor, image_name: str = "", units: int = 6) -> Look:
     """Take one image, or another input (C, H, W), apart: its five most probable classes and, in each layer, the `units`
-    strongest units.
+    strongest units. Layers from which there is no way down are left out, with a warning.
 
     Units are ranked by their strongest activation; units that are not active at all are left out. Raises `UsageError` for a
     photo if the network has no preprocessing, and for an input of another shape.
@@ -158,7 +158,7 @@ def look(network: Network, image: Image.Image | Tensor, image_name: str = "", un
         strongest[layer] = strongest_units(network.layer(layer), maps[0], units)
 
     with torch.no_grad():
-        network.capture(x, network.layers, rank_units)
+        network.capture(x, layers_with_way_down(network, list(network.layers)), rank_units)
     classes = None
     if network.classifies:
         probabilities = network.probabilities(x)[0]

@@ -6,7 +6,7 @@ from deconvnet.projection.plan_batches import plan_batches
 from deconvnet.projection.project import Projection, project, strongest_unit
 from deconvnet.projection.projection_batch import ProjectionBatch, strongest_position
 from deconvnet.projection.rules import RULES, rule_set
-from deconvnet.projection.way_down import check_way_down
+from deconvnet.projection.way_down import check_way_down, layers_with_way_down
 
 __all__ = [
     "RULES",
@@ -14,6 +14,7 @@ __all__ = [
     "ProjectionBatch",
     "check_way_down",
     "display_scale",
+    "layers_with_way_down",
     "picture",
     "plan_batches",
     "project",

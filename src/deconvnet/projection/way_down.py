@@ -1,5 +1,7 @@
 """Whether projections of a layer have a way down by the rules, and what of it is not the paper's."""
 
+from collections.abc import Sequence
+
 from deconvnet.errors import DeconvnetError
 from deconvnet.models import Network
 from deconvnet.projection.rules import DECONVNET
@@ -32,3 +34,24 @@ def check_way_down(network: Network, layer: str, rules: Rules = DECONVNET) -> No
             "cuts",
             f"The way down from {layer} of {network.full_name} is {where}: what lies below has no part in projections.",
         )
+
+
+def layers_with_way_down(network: Network, layers: Sequence[str]) -> list[str]:
+    """Those of `layers` from which there is a way down by the paper's rules; a warning names the others.
+
+    Raises `DeconvnetError` if there is none.
+    """
+    possible: list[str] = []
+    reasons: dict[str, DeconvnetError] = {}
+    for layer in layers:
+        try:
+            check_way_down(network, layer)
+            possible.append(layer)
+        except DeconvnetError as error:
+            reasons[layer] = error
+    if reasons:
+        first = next(iter(reasons.values()))
+        if not possible:
+            raise first
+        network.warn_once("left out", f"Layers that cannot be projected are left out: {', '.join(reasons)}. {first}")
+    return possible
