@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from deconvnet.formatting import json_number, json_numbers, printable, shorten
+from deconvnet.formatting import field_seen, field_size, json_number, json_numbers, printable, shorten
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,17 @@ def test_nested_numbers_for_json(as_values):
     assert json_numbers(rows[0]) == [1.25, None]
     assert json_numbers([]) == []
     assert json.loads(json.dumps(json_numbers(rows), allow_nan=False)) == json_numbers(rows)
+
+
+@pytest.mark.parametrize(
+    ("status", "size", "seen"),
+    [
+        ("exact", "37×41", "37×41 pixels"),
+        ("upper bound", "at most 37×41", "at most 37×41 pixels"),
+        ("whole image", "whole image", "the whole image"),
+        ("depends on the data", "depends on the data", "the whole image, or what the data in it decide"),
+    ],
+)
+def test_a_field_that_is_not_exact_says_so(status, size, seen):
+    assert field_size((37, 41), status) == size
+    assert field_seen([37, 41], status) == seen

@@ -52,7 +52,7 @@ def field_size(size: Sequence[int], status: str = "exact") -> str:
     """
     if status == "upper bound":
         return f"at most {size[0]}×{size[1]}"
-    return f"{size[0]}×{size[1]}" if status == "exact" else "whole image"
+    return f"{size[0]}×{size[1]}" if status == "exact" else status
 
 
 def field_seen(size: Sequence[int], status: str = "exact") -> str:

@@ -80,7 +80,7 @@ def fields_after(call: TracedCall) -> list[SignalField]:
     whole = [field.regular for field in call.signal_fields if field.is_whole]
     if len(whole) == len(call.signal_fields):
         return [SignalField(reduce(ReceptiveField.union, whole))] * len(call.outputs)
-    if reads_where_data_say(call.func, call.args, call.signals):
+    if reads_where_data_say(call.func, call.args, call.signals) and not is_elementwise(call.func, call.args, call.kwargs):
         return [nothing_known(call, FieldStatus.DATA_DEPENDENT)] * len(call.outputs)
     for rule in (_regular_window, _regular_pointwise):
         field = rule(call)

@@ -66,6 +66,14 @@ def is_pointwise(func: Callable[..., Any], args: Args, kwargs: Kwargs, shape: Pa
 def is_elementwise(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> bool:
     """Does each element of the output depend on those alone that broadcasting puts in its place?"""
     name = function_name(func)
+    if name == "__setitem__":  # x[mask] = number
+        mask = args[1]
+        return (
+            isinstance(mask, Tensor)
+            and mask.dtype == torch.bool
+            and mask.dim() == args[0].dim()
+            and not isinstance(args[2], Tensor)
+        )
     if name in ("max", "min"):
         return any(isinstance(value, Tensor) for value in (*args[1:], *kwargs.values()))
     return name in (_POINTWISE | _POINTWISE_UNBOUNDED | _OTHER_ELEMENTWISE) - _ALONG_CHANNELS
