@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from deconvnet.data.as_preprocessing import AnyPreprocessing, as_preprocessing
 from deconvnet.errors import DeconvnetError, DeconvnetWarning, ForwardError, UsageError
 from deconvnet.models.alexnet_family import AlexNetFamily
 from deconvnet.models.class_names import find_class_names
 from deconvnet.models.input_space import InputSpace, ToImage
-from deconvnet.models.lrn_lookalikes import wrap_lookalikes
+from deconvnet.models.module_copies import runnable_module
 from deconvnet.models.self_checks import SelfChecks
 from deconvnet.tracing import (
     CropPlan,
@@ -89,7 +88,7 @@ class Network:
         """
         if not isinstance(module, nn.Module):
             raise UsageError(f"A network needs a torch.nn.Module, such as torchvision.models.resnet18(), not {module!r}.")
-        self.module = _runnable(module, name)
+        self.module = runnable_module(module, name)
         prepares = None if preprocessing is None else as_preprocessing(preprocessing)
         self.input_space = InputSpace(prepares, input_shape, to_image)
         """What the module's inputs are, how a photo becomes one and how one is shown."""
@@ -389,22 +388,3 @@ class Network:
 def as_maps(output: Tensor) -> Tensor:
     """(N, units, rows, columns) as it is, (N, units) with one row and one column."""
     return output if output.dim() == 4 else output[:, :, None, None]
-
-
-def _runnable(module: nn.Module, name: str) -> nn.Module:
-    """The module, or a copy around the same weights that projections can pass."""
-    tensors = (*module.parameters(), *module.buffers())
-    if any(is_lazy(tensor) for tensor in tensors):
-        raise UsageError(f"{name} has lazy layers, which have no weights yet: run it once, on an input of its size, first.")
-    if any(tensor.is_inference() for tensor in tensors):
-        with torch.inference_mode(False):
-            module = copy.deepcopy(module)
-    module, lookalikes = wrap_lookalikes(module)
-    if lookalikes:
-        warnings.warn(
-            f"{', '.join(lookalikes)} of {name} {'computes' if len(lookalikes) == 1 else 'compute'} local response "
-            "normalisation in a way of its own: projections pass it unchanged, as the paper's do.",
-            DeconvnetWarning,
-            stacklevel=3,
-        )
-    return module

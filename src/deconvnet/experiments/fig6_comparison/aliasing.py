@@ -142,7 +142,7 @@ class _SpectralEnergy:
     def add(self, maps: Tensor, axis: int) -> None:
         """Add the maps (shifts, units, rows, columns) of one image translated along an axis."""
         jump, positions, cross_positions = self.jumps[axis], self.inner_positions[axis], self.inner_positions[1 - axis]
-        if jump == 0 or len(positions) < 2:
+        if jump <= 0 or len(positions) < 2:
             return
         self.min_relative_variance = max(_MIN_RELATIVE_VARIANCE, torch.finfo(maps.dtype).eps ** 2)
         lines = maps[:jump].cpu().double().movedim(2 + axis, 3)[:, :, cross_positions]
