@@ -1,7 +1,4 @@
-"""Draw the picture of docs/datasets.md by running the code that the page shows.
-
-    python docs/draw_shapes.py
-"""
+"""Draw the picture of docs/datasets.md by running the code that the page shows: `python docs/draw_shapes.py`."""
 
 import contextlib
 import re
@@ -22,7 +19,8 @@ def main() -> None:
             exec(code, names)
         with Image.open("shapes-conv3.png") as picture:
             size = 1500, round(1500 * picture.height / picture.width)
-            picture.resize(size, Image.Resampling.LANCZOS).save(DOCS / "pictures" / "shapes-conv3.webp", quality=85, method=6)
+            small = picture.resize(size, Image.Resampling.LANCZOS)
+        small.save(DOCS / "pictures" / "shapes-conv3.webp", quality=85, method=6)
 
 
 if __name__ == "__main__":

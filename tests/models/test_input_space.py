@@ -51,7 +51,10 @@ def test_each_channel_is_shown_by_itself_and_a_caption_says_so():
     assert shown.shape == (4, 9, 14, 2)
     assert (shown.min(axis=(1, 2)) == 0).all()
     assert (shown.max(axis=(1, 2)) == 255).all()
-    assert network.caption == "mine · inputs: each channel from its lowest value (black) to its highest"
+    assert (
+        network.input_space.caption(network.full_name)
+        == "mine · inputs: each channel from its lowest value (black) to its highest"
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,7 @@ def test_to_image_says_what_is_shown(to_image):
     shown = network.show(x)
     assert shown.shape == (4, 9, 14, 3)
     assert (shown == ((x[:, 0] > 0).byte() * 255).unsqueeze(3).numpy()).all()
-    assert network.caption == "mine"
+    assert network.input_space.caption(network.full_name) == "mine"
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,8 @@ def _save_drawing(drawing: _Drawing, work: AtlasWork, network: Network) -> None:
         picture = Image.fromarray(channels_as_rgb(view))
         save_picture(picture, work.view_file(image), lossless=exact, quality=90, method=4)
     unit, layer, layout = drawing.unit, drawing.layer, drawing.layout
-    picture = unit_picture(unit.projections, unit.patches, layout, f"{layer} · unit {unit.unit}", network.caption)
+    caption = network.input_space.caption(network.full_name)
+    picture = unit_picture(unit.projections, unit.patches, layout, f"{layer} · unit {unit.unit}", caption)
     # Enlarged patches are squares of one colour, which compress well losslessly and would blur otherwise.
     lossless = layout.zoom > 1
     quality, method = (50, 2) if lossless else (90, 4)

@@ -168,7 +168,7 @@ def look(network: Network, image: Image.Image | Tensor, image_name: str = "", un
     # From the highest down: it vouches for those below it, which are then not compared with autograd (`is_verified`).
     projected = {layer: _project(network, x, layer, strongest[layer]) for layer in reversed(strongest)}
     layers = {layer: projected[layer] for layer in strongest}
-    return Look(network.caption, image_name, network.show(x)[0], classes, layers)
+    return Look(network.input_space.caption(network.full_name), image_name, network.show(x)[0], classes, layers)
 
 
 def strongest_units(layer: Layer, maps: Tensor, max_count: int) -> list[UnitActivation]:

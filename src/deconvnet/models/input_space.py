@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -69,12 +70,22 @@ class InputSpace:
             way = "network.preprocess(photo)[None] makes one from a photo" if self.reads_photos else "x[None] is one input"
             raise UsageError(f"{network} takes a tensor of shape (N, {shape}), not {tuple(x.shape)}: {way}.")
 
+    def noise(self) -> Tensor:
+        """Two inputs of noise (2, C, H, W), always the same; with a mean, or averages over one would hardly depend on it."""
+        channels, *size = self.shape
+        random = torch.Generator().manual_seed(0)
+        return torch.randn(2, channels, *size, generator=random) + torch.randn(2, channels, 1, 1, generator=random)
+
     @property
     def shown_as(self) -> str:
         """How inputs are shown, in words for a figure, if that is channel by channel; else empty."""
         if self.reads_photos or self._to_image is not None:
             return ""
         return "inputs: each channel from its lowest value (black) to its highest"
+
+    def caption(self, network: str) -> str:
+        """A network's full name and, if inputs are shown channel by channel, how: for figures with such pictures."""
+        return " · ".join(filter(None, (network, self.shown_as)))
 
     @property
     def shows_pixels(self) -> bool:

@@ -114,11 +114,6 @@ class Network:
         """Name and weights, as printed on every figure."""
         return f"{self.name} ({self.weights})" if self.weights else self.name
 
-    @property
-    def caption(self) -> str:
-        """The full name and, if inputs are shown channel by channel, how: for figures with such pictures."""
-        return " · ".join(filter(None, (self.full_name, self.input_space.shown_as)))
-
     # The module
 
     @property
@@ -187,11 +182,7 @@ class Network:
 
     @cached_property
     def _checks(self) -> SelfChecks:
-        channels, *size = self.input_shape
-        random = torch.Generator().manual_seed(0)
-        # With a mean, without which averages over an image would hardly depend on it.
-        noise = torch.randn(2, channels, *size, generator=random) + torch.randn(2, channels, 1, 1, generator=random)
-        return SelfChecks(self.module, self.name, noise.to(self.device, self.dtype))
+        return SelfChecks(self.module, self.name, self.input_space.noise().to(self.device, self.dtype))
 
     @cached_property
     def trace(self) -> Trace:
