@@ -75,7 +75,7 @@ def _with_module(network: Network, module: nn.Module) -> Network:
     """The network around another module, about which nothing has been found out yet."""
     return Network(
         module,
-        network.preprocessing,
+        **network.input_space.arguments,
         name=network.name,
         weights=network.weights,
         layer_names=list(network.layers),

@@ -63,6 +63,7 @@ def mine(
             raise UsageError("An iterable is read only once, so its mining cannot resume: leave state out.")
         mined = MiningState(key)
         mine_batches(mined, reader, reader.stream(), None, None, workers, progress)
+        mined.resize(mined.read_count)
         return to_result(mined, network, image_set)
     with nullcontext() if file is None else _state_lock(file):
         mined = mine_remaining(network, image_set, key, file, batch_size=batch_size, workers=workers, progress=progress)

@@ -77,8 +77,8 @@ def mine_batches(
             closing(parallel_map(network, read, find_maxima, items, workers, reader.batch_size)) as mined_batches,
         ):
             for batch, checksums, maxima in mined_batches:
-                if count is None:
-                    state.extend(int(batch.indices[-1]) + 1)
+                if count is None and (needed := int(batch.indices[-1]) + 1) > len(state.done):
+                    state.resize(2 * needed)
                 state.add(batch.indices, maxima, labels_of(batch), checksums, batch.skipped)
                 advance(len(batch.rows) + len(batch.skipped))
                 if file is not None and time.monotonic() > next_save:

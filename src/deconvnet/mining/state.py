@@ -159,12 +159,13 @@ class MiningState:
         """(n,) indices of the images that are not done, ascending."""
         return (~self.done).nonzero().flatten()
 
-    def extend(self, image_count: int) -> None:
-        """Make room for items up to that number of them: an iterable does not say how many it has."""
-        more = max(0, image_count - len(self.done))
-        self.done = torch.cat([self.done, torch.zeros(more, dtype=torch.bool)])
-        self.labels = torch.cat([self.labels, torch.full((more,), -1)])
-        self.key = replace(self.key, image_count=len(self.done))
+    def resize(self, image_count: int) -> None:
+        """Make room for so many items, or leave off those at the end: an iterable does not say how many it has."""
+        kept = slice(image_count)
+        missing = max(0, image_count - len(self.done))
+        self.done = torch.cat([self.done[kept], torch.zeros(missing, dtype=torch.bool)])
+        self.labels = torch.cat([self.labels[kept], torch.full((missing,), -1)])
+        self.key = replace(self.key, image_count=image_count)
 
     def add_labels(self, images: Tensor, names: Sequence[str]) -> Tensor:
         """Keep the labels of items of a data set, "" for none, and return their class indices (n,), for `add`."""

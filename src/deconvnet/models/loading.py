@@ -124,6 +124,8 @@ def check_runs_no_code(address: str) -> None:
 def describe_network(network: str, preprocessing: str | Path | None = None) -> dict[str, Any]:
     """What `load` can make of a name: a summary, the weights that exist for it, the crop of its input, and its layers.
 
+    If it takes no photos, its input has a shape in place of a crop.
+
     For NAME:FILE, NAME:imagenette and `FILE.py:function` the layers are those of the loaded network; for a NAME alone, and
     for weights that have to be downloaded, those of the architecture as published. Raises what `load` raises.
     """
@@ -143,7 +145,7 @@ def describe_network(network: str, preprocessing: str | Path | None = None) -> d
         "name": name,
         "summary": summary,
         "weights": weights,
-        "input": net.preprocessing.crop,
+        "input": net.preprocessing.crop if net.input_space.reads_photos else list(net.input_shape),
         "layers": [
             {
                 "name": layer.name,

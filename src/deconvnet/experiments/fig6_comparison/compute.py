@@ -20,7 +20,7 @@ from deconvnet.experiments.fig6_comparison.spectra import spectra
 from deconvnet.experiments.images import sample_indices
 from deconvnet.experiments.result import open_result_folder, save
 from deconvnet.mining import LayerHits, mine
-from deconvnet.models import Network
+from deconvnet.models import InputReader, Network
 from deconvnet.progress import print_status
 from deconvnet.projection import project_batch
 
@@ -57,6 +57,7 @@ def compare(
     networks = first, second
     for network in networks:
         _check_network(network, units)
+        InputReader(network, image_set, batch_size)
     active_fractions, shown_hits, skipped = [], [], []
     for number, network in enumerate(networks, start=1):
         print_status(f"{network.full_name}:", progress)
