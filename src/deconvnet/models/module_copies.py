@@ -35,8 +35,9 @@ def runnable_module(module: nn.Module, name: str) -> nn.Module:
 
 
 def copy_module(module: nn.Module) -> nn.Module | None:
-    """A copy of the module around the same parameters, which does not meet the state that it keeps from pass to pass; None if
-    it cannot be copied or would still call the original.
+    """A copy of the module around the same parameters, with a state of its own from pass to pass.
+
+    None if it cannot be copied or would still call the original.
     """
     if _refers_to_original(module):
         return None
