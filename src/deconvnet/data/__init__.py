@@ -1,6 +1,6 @@
 """From files to tensors: decoding, image sets, packed sets, preprocessing and batches."""
 
-from deconvnet.data.as_preprocessing import AnyPreprocessing, as_preprocessing
+from deconvnet.data.as_preprocessing import as_preprocessing
 from deconvnet.data.decode import UnreadableImage, read_image
 from deconvnet.data.find_inputs import Inputs, find_inputs, find_items
 from deconvnet.data.image_set import ImageSet, classes_from_folders, imagenet_classes
@@ -15,7 +15,6 @@ from deconvnet.data.transform_preprocessing import TransformPreprocessing, trans
 from deconvnet.data.transforms import Preprocessing, per_channel, torchvision_preprocessing
 
 __all__ = [
-    "AnyPreprocessing",
     "Batch",
     "ImageSet",
     "InputDataset",
