@@ -25,6 +25,7 @@ from torch import nn
 from deconvnet.checking import check
 from deconvnet.data import torchvision_preprocessing
 from deconvnet.errors import DeconvnetError
+from deconvnet.formatting import shorten
 from deconvnet.models import Network
 from deconvnet.projection import check_way_down
 
@@ -188,7 +189,7 @@ def page(results: dict[str, Any]) -> str:
                 size, layers, counts = found["size"], found.get("layers", ""), found.get("checked", {})
                 mixed = ", ".join(f"{count} {finding}" for finding, count in counts.items())
                 finding = mixed if len(counts) > 1 and found["verdict"] in counts else found["verdict"]
-                reason = found["reason"].replace(f"{library}:{name}", "it").replace("|", "\\|")
+                reason = shorten(found["reason"].replace(f"{library}:{name}", "it").replace("|", "\\|"), 200)
                 lines.append(f"| {name} | {size}×{size} | {layers} | {finding} | {difference} | {reason} |")
     return "\n".join(lines) + "\n"
 

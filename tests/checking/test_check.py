@@ -75,6 +75,13 @@ def test_a_module_that_reads_strides_gets_those_of_whole_maps():
     assert result.is_right
 
 
+def test_a_network_that_takes_no_photos():
+    module = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 5, 3), nn.ReLU())
+    result = check(Network(module, input_shape=(1, 14, 20)))
+    assert result.is_right
+    assert findings(result) == {"1": "exact", "4": "exact"}
+
+
 def test_a_network_that_comes_along():
     result = check(load("alexnet2012"), ["conv1", "conv3", "fc7"])
     assert findings(result) == {"conv1": "exact", "conv3": "exact", "fc7": "exact"}
@@ -100,6 +107,26 @@ def test_a_gate_of_which_nothing_is_said_is_found(monkeypatch):
     assert result.layers[1].reason == "the way down passes mul, sigmoid without a warning"
     assert not result.is_right
     assert "Do not rely on it." in result.verdict
+
+
+class Clamp(torch.autograd.Function):
+    """Passes its signal on, wherever it was clamped."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x - 0.1
+
+    @staticmethod
+    def backward(ctx, signal):
+        return signal
+
+
+def test_an_autograd_function_of_the_modules_own_is_approximated():
+    result = check(make_network(Step(Clamp.apply)))
+    assert result.is_right
+    assert findings(result) == {"1": "exact", "5": "approximated"}
+    assert result.layers[1].reason == "Clamp()"
+    assert any("Clamp" in warning for warning in result.warnings)
 
 
 def test_a_wrong_rule_is_found(monkeypatch):
@@ -240,4 +267,4 @@ def test_as_json():
     described = result.as_json()
     assert described["right"] is True
     assert described["layers"][0]["layer"] == "1"
-    assert described["layers"][0]["field"] == (3, 3)
+    assert described["layers"][0]["field"] == "3×3"

@@ -23,8 +23,8 @@ class LayerCheck:
     layer: str
     units: int
     map_size: tuple[int, int]
-    field: tuple[int, int]
-    """Height and width of its receptive field in pixels."""
+    field: str
+    """Height × width of its receptive field in pixels; in words if that is not exact."""
     finding: Finding
     way: str = ""
     """How its activations are projected: by switches alone or by autograd, of crops or of whole images."""
@@ -120,7 +120,7 @@ def _row(check: LayerCheck) -> tuple[str, ...]:
         check.layer,
         str(check.units),
         "×".join(map(str, check.map_size)),
-        "×".join(map(str, check.field)),
+        check.field,
         check.way,
         "" if check.difference is None else f"{check.difference:.0e}",
         check.finding + (f": {check.reason}" if check.reason else ""),

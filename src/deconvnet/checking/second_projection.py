@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, Node, saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
@@ -104,7 +105,9 @@ class SecondProjection:
         return torch.zeros_like(self.x[0]) if pixels is None else pixels[0]
 
     def without_rule(self, relu: RecordedReLU) -> list[str]:
-        """Names of what a ReLU depends on that is neither linear nor has a rule, such as the product of a gate."""
+        """Names of what a ReLU depends on that is neither linear nor has a rule, such as the product of a gate; with "()"
+        those of autograd functions that the module defines itself.
+        """
         relus = {relu.node for relu in self.relus}
         names, seen, todo = set[str](), set[Node](), [relu.node]
         while todo:
@@ -117,7 +120,7 @@ class SecondProjection:
             name = _name(node)
             linear = name in _HAS_RULE or (name in _PRODUCTS and len(inputs) == 1) or _divides_by_constant(node)
             if not (linear or node in relus or node in self._norms or name == "AccumulateGrad"):
-                names.add(name.lower())
+                names.add(name if name.endswith("()") else name.lower())
         return sorted(names)
 
 
@@ -166,7 +169,9 @@ class _Recorder(TorchFunctionMode):
 
 
 def _name(node: Node) -> str:
-    """What a node of a graph is the derivative of: "Relu" for ReluBackward0."""
+    """What a node of a graph is the derivative of: "Relu" for ReluBackward0, "Relu()" for an autograd function of Python."""
+    if isinstance(node, BackwardCFunction):
+        return f"{node.name().removesuffix('Backward')}()"
     return node.name().rpartition("::")[2].rstrip("0123456789").removesuffix("Backward")
 
 
@@ -215,7 +220,7 @@ def _is_zero(bound: Tensor | float | None) -> bool:
 
 def _is_local_response_norm(node: Node) -> bool:
     """Does a node divide maps by a power of the mean of their squares over neighbouring maps (Krizhevsky et al. 2012)?"""
-    if _name(node) == "CrossMapLRN2d":
+    if _name(node) == "CrossMapLRN2d()":
         return True
     if _name(node) not in ("Div", "Mul") or len(_inputs(node)) != 2:
         return False
