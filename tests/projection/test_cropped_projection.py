@@ -168,7 +168,7 @@ def test_a_network_that_changes_between_passes_is_refused():
 
 def test_a_relu_on_rows_of_pixels_is_no_layer():
     network = network_of(lambda m, x: F.relu(F.relu(m.a(x)).permute(0, 2, 3, 1).reshape(-1, 8)).reshape(len(x), -1))
-    with pytest.warns(DeconvnetWarning, match=r"relu gives a tensor of shape \(576, 8\).*no layer of network"):
+    with pytest.warns(DeconvnetWarning, match=r"relu gives a tensor of shape \(576, 8\).*: no layer of network"):
         assert [layer.index for layer in network.layers.values()] == [0]
 
 

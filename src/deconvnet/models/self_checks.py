@@ -24,6 +24,7 @@ from deconvnet.tracing import (
     describe_failure,
     exact_float32,
     find_output,
+    first_of,
     iter_tensors,
     run_intercepted,
     trace,
@@ -67,18 +68,9 @@ class SelfChecks:
         """
         if not self.x.is_meta:
             _ = self.layout  # raises for a module that would not be the same afterwards
-        size = "×".join(map(str, self.x.shape[1:]))
-        try:
-            traced = trace(self.module, torch.zeros_like(self.x[:1]))
-        except DeconvnetError:
-            raise
-        except Exception as error:  # a module can raise anything
-            raise ForwardError(
-                f"{self.name} cannot be run on {size} pixels, as its preprocessing gives them: it fails "
-                f"{describe_failure(self.module, error)}."
-            ) from error
-        for no_layer in traced.no_layers:
-            warnings.warn(f"{no_layer}, so it is no layer of {self.name}.", DeconvnetWarning, stacklevel=2)
+        traced = self._traced(torch.zeros_like(self.x[:1]))
+        if traced.no_layers:
+            warnings.warn(f"{first_of(traced.no_layers)}: no layer of {self.name}.", DeconvnetWarning, stacklevel=2)
         for unfollowed in sorted({layer.field.unfollowed for layer in traced.layers} - {""}):
             warnings.warn(
                 f"Which pixels {unfollowed} reads is not known, so the receptive fields of the layers of {self.name} that "
@@ -91,11 +83,11 @@ class SelfChecks:
         _, reason, _ = self._found
         if reason:
             raise DeconvnetError(reason)
-        again = trace(self.module, self.x[:1])
-        for where in again.relus_unseen:
+        again = self._traced(self.x[:1])
+        if again.relus_unseen:
             warnings.warn(
-                f"{self.name} computes a ReLU by {where} in a way that is not known for one: it is no layer, and "
-                "projections pass it by its gradient, not by the paper's rule, so write torch.relu there.",
+                f"{self.name} computes a ReLU by {first_of(again.relus_unseen)} in a way that is not known for one: it is no "
+                "layer, and projections pass it by its gradient, not by the paper's rule, so write torch.relu there.",
                 DeconvnetWarning,
                 stacklevel=2,
             )
@@ -111,6 +103,18 @@ class SelfChecks:
             stacklevel=2,
         )
         return traced.without_fields()
+
+    def _traced(self, x: Tensor) -> Trace:
+        try:
+            return trace(self.module, x)
+        except DeconvnetError:
+            raise
+        except Exception as error:  # a module can raise anything
+            size = "×".join(map(str, x.shape[1:]))
+            raise ForwardError(
+                f"{self.name} cannot be run on {size} pixels, as its preprocessing gives them: it fails "
+                f"{describe_failure(self.module, error)}."
+            ) from error
 
     @cached_property
     def _found(self) -> tuple[torch.memory_format, str, list[str]]:

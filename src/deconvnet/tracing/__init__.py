@@ -1,6 +1,6 @@
 """What happens inside a module during one forward pass: layers, receptive fields, captures and partial runs."""
 
-from deconvnet.tracing.code_location import describe_error, describe_failure
+from deconvnet.tracing.code_location import describe_error, describe_failure, first_of
 from deconvnet.tracing.cropped_forward import CroppedForward, CropPlan, TraceMismatch, paste, plan_crop
 from deconvnet.tracing.float32_precision import bfloat16_is_slow, exact_float32, float32_precision
 from deconvnet.tracing.graph import Layer, Trace
@@ -49,6 +49,7 @@ __all__ = [
     "exact_float32",
     "explain_refusal",
     "find_output",
+    "first_of",
     "float32_precision",
     "iter_tensors",
     "layer_weights",

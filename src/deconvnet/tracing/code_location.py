@@ -2,6 +2,7 @@
 
 import os
 import traceback
+from collections.abc import Sequence
 from functools import cache
 from types import FrameType
 
@@ -35,6 +36,11 @@ def describe_failure(module: nn.Module, error: BaseException) -> str:
         if is_running and not _is_in(file, _OURS, _TORCH):
             line = f"{os.path.basename(file)}, line {number}; "
     return f"{f'in {path} ' if path else ''}({line}{describe_error(error)})"
+
+
+def first_of(items: Sequence[str]) -> str:
+    """The first of several things of a kind, and how many more there are."""
+    return f"{items[0]} and {len(items) - 1} more like it" if len(items) > 1 else items[0]
 
 
 def describe_error(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 
 from deconvnet.errors import DeconvnetError
-from deconvnet.tracing.code_location import line_of_code
+from deconvnet.tracing.code_location import first_of, line_of_code
 from deconvnet.tracing.field_tracker import SignalField, TracedCall, fields_after, layer_field, nothing_known, write_through
 from deconvnet.tracing.graph import Layer, Trace, TraceStep
 from deconvnet.tracing.intercept import evaluation_mode, no_hook
@@ -64,7 +64,7 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
         )
     layers = tracer.layers or tracer.other_layers
     if not layers:
-        others = "; ".join(tracer.no_layers)
+        others = first_of(tracer.no_layers) if tracer.no_layers else ""
         raise DeconvnetError(
             f"No ReLU was met in this network{f' ({others})' if others else ''}, so it has no layer that a deconvnet could "
             "start from."
@@ -346,7 +346,8 @@ class _Tracer(TorchFunctionMode):
         else:
             kind = ""
         if kind:
-            self.no_layers.append(f"{name} gives a tensor of shape {tuple(output.shape)}, {kind}")
+            other = "" if is_relu else f" ({function_name(func).strip('_')})"
+            self.no_layers.append(f"{name}{other} gives a tensor of shape {tuple(output.shape)}, {kind}")
             return
         convolutional = output.dim() == 4
         map_size = (output.shape[2], output.shape[3]) if convolutional else (1, 1)
