@@ -86,8 +86,8 @@ class SelfChecks:
         again = self._traced(self.x[:1])
         if again.relus_unseen:
             warnings.warn(
-                f"{self.name} computes a ReLU by {first_of(again.relus_unseen)} in a way that is not known for one: it is no "
-                "layer, and projections pass it by its gradient, not by the paper's rule, so write torch.relu there.",
+                f"{self.name} computes a ReLU by {first_of(again.relus_unseen)} in a way that is not known for one: it is "
+                "no layer, and projections pass it by its gradient, not by the paper's rule, so write torch.relu there.",
                 DeconvnetWarning,
                 stacklevel=2,
             )
