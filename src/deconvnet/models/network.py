@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from deconvnet.data.as_preprocessing import AnyPreprocessing, as_preprocessing
 from deconvnet.errors import DeconvnetError, DeconvnetWarning, ForwardError, UsageError
 from deconvnet.models.alexnet_family import AlexNetFamily
-from deconvnet.models.class_names import find_class_names
 from deconvnet.models.input_space import InputSpace, ToImage
+from deconvnet.models.library_modules import find_class_names, warn_of_other_preprocessing
 from deconvnet.models.module_copies import runnable_module
 from deconvnet.models.self_checks import SelfChecks
 from deconvnet.tracing import (
@@ -90,6 +90,7 @@ class Network:
             raise UsageError(f"A network needs a torch.nn.Module, such as torchvision.models.resnet18(), not {module!r}.")
         self.module = runnable_module(module, name)
         prepares = None if preprocessing is None else as_preprocessing(preprocessing)
+        warn_of_other_preprocessing(module, prepares, name)
         self.input_space = InputSpace(prepares, input_shape, to_image)
         """What the module's inputs are, how a photo becomes one and how one is shown."""
         self.name = name

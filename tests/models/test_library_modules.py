@@ -1,4 +1,4 @@
-"""The names of classes that libraries attach to their modules and weights."""
+"""What libraries attach to their modules and weights: names of classes and preprocessing."""
 
 import pytest
 import timm
@@ -7,7 +7,7 @@ import transformers
 from torch import nn
 from torchvision import models
 
-from deconvnet import Network, torchvision_preprocessing
+from deconvnet import DeconvnetWarning, Network, torchvision_preprocessing
 from deconvnet.data import imagenet_classes
 
 WEIGHTS = models.ShuffleNet_V2_X0_5_Weights.DEFAULT
@@ -60,3 +60,15 @@ def test_the_outputs_of_a_classifier_of_transformers_are_its_logits():
     with torch.no_grad():
         torch.testing.assert_close(network.output(x), module(x).logits)
     assert network.classifies
+
+
+def test_another_mean_than_timm_states_is_said_once():
+    module = timm.create_model("inception_v3.tf_adv_in1k", num_classes=2)
+    Network(module, timm.data.resolve_model_data_config(module))
+    with pytest.warns(DeconvnetWarning) as caught:
+        Network(module, torchvision_preprocessing(342, 299), name="mine")
+    assert [str(warning.message).split(": pass timm")[0] for warning in caught] == [
+        "mine is shown images with a mean of (0.485, 0.456, 0.406), but timm states (0.5, 0.5, 0.5)",
+        "mine is shown images with a std of (0.229, 0.224, 0.225), but timm states (0.5, 0.5, 0.5)",
+    ]
+    Network(timm.create_model("resnet10t"), torchvision_preprocessing())

@@ -1,11 +1,15 @@
-"""The names of a network's classes, from what libraries attach to their modules and weights."""
+"""What libraries attach to their modules and weights: names of classes, and the preprocessing of their training."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from deconvnet.data.as_preprocessing import AnyPreprocessing
 from deconvnet.data.image_set import imagenet_classes
+from deconvnet.errors import DeconvnetWarning
 
 ClassNames = tuple[tuple[str, str], ...]
 
@@ -39,3 +43,24 @@ def _with_ids(names: list[str]) -> ClassNames:
     """The names, with WordNet ids if they are ImageNet's."""
     imagenet = imagenet_classes()
     return imagenet if names == [name for _, name in imagenet] else tuple(("", name) for name in names)
+
+
+def warn_of_other_preprocessing(module: nn.Module, preprocessing: AnyPreprocessing | None, name: str) -> None:
+    """Warn if timm states that a module's weights were trained with another mean or std, by more than 2 %."""
+    stated = getattr(module, "pretrained_cfg", None)
+    if preprocessing is None or not isinstance(stated, Mapping):
+        return
+    mean, std = (value.flatten() / preprocessing.scale for value in (preprocessing.mean.mean((1, 2)), preprocessing.std))
+    for word, ours, theirs in (("mean", mean, stated.get("mean")), ("std", std, stated.get("std"))):
+        if theirs is not None and len(theirs) == 3 and (ours - torch.tensor(theirs)).abs().max() > 0.02:
+            warnings.warn(
+                f"{name} is shown images with a {word} of {_numbers(ours)}, but timm states "
+                f"{_numbers(torch.tensor(theirs))}: pass timm.data.resolve_model_data_config(module), unless you trained it "
+                "with others.",
+                DeconvnetWarning,
+                stacklevel=3,
+            )
+
+
+def _numbers(values: Tensor) -> str:
+    return "(" + ", ".join(f"{value:.3g}" for value in values.tolist()) + ")"
