@@ -1,6 +1,7 @@
 """A network whose images go through a transform does everything that one with the same `Preprocessing` does."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 from torchvision import transforms as tv
 
 from deconvnet import Atlas, Network, UsageError, mine, torchvision_preprocessing
-from deconvnet.data import TransformPreprocessing
+from deconvnet.data import TransformPreprocessing, find_images, find_splits, pack
 from deconvnet.errors import DeconvnetError
 from deconvnet.experiments.fig6_comparison import compare
 from deconvnet.experiments.table2_errors import evaluate
@@ -88,3 +89,24 @@ def test_shifted_views_are_refused(both, photos):
 def test_a_random_transform_is_refused():
     with pytest.raises(UsageError, match="pass the one for evaluation"):
         network(tv.Compose([tv.RandomResizedCrop(32), tv.ToTensor()]))
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "fits"),
+    [
+        (torchvision_preprocessing(40, 32), True),
+        (torchvision_preprocessing(32, 32), True),  # all of the square: its border is blurred
+        (USUAL, True),
+        (replace(torchvision_preprocessing(32, 32), crop_mode="squash"), False),
+        (tv.Compose([tv.Resize((32, 32)), tv.ToTensor()]), False),
+    ],
+)
+def test_a_packed_set_is_refused_by_networks_that_see_beside_its_squares(preprocessing, fits, photos, tmp_path):
+    pack(find_splits(photos), tmp_path / "packed", workers=1)
+    net = network(preprocessing)
+    if fits:
+        assert mine(net, find_images(tmp_path / "packed"), layers=["1"]).read_count == 9
+    else:
+        for work in (lambda: mine(net, tmp_path / "packed", layers=["1"]), lambda: evaluate([net], tmp_path / "packed", 1)):
+            with pytest.raises(DeconvnetError, match="is shown more of a photo than its central square"):
+                work()

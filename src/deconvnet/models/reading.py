@@ -10,6 +10,7 @@ from torch import Tensor
 from deconvnet.data import Batch, ImageSet, InputDataset, InputSet, InputStream, read_batch, split_batches, upload
 from deconvnet.data.input_dataset import make_batch
 from deconvnet.data.loader import prefetch, reading_threads
+from deconvnet.data.packed_views import check_packed_views
 from deconvnet.errors import UsageError
 from deconvnet.models.network import Network
 
@@ -18,12 +19,14 @@ class InputReader:
     """Reads batches in two steps: `items` is iterated in one thread, and `read` may be called for each item in others."""
 
     def __init__(self, network: Network, input_set: InputSet, batch_size: int) -> None:
-        """Raises `UsageError` for images if the network has no preprocessing, and if `batch_size` is below 1."""
+        """Raises `UsageError` for images if the network has no preprocessing, and if `batch_size` is below 1;
+        `DeconvnetError` for a packed set that lacks what the network is shown.
+        """
         if batch_size < 1:
             raise UsageError(f"batch_size = {batch_size}: it must be 1 or more.")
         self.network, self.input_set, self.batch_size = network, input_set, batch_size
         if isinstance(input_set, ImageSet):
-            network.preprocessing  # refused at once  # noqa: B018
+            check_packed_views(input_set, network.preprocessing, network.full_name)
 
     def items(self, batches: Sequence[Sequence[int]]) -> Iterable[Any]:
         """What `read` makes batches of, for each of `batches`: lists of at most `batch_size` indices."""

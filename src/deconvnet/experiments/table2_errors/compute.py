@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from deconvnet.data import ImageSet, PackedImageSet, TransformPreprocessing, batches, upload
+from deconvnet.data.packed_views import check_packed_views
 from deconvnet.data.transforms import SQUARE_SIZE, CropMode, Interpolation, central_view, ten_views
 from deconvnet.distributed import Processes
 from deconvnet.environment import keep_freed_memory
@@ -273,13 +274,14 @@ def _target_indices(image_set: ImageSet, outputs: ClassOutputs) -> Tensor:
 
 
 def _check_views(network: Network, image_set: ImageSet, views: int) -> None:
-    """Raise `DeconvnetError` if images are smaller than the network's input, or all `views` would be the same."""
+    """Raise `DeconvnetError` if images lack what the network is shown, or all `views` would be the same."""
     crop, square = network.preprocessing.crop, _square_for_views(network, views)
     if isinstance(image_set, PackedImageSet) and crop > SQUARE_SIZE:
         raise DeconvnetError(
             f"{network.full_name} is shown {crop}×{crop} pixels, and the packed set {image_set.root} has "
             f"{SQUARE_SIZE}×{SQUARE_SIZE}: pass the folder of photos instead."
         )
+    check_packed_views(image_set, network.preprocessing, network.full_name)
     if views > 1 and isinstance(square, _CentralSquare) and crop == square.resize:
         raise DeconvnetError(
             f"{network.full_name} is shown the whole central square of {crop}×{crop} pixels, so that its corners and its "
