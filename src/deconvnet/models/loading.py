@@ -206,8 +206,6 @@ def _load_file(name: str, file: Path, toml: Path | None, hub_file: HubFile | Non
         classes=metadata.classes if classes else None,
         classifies=classes > 0,
     )
-    if metadata.classes is None:
-        network.classes = None  # as many outputs as those of its library's weights need not be the same classes
     try:
         _ = network.layers  # one pass over zeros: does this network take inputs of this size?
     except ForwardError as error:

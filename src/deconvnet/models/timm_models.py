@@ -35,6 +35,7 @@ def build_model(model: str, options: ModelOptions, **arguments: Any) -> nn.Modul
     import timm
 
     module: nn.Module = timm.create_model(model, pretrained=False, **{**arguments, "num_classes": options.classes})
+    module.pretrained_cfg = {}  # type: ignore[assignment]  # what its weights are comes with them
     return module
 
 
