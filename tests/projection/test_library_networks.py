@@ -27,7 +27,7 @@ TIMM = [
     slow("resnest14d", 64, 19, "mul, softmax"),
     slow("seresnet50", 64, 65, "mul, sigmoid"),
     ("skresnet18", 64, 33, "mul, softmax"),
-    slow("ecaresnet26t", 64, 27, "conv1d, mul, sigmoid"),
+    slow("ecaresnet26t", 64, 27, "mul, sigmoid"),
     slow("resnetblur18", 64, 17, ""),
     slow("densenet121", 32, 121, ""),
     slow("vgg11_bn", 32, 10, ""),
@@ -49,7 +49,6 @@ TIMM = [
     slow("selecsls42", 64, 41, ""),
     slow("repvgg_a2", 64, 22, ""),
     slow("mobilenetv2_100", 64, 35, ""),
-    slow("hgnet_tiny", 64, 34, "mul, sigmoid"),
 ]
 
 #: Families whose activation functions let negative values through, which has no rule.
