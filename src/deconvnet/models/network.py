@@ -144,6 +144,10 @@ class Network:
         """Is its output class scores, (N, classes)?"""
         return len(self.trace.output_shape) == 2 if self._classifies is None else self._classifies
 
+    @classifies.setter
+    def classifies(self, value: bool) -> None:
+        self._classifies = value
+
     @property
     def digest(self) -> str:
         """SHA-256 over the names and values of the module's weights and buffers."""

@@ -96,10 +96,10 @@ def fields_after(call: TracedCall) -> list[SignalField]:
 def layer_field(field: SignalField, shape: torch.Size) -> ReceptiveField:
     """The receptive field of a layer, the output of which is a signal of this shape (N, C, rows, columns) or (N, C)."""
     regular = field.regular
+    if len(shape) < 4:  # fully connected: all of the image, even if strides leave out some of its border
+        return ReceptiveField.whole_input(regular.height, regular.width).no_better_than(regular.status)
     if field.reach is None:
         return regular
-    if len(shape) < 4:
-        return _one_box(hull(field.reach, range(len(shape))), regular)
     return fit_field(field.reach, shape, regular.height, regular.width).no_better_than(regular.status)
 
 

@@ -362,8 +362,11 @@ class _Tracer(TorchFunctionMode):
         if self.steps_to_compare <= 0 or not step.outputs or output.is_meta or not output.is_floating_point():
             return
         recent = [tensor for tensor, _ in list(self.signals.values())[-_STEPS_OF_A_RELU:] if tensor is not output]
+        recent = [x for x in recent if x.shape == output.shape and x.dtype == output.dtype]
+        if any(torch.equal(x, output) for x in recent):
+            return  # which passes on what a ReLU has made, as dropout does
         for x in recent if before is None else [before]:
-            if x.shape == output.shape and x.dtype == output.dtype and (x < 0).any() and torch.equal(x.clamp(min=0), output):
+            if (x < 0).any() and torch.equal(x.clamp(min=0), output):
                 self.relus_unseen.append(f"{step.name}{step.where}")
                 return
 
