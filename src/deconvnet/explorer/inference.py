@@ -69,13 +69,15 @@ def analyse(loaded: LoadedNetwork, x: Tensor, check_cancelled: Callable[[], None
         layers[layer] = strongest_units(network.layer(layer), maps[0], MAX_UNITS)
 
     with torch.inference_mode():
-        output = network.capture(x[None], network.layers, collect, to_end=True)
-    return ImageAnalysis(class_probabilities(loaded, output), layers)
+        returned = network.capture(x[None], network.layers, collect, to_end=True)
+    return ImageAnalysis(class_probabilities(loaded, returned), layers)
 
 
-def class_probabilities(loaded: LoadedNetwork, output: Tensor | None) -> Tensor | None:
-    """Softmax (classes,) of the module's output (1, classes), float32 on the CPU; None if it is no score for each class."""
-    return output[0].float().softmax(dim=0).cpu() if output is not None and loaded.class_count else None
+def class_probabilities(loaded: LoadedNetwork, returned: Any) -> Tensor | None:
+    """Softmax (classes,) of what the module returned for one input, float32 on the CPU; None if that is no score for each
+    class.
+    """
+    return loaded.network.find_output(returned, 1)[0].float().softmax(dim=0).cpu() if loaded.class_count else None
 
 
 def feature_map(loaded: LoadedNetwork, x: Tensor, layer: str, unit: int) -> Tensor:

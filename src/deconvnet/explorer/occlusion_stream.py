@@ -47,8 +47,8 @@ def occlude_rectangle(loaded: LoadedNetwork, x: Tensor, analysis: ImageAnalysis,
     occluded_x = x[None].clone()
     occluded_x[:, :, box.top : box.bottom, box.left : box.right] = 0
     with torch.inference_mode():
-        output = network.capture(occluded_x, strongest, collect, to_end=True)
-    occluded = ImageAnalysis(class_probabilities(loaded, output), {})
+        returned = network.capture(occluded_x, strongest, collect, to_end=True)
+    occluded = ImageAnalysis(class_probabilities(loaded, returned), {})
     units = [
         {
             "layer": layer,

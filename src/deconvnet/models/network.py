@@ -326,6 +326,7 @@ class Network:
         if not names and not to_end:
             return None
         last, captured = max(names, default=None), 0
+        of_callback: list[Exception] = []
 
         def on_relu(index: int, output: Tensor) -> bool:
             nonlocal captured
@@ -336,12 +337,16 @@ class Network:
                         f"{layer.name} of {self.name} gives a tensor of shape {tuple(output.shape)} for {len(x)} images, "
                         "which is not what it was when the layers were found: a network has to do the same in every pass."
                     )
-                callback(layer.name, maps)
+                try:
+                    callback(layer.name, maps)
+                except Exception as error:
+                    of_callback.append(error)
+                    raise
                 captured += 1
             return index == last and not to_end
 
         self.check_input(x)
-        with exact_float32(), self._own_errors():
+        with exact_float32(), self._own_errors(of_callback):
             returned = run_intercepted(self.module, self.module_input(x), on_relu, rules)
         if captured < len(names):
             raise DeconvnetError(f"{self.name} did not come by all its layers: it has to do the same in every pass.")
@@ -355,13 +360,15 @@ class Network:
             raise DeconvnetError(f"{self.name} gives no class scores. {error}") from None
 
     @contextmanager
-    def _own_errors(self) -> Iterator[None]:
-        """Raise whatever the module raises within as a `ForwardError`."""
+    def _own_errors(self, others: Sequence[Exception]) -> Iterator[None]:
+        """Raise whatever the module raises within, but for the errors of `others`, as a `ForwardError`."""
         try:
             yield
         except (DeconvnetError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # a module can raise anything
+            if error in others:
+                raise
             raise ForwardError(f"{self.name} fails {describe_failure(self.module, error)}.") from error
 
     def capture_partial(self, x: Tensor, name: str, partial: PartialForward, rules: Rules | None = None) -> Tensor | None:

@@ -23,7 +23,7 @@ def standard_call(func: Callable[..., Any], args: Args, kwargs: Kwargs, is_signa
         signal = _rectified(*args, is_signal=is_signal, **kwargs)
         if signal is not None:
             return torch.relu, (signal,), {}
-    if func is torch.prelu and not any(map(is_signal, args[1:])) and _is_all_zero(args[1]):
+    if func is torch.prelu and len(args) == 2 and not is_signal(args[1]) and _is_all_zero(args[1]):
         return torch.relu, args[:1], {}
     if func in _CLAMPS:
         return _with_number(func, args, kwargs, is_signal)
@@ -57,7 +57,7 @@ _CLAMPS = frozenset(
 def _with_number(func: Callable[..., Any], args: Args, kwargs: Kwargs, is_signal: Callable[[Tensor], bool]) -> Call:
     """A clamp of a signal from below to a tensor of zeros, to the number zero."""
     low = args[1] if len(args) > 1 else kwargs.get("min")
-    if not isinstance(low, Tensor) or is_signal(low) or not _is_zero(low, args[0]):
+    if not isinstance(low, Tensor) or is_signal(low) or not args or not _is_zero(low, args[0]):
         return func, args, kwargs
     return (func, (args[0], 0, *args[2:]), kwargs) if len(args) > 1 else (func, args, kwargs | {"min": 0})
 
