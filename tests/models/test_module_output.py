@@ -100,16 +100,12 @@ def test_what_is_no_classifier_is_looked_at_without_class_scores(name):
 
 
 def test_why_there_is_no_output_is_said():
-    with pytest.raises(
-        DeconvnetError, match=r"gives no class scores. Its output is a dictionary of boxes, masks: wrap"
-    ):
+    with pytest.raises(DeconvnetError, match=r"gives no class scores. Its output is a dictionary of boxes, masks: wrap"):
         network_of(TRUNKS["a dictionary of others"]).output(noise(1))
     with pytest.raises(DeconvnetError, match=r"Its output is NoneType, not a tensor"):
         network_of(TRUNKS["nothing"]).output(noise(1))
     network = Network(Net(TRUNKS["maps"]).eval(), torchvision_preprocessing(SIZE, SIZE), classifies=True)
-    with pytest.raises(
-        DeconvnetError, match=r"gives a tensor of shape \(1, 6, 14, 14\) for 1 photos, not \(photos"
-    ):
+    with pytest.raises(DeconvnetError, match=r"gives a tensor of shape \(1, 6, 14, 14\) for 1 photos, not \(photos"):
         network.probabilities(noise(1).float())
 
 

@@ -272,3 +272,14 @@ def test_writing_into_a_new_tensor_is_named():
 
     (name,) = unfollowed(copy)
     assert name.startswith("setitem")
+
+
+def test_single_elements_are_followed_through_tensors_of_fewer_dimensions():
+    def one_pixel(x):
+        row = x[:, 0, 2]
+        return convolve(x) + row[:, 3].sum() + torch.stack(list(x))[0, 0, 2, 3]
+
+    layer = trace(steps(one_pixel), torch.zeros(1, 3, HEIGHT, WIDTH, dtype=torch.float64)).layers[0]
+    for row, column in ((0, 0), (10, 10), (HEIGHT - 3, WIDTH - 3)):
+        left, top, right, bottom = layer.field.clipped_box(row, column)
+        assert (left <= 3 < right, top <= 2 < bottom) == (True, True)
