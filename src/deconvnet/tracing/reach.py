@@ -22,7 +22,9 @@ _FAR = 2.0**20
 
 
 def reach_of(field: ReceptiveField, shape: Sequence[int]) -> Tensor:
-    """The reach of maps (…, rows, columns) with this field, clipped to the input; of any tensor, if all of it has one field."""
+    """The reach of maps (…, rows, columns) with this field, clipped to the input; of any tensor if all its elements have one
+    field.
+    """
     if field.rows.jump == field.columns.jump == 0 and len(shape) < 2:
         return reach_of(field, (1, 1)).view(4, *(1,) * len(shape))
     ends = []
