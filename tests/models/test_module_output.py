@@ -89,7 +89,7 @@ TRUNKS = {
 def test_what_is_no_classifier_is_looked_at_without_class_scores(name):
     network, x = network_of(TRUNKS[name]), noise(1)
     assert not network.classifies
-    with pytest.raises(DeconvnetError, match="network has no classifier"):
+    with pytest.raises(DeconvnetError, match=r"network (has no classifier|gives no class scores)"):
         network.probabilities(x)
     assert look(network, x[0].float()).classes is None
     patches, corners = noise(2)[:, :, :4, :4], torch.tensor([[0, 0], [7, 9]])
@@ -115,6 +115,12 @@ def test_what_a_callback_raises_leaves_as_it_is():
 
     with pytest.raises(KeyError, match="relu"):
         network_of(CLASSIFIERS["a tensor"]).capture(noise(1), ["relu"], fail)
+
+
+@pytest.mark.parametrize("classes", [["ant", "bee"], [("", "ant", "x")], [("", 1)]])
+def test_classes_that_are_no_pairs_of_text_are_refused(classes):
+    with pytest.raises(DeconvnetError, match="Classes are pairs of a WordNet id"):
+        Network(Net(CLASSIFIERS["a tensor"]), torchvision_preprocessing(SIZE, SIZE), classes=classes)
 
 
 def test_a_lazy_layer_or_one_without_values_is_refused():

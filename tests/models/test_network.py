@@ -269,5 +269,5 @@ def test_a_network_made_by_hand_is_saved_so_that_it_can_be_loaded(trunk, tmp_pat
 
 def test_a_module_that_does_not_fit_its_preprocessing_is_explained():
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
-    with pytest.raises(DeconvnetError, match=r"cannot be run on 3×32×32 pixels, as .* gives them: it fails in 0 \(Runt"):
+    with pytest.raises(DeconvnetError, match=r"cannot be run on 3×32×32 pixels, as .* says: it fails in 0 \(Runt"):
         _ = Network(module, torchvision_preprocessing(32, 32)).layers

@@ -76,17 +76,17 @@ class NetworkCheck:
         compared = self._named("exact", "approximated")
         if not compared:
             return "No signal arrived at the pixels from any layer, so nothing could be compared."
+        silent = f"; {len(self.layers) - len(compared)} gave no signal" if len(compared) < len(self.layers) else ""
         largest = max(check.difference or 0.0 for check in compared)
         agree = f"the implementations agree to {largest:.0e}"
         if approximated:
             reasons = ", ".join(sorted({name for check in approximated for name in check.reason.split(", ")}))
             exact = len(compared) - len(approximated)
             return (
-                f"{exact} of {len(compared)} layers are projected by the paper's rules alone; for {len(approximated)} the "
-                f"gradient stands in for {reasons}, for which the paper has no rule; {agree}."
+                f"Of {len(self.layers)} layers {exact} are projected by the paper's rules alone; for {len(approximated)} "
+                f"the gradient stands in for {reasons}, for which the paper has no rule{silent}; {agree}."
             )
-        silent = f", {len(self.layers) - len(compared)} gave no signal" if len(compared) < len(self.layers) else ""
-        return f"{len(compared)} layers are projected exactly by the paper's rules{silent}; {agree}."
+        return f"{_count(len(compared))} projected exactly by the paper's rules{silent}; {agree}."
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -125,3 +125,7 @@ def _row(check: LayerCheck) -> tuple[str, ...]:
         "" if check.difference is None else f"{check.difference:.0e}",
         check.finding + (f": {check.reason}" if check.reason else ""),
     )
+
+
+def _count(layers: int) -> str:
+    return "1 layer is" if layers == 1 else f"{layers} layers are"

@@ -36,7 +36,7 @@ def networks(
     """List what can be looked at: networks, where their weights come from, and their layers."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     if preprocessing and not network:
         raise UsageError("--preprocessing describes weights: name them, as NAME:FILE.")
@@ -58,7 +58,7 @@ def networks(
         console.print(f"\n[bold]{escape(name)}[/bold]: {escape(described['summary'])}")
         if described["weights"]:
             console.print(f"weights: {', '.join(f'{name}:{weights}' for weights in described['weights'])}")
-        table = Table("layer", "units", "feature map", "receptive field", box=None)
+        table = Table(Column("layer", overflow="fold"), "units", "feature map", "receptive field", box=None)
         for layer in described["layers"]:
             sizes = "×".join(map(str, layer["map"])), field_size(layer["field"], layer.get("field_status", "exact"))
             table.add_row(layer["name"], str(layer["units"]), *sizes)

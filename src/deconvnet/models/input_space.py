@@ -11,6 +11,7 @@ from torch import Tensor
 from deconvnet.data.as_preprocessing import AnyPreprocessing
 from deconvnet.data.channel_pictures import scale_channels
 from deconvnet.errors import UsageError
+from deconvnet.tracing import describe_error
 
 #: Makes a picture of an input (C, H, W): (H, W) or (H, W, 3) uint8, or a PIL image.
 ToImage = Callable[[Tensor], np.ndarray | Tensor | Image.Image]
@@ -60,7 +61,9 @@ class InputSpace:
     def preprocess(self, image: Image.Image, network: str) -> Tensor:
         """See `Network.preprocess`."""
         if not isinstance(image, Image.Image):
-            raise UsageError(f"A photo is a picture of PIL, as deconvnet.data.read_image(file) makes one, not {image!r}.")
+            raise UsageError(
+                f"A photo is a picture of PIL, as deconvnet.data.read_image(file) makes one, not a {type(image).__name__}."
+            )
         return self.preprocessing_of(network)(image)
 
     def check(self, x: Tensor, network: str) -> None:
@@ -95,8 +98,15 @@ class InputSpace:
     def show(self, inputs: Tensor) -> np.ndarray:
         """See `Network.show`."""
         if self._to_image is not None:
-            return np.stack([_picture(self._to_image(x), self.shape) for x in inputs.detach().float().cpu()])
+            return np.stack([self._own_picture(self._to_image, x) for x in inputs.detach().float().cpu()])
         return scale_channels(inputs) if self._preprocessing is None else self._preprocessing.denormalise(inputs)
+
+    def _own_picture(self, to_image: ToImage, x: Tensor) -> np.ndarray:
+        try:
+            made = to_image(x)
+        except Exception as error:  # the user's function can raise anything
+            raise UsageError(f"to_image fails on an input of shape {tuple(x.shape)} ({describe_error(error)}).") from error
+        return _picture(made, self.shape)
 
 
 def _shape(preprocessing: AnyPreprocessing | None, shape: tuple[int, int, int] | None) -> tuple[int, int, int]:
@@ -116,7 +126,9 @@ def _shape(preprocessing: AnyPreprocessing | None, shape: tuple[int, int, int] |
         return channels, height, width
     made = 3, preprocessing.crop, preprocessing.crop
     if shape is not None and tuple(shape) != made:
-        raise UsageError(f"The preprocessing makes inputs of shape {made}, but input_shape is {tuple(shape)}: leave it out.")
+        raise UsageError(
+            f"The preprocessing makes inputs of shape {made}, but input_shape is {tuple(shape)}: leave input_shape out."
+        )
     return made
 
 

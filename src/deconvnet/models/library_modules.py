@@ -1,7 +1,7 @@
-"""What libraries attach to their modules and weights: names of classes, and the preprocessing of their training."""
+"""Names of classes, and what libraries attach of them and of preprocessing to their modules and weights."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from deconvnet.data.as_preprocessing import AnyPreprocessing
 from deconvnet.data.image_set import imagenet_classes
-from deconvnet.errors import DeconvnetWarning
+from deconvnet.errors import DeconvnetWarning, UsageError
 
 ClassNames = tuple[tuple[str, str], ...]
 
@@ -64,3 +64,11 @@ def warn_of_other_preprocessing(module: nn.Module, preprocessing: AnyPreprocessi
 
 def _numbers(values: Tensor) -> str:
     return "(" + ", ".join(f"{value:.3g}" for value in values.tolist()) + ")"
+
+
+def checked_classes(classes: Sequence[tuple[str, str]]) -> ClassNames:
+    """`classes` as a tuple. Raises `UsageError` unless they are pairs of text."""
+    for entry in classes:
+        if isinstance(entry, str) or len(entry) != 2 or not all(isinstance(part, str) for part in entry):
+            raise UsageError(f'Classes are pairs of a WordNet id, or "", and a name, such as ("", "cat"), not {entry!r}.')
+    return tuple((wnid, name) for wnid, name in classes)

@@ -60,7 +60,7 @@ def _wrap(module: nn.Module, path: str, found: list[str]) -> nn.Module:
 
 def _may_be_one(module: nn.Module) -> bool:
     is_torchs = type(module).__module__.startswith("torch.") and not isinstance(module, nn.CrossMapLRN2d)
-    is_ours = isinstance(module, LocalResponseNorm)
+    is_ours = any(isinstance(each, LocalResponseNorm | nn.LocalResponseNorm) for each in module.modules())
     has_state = any(True for _ in _tensors_and_hooks(module))
     return not (is_torchs or is_ours or has_state)
 
@@ -83,11 +83,15 @@ def lrn_constants(module: nn.Module) -> LRNConstants | None:
         with torch.no_grad():
             constants = _fit(module)
             generator = torch.Generator().manual_seed(0)
-            x = torch.randn(2, _MAPS, 3, 3, generator=generator, dtype=torch.float64)
-            for scale in (1.0, 1e3):
-                expected = F.local_response_norm(x * scale, constants.n, constants.alpha, constants.beta, constants.k)
-                if not torch.allclose(module(x * scale), expected, rtol=1e-5, atol=0):
+            for scale, size in ((1.0, (3, 3)), (1e3, (3, 3)), (1.0, (11, 7))):
+                x = scale * torch.randn(2, _MAPS, *size, generator=generator, dtype=torch.float64)
+                expected = F.local_response_norm(x, constants.n, constants.alpha, constants.beta, constants.k)
+                if not torch.allclose(module(x), expected, rtol=1e-5, atol=0):
                     return None
+        with torch.inference_mode(False), torch.enable_grad():
+            x = torch.ones(1, _MAPS, 3, 3, dtype=torch.float64, requires_grad=True)
+            if not torch.autograd.grad(module(x).sum(), x)[0].all():  # it is cut off
+                return None
     except Exception:  # a module can raise anything
         return None
     return constants

@@ -19,7 +19,7 @@ from deconvnet.data.as_preprocessing import AnyPreprocessing, as_preprocessing
 from deconvnet.errors import DeconvnetError, DeconvnetWarning, ForwardError, UsageError
 from deconvnet.models.alexnet_family import AlexNetFamily
 from deconvnet.models.input_space import InputSpace, ToImage
-from deconvnet.models.library_modules import find_class_names, warn_of_other_preprocessing
+from deconvnet.models.library_modules import checked_classes, find_class_names, warn_of_other_preprocessing
 from deconvnet.models.module_copies import runnable_module
 from deconvnet.models.self_checks import SelfChecks
 from deconvnet.tracing import (
@@ -96,7 +96,7 @@ class Network:
         self.name = name
         self.weights = weights
         named = find_class_names(module, preprocessing) if classes is None and classifies is not False else classes
-        self.classes = None if named is None else tuple(named)
+        self.classes = None if named is None else checked_classes(named)
         self._classifies = classifies
         self._layer_names = layer_names or (module.layer_names if isinstance(module, AlexNetFamily) else None)
         self._crop_plans: dict[str, CropPlan | None] = {}
@@ -287,6 +287,8 @@ class Network:
         Raises `DeconvnetError` for a trunk, which has no classifier.
         """
         if not self.classifies:
+            if self._classifies is None and not self.trace.output_shape:
+                self.output(x)  # raises, and says why no class scores are found
             raise DeconvnetError(f"{self.full_name} has no classifier, so it cannot say what is in a photo.")
         scores = self.output(x).float()
         if scores.dim() != 2 or len(scores) != len(x):
@@ -352,10 +354,13 @@ class Network:
             raise DeconvnetError(f"{self.name} did not come by all its layers: it has to do the same in every pass.")
         return returned if to_end else None
 
-    def find_output(self, returned: Any, count: int) -> Tensor:
-        """The output proper among what the module returned for `count` images. Raises `DeconvnetError` if there is none."""
+    def find_output(self, returned: Any, count: int, complete: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> Tensor:
+        """The output proper among what the module returned for `count` images. Raises `DeconvnetError` if there is none.
+
+        `complete` makes whole maps of the cropped ones of an incremental pass.
+        """
         try:
-            return find_output(returned, count)
+            return find_output(returned, count, complete)
         except DeconvnetError as error:
             raise DeconvnetError(f"{self.name} gives no class scores. {error}") from None
 

@@ -1,5 +1,6 @@
 """Run a network on versions of one image, each with another patch pasted in, computing only what the patches can change."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -61,10 +62,12 @@ def forward_patched(
     return _output(network, returned, len(patches)), captured[0]
 
 
-def _output(network: Network, returned: Any, count: int) -> Tensor:
+def _output(
+    network: Network, returned: Any, count: int, complete: Callable[[Tensor], Tensor] = lambda tensor: tensor
+) -> Tensor:
     """The module's output; (count, 0) if there is none of a network that is no classifier, such as a detector."""
     try:
-        return network.find_output(returned, count)
+        return network.find_output(returned, count, complete)
     except DeconvnetError:
         if network.classifies:
             raise
@@ -86,9 +89,7 @@ def _forward_incremental(
     try:
         with torch.inference_mode(), exact_float32():
             returned = run_intercepted(network.module, network.module_input(patches), on_relu, partial=incremental)
-            output = _output(network, returned, len(patches))
-            # Vectors are always complete; of maps, only what the last call returned is known.
-            return output if output.dim() == 2 else incremental.full_maps(output), captured[0]
+            return _output(network, returned, len(patches), incremental.full_maps), captured[0]
     except torch.OutOfMemoryError:
         raise  # full images need more memory still
     except Exception:  # as above

@@ -55,7 +55,8 @@ class SelfChecks:
             others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise DeconvnetError(
                 f"{self.name} changes its own buffers in each pass, also in evaluation mode ({changed[0]}{others}), so it "
-                "cannot be looked at: freeze them first, as by module.apply(torch.ao.quantization.disable_observer)."
+                "cannot be looked at: freeze them first, as module.apply(torch.ao.quantization.disable_observer) does for "
+                "quantisation-aware training."
             )
         return layout
 
@@ -112,7 +113,7 @@ class SelfChecks:
         except Exception as error:  # a module can raise anything
             size = "×".join(map(str, x.shape[1:]))
             raise ForwardError(
-                f"{self.name} cannot be run on {size} pixels, as its preprocessing gives them: it fails "
+                f"{self.name} cannot be run on {size} pixels, as its preprocessing or input_shape says: it fails "
                 f"{describe_failure(self.module, error)}."
             ) from error
 
@@ -121,24 +122,33 @@ class SelfChecks:
         """The layout, why the module cannot be looked at, if so, and the buffers that it changes: found at once, as its
         weights may change later.
         """
-        before = {name: (buffer, buffer.clone()) for name, buffer in self.module.named_buffers()}
-        layout, reason = self._try_out()
-        changed = [name for name, (buffer, values) in before.items() if self._restore(name, buffer, values)]
+        before = self._buffers()
+        layout, reason, settled = self._try_out()
+        # Some are filled by the first pass, for all that follow.
+        changed = [name for name, (buffer, values) in settled.items() if self._restore(name, buffer, values)]
+        for name, (buffer, values) in before.items():
+            self._restore(name, buffer, values)
         return layout, reason, changed
 
-    def _try_out(self) -> tuple[torch.memory_format, str]:
-        """The layout, and why the module cannot be looked at, if so."""
+    def _buffers(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """The module's buffers by name, each with a copy of its values."""
+        return {name: (buffer, buffer.clone()) for name, buffer in self.module.named_buffers()}
+
+    def _try_out(self) -> tuple[torch.memory_format, str, dict[str, tuple[Tensor, Tensor]]]:
+        """The layout, why the module cannot be looked at, if so, and the buffers as the first pass has left them."""
         photo = self.x[:1]
         try:
             alone = self._outputs(photo)
         except Exception:  # a module can raise anything, and will again in the pass for which this is asked
-            return torch.contiguous_format, ""
+            return torch.contiguous_format, "", {}
+        settled = self._buffers()
         if _differ(alone, self._outputs(photo)):
-            return torch.contiguous_format, (
+            reason = (
                 f"{self.name} gives another output in each pass over the same photo, also in evaluation mode"
                 f"{self._first_difference(photo, 0)}, so it cannot be looked at. A dropout that is always active, say, "
                 "should be F.dropout(x, training=self.training)."
             )
+            return torch.contiguous_format, reason, settled
         layout = memory_format(photo.device)
         if layout != torch.contiguous_format:
             try:
@@ -146,7 +156,7 @@ class SelfChecks:
             except Exception:  # as above
                 is_same = False
             layout = layout if is_same else torch.contiguous_format
-        return layout, self._why_of_batch(alone)
+        return layout, self._why_of_batch(alone), settled
 
     def _restore(self, name: str, buffer: Tensor, values: Tensor) -> bool:
         """Give a buffer the values that it had; whether it had others."""

@@ -98,11 +98,13 @@ class IncrementalForward:
         """By signal, so far; None where full maps are computed."""
         self.cached: dict[int, Tensor] = {0: cache.x}
         """By signal, so far, its value for the unchanged image."""
-        self.last_signal = 0
 
     def full_maps(self, output: Tensor) -> Tensor:
         """The full maps (N, units, rows, columns) of the layer whose `output` the callback has just received."""
-        return self._expand(output, self.last_signal)
+        signal = getattr(output, "_signal", None)
+        if signal is None:
+            raise TraceMismatch
+        return self._expand(output, signal)
 
     def __call__(self, func: Callable[..., Any], args: Args, kwargs: Kwargs, run: RunCall) -> Any:
         """Run the module's next call by `run`, on crops as far as that pays.
@@ -114,6 +116,8 @@ class IncrementalForward:
             raise TraceMismatch
         if not step.outputs:
             return run(func, *self._with_full_shapes(step, args, kwargs))
+        if any(self.regions.get(signal) is not None for signal in step.outputs[len(results) :]):
+            raise TraceMismatch  # signals that share memory with what changes in place, of which only a region is computed
         regions = [self.regions[signal] for signal in step.inputs if signal is not None]
         cropped = [region for region in regions if region is not None]
         if not cropped:
@@ -128,7 +132,8 @@ class IncrementalForward:
             output, region = self._run_pointwise(step, cropped, func, args, kwargs, run)
         for signal, cached in zip(step.outputs, results, strict=False):
             self.regions[signal], self.cached[signal] = region, cached
-        self.last_signal = step.outputs[0]
+        for signal, tensor in zip(step.outputs, iter_tensors(output), strict=False):
+            tensor._signal = signal  # type: ignore[attr-defined]
         return output
 
     def _run_sliding(

@@ -23,12 +23,18 @@ from deconvnet.errors import DeconvnetError
 from deconvnet.local_response_norm import local_response_norm
 from deconvnet.tracing.cpu_kernels import convolve, linear
 from deconvnet.tracing.ops.activations import explain_refusal, is_activation, is_other_activation, match_relu
-from deconvnet.tracing.ops.metadata import is_assignment, is_constant_creation, is_hook_registration, is_metadata_access
+from deconvnet.tracing.ops.metadata import (
+    changes_input,
+    is_assignment,
+    is_constant_creation,
+    is_hook_registration,
+    is_metadata_access,
+)
 from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_tensors
 from deconvnet.tracing.ops.normalisation import is_local_response_norm
 from deconvnet.tracing.ops.pointwise import split_dim
 from deconvnet.tracing.ops.sliding_window import match_max_pooling
-from deconvnet.tracing.ops.spellings import standard_call
+from deconvnet.tracing.ops.spellings import function_name, standard_call
 
 
 @dataclass(frozen=True)
@@ -64,18 +70,28 @@ class _InterceptMode(TorchFunctionMode):
         super().__init__()
         self.callback, self.rules, self.partial = callback, rules, partial
         self.activation_count = 0
+        self.written: list[Tensor] = []
+        """Tensors that were no signals until an in-place call wrote one into their memory, which others may share."""
+
+    def _is_signal(self, tensor: Tensor) -> bool:
+        if getattr(tensor, "_depends_on_input", False):
+            return True
+        return any(tensor.untyped_storage()._cdata == other.untyped_storage()._cdata for other in self.written)
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
-        func, args, kwargs = standard_call(func, args, kwargs or {}, _is_signal)
+        func, args, kwargs = standard_call(func, args, kwargs or {}, self._is_signal)
         if is_hook_registration(func):
-            return no_hook()
+            return no_hook(func)
         if is_metadata_access(func):
             return func(*args, **kwargs)
         is_layer = is_activation(func, args, kwargs)
         run = self._run_with_rules
         output = self.partial(func, args, kwargs, run) if self.partial else run(func, args, kwargs)
-        if any(map(_is_signal, iter_tensors((args, kwargs)))) and not is_constant_creation(func):
-            mark_signals(args[0] if is_assignment(func) else output)
+        if any(map(self._is_signal, iter_tensors((args, kwargs)))) and not is_constant_creation(func):
+            result = args[0] if is_assignment(func) else output
+            if changes_input(func) or "out" in kwargs:
+                self.written += [tensor for tensor in iter_tensors(result) if not self._is_signal(tensor)]
+            mark_signals(result)
         if is_layer:
             self.activation_count += 1
             if self.callback(self.activation_count - 1, output):
@@ -142,13 +158,9 @@ def mark_signals(value: Any) -> None:
         tensor._depends_on_input = True  # type: ignore[attr-defined]
 
 
-def _is_signal(tensor: Tensor) -> bool:
-    return getattr(tensor, "_depends_on_input", False)
-
-
-def no_hook() -> RemovableHandle:
+def no_hook(func: Callable[..., Any]) -> RemovableHandle | None:
     """What the registration of a hook returns that is not registered: it is of no use here, or would change signals."""
-    return RemovableHandle(OrderedDict())
+    return None if function_name(func) == "retain_grad" else RemovableHandle(OrderedDict())
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -29,11 +29,12 @@ from deconvnet.tracing.ops.metadata import (
     is_hook_registration,
     is_metadata_access,
     is_shape_query,
+    overwrites_input,
 )
 from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_numbers, iter_tensors
-from deconvnet.tracing.ops.normalisation import is_local_response_norm, uses_batch_statistics
+from deconvnet.tracing.ops.normalisation import is_local_response_norm, is_over_last_dim, uses_batch_statistics
 from deconvnet.tracing.ops.pointwise import is_elementwise, is_pointwise, is_reshaping, permuted_dims, supports_cropping
-from deconvnet.tracing.ops.sliding_window import match_sliding_window
+from deconvnet.tracing.ops.sliding_window import expects_channels_first, match_sliding_window
 from deconvnet.tracing.ops.spellings import function_name, standard_call
 from deconvnet.tracing.receptive_field import Axis, ReceptiveField
 
@@ -162,7 +163,7 @@ class _Tracer(TorchFunctionMode):
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
         func, args, kwargs = standard_call(func, args, kwargs or {}, lambda tensor: self.signal_of(tensor) is not None)
         if is_hook_registration(func):
-            return no_hook()
+            return no_hook(func)
         if is_metadata_access(func):
             return func(*args, **kwargs)
         if func is torch._C._set_grad_enabled:
@@ -180,7 +181,12 @@ class _Tracer(TorchFunctionMode):
         self.activation_count += is_layer
         changed_later = args[0].clone() if args and isinstance(args[0], Tensor) and changes_input(func) else None
         versions = [_version(tensor) for tensor in tensors]
-        constants: list[float | Tensor] = [*iter_numbers((args, kwargs)), *self._sums(tensors, signals)]
+        overwritten = kwargs.get("out") if "out" in kwargs else args[0] if overwrites_input(func) else None
+        read = {tensor: signal for tensor, signal in zip(tensors, signals, strict=True) if tensor is not overwritten}
+        constants: list[float | Tensor] = [
+            *iter_numbers((args, kwargs)),
+            *self._sums(read, [self.signal_of(tensor) for tensor in read]),
+        ]
         is_cut = has_no_gradient(func) or not (self.grad_enabled or torch.is_grad_enabled())
         if func is torch._C._set_grad_enabled:
             output = func(*args)
@@ -247,7 +253,7 @@ class _Tracer(TorchFunctionMode):
         where = self._where() if input_signals else ""
         fields = self._output_fields(func, args, kwargs, shapes, inputs, outputs, where, bool(new_in_place))
         returned = [self._record_signal(output, field) for output, field in zip(outputs, fields, strict=True)]
-        self._record_orders(func, args, kwargs, sliding is not None, input_signals, outputs)
+        self._record_orders(func, args, kwargs, input_signals, outputs)
         for output in new_in_place:
             self.signals_by_memory[_memory(output)] = self.signals[id(output)][1]
         aliases = self._aliases(changed_in_place)
@@ -277,15 +283,18 @@ class _Tracer(TorchFunctionMode):
         )
 
     def _record_orders(
-        self, func: Callable[..., Any], args: Args, kwargs: Kwargs, slides: bool, inputs: list[int], outputs: list[Tensor]
+        self, func: Callable[..., Any], args: Args, kwargs: Kwargs, inputs: list[int], outputs: list[Tensor]
     ) -> None:
         """In which order the outputs have images, channels, rows and columns."""
         usual: tuple[int, ...] = (0, 1, 2, 3)
         before = next((self.orders.get(signal, usual) for signal in inputs if len(self.shapes[signal]) == 4), None)
         for output in outputs:
             signal, order = self.signals[id(output)][1], usual
-            if before is not None and output.dim() == 4 and not slides and not is_reshaping(func):
-                order = permuted_dims(func, args, kwargs, before)
+            if is_over_last_dim(func, args) and output.dim() == 4:
+                order = (0, 3, 1, 2)  # channels are the last
+            elif before is not None and output.dim() == 4 and not expects_channels_first(func):
+                is_other = is_reshaping(func) and output.shape != self.shapes[inputs[0]]
+                order = usual if is_other else permuted_dims(func, args, kwargs, before)
             self.orders.pop(signal, None)
             if order != usual:
                 self.orders[signal] = order
@@ -294,11 +303,14 @@ class _Tracer(TorchFunctionMode):
             if output.dim() == 2 and (has_places or stays_flat):
                 self.flattened.add(signal)
 
-    def _sums(self, tensors: list[Tensor], inputs: list[int | None]) -> Iterator[Tensor]:
-        """The sums of absolute values of the tensors that are neither signals nor the module's weights."""
+    def _sums(self, tensors: Iterable[Tensor], inputs: Iterable[int | None]) -> Iterator[Tensor]:
+        """Weighted sums of the tensors that are neither signals nor the module's weights: all sums of a softmax are one."""
         for tensor, signal in zip(tensors, inputs, strict=True):
-            if signal is None and id(tensor) not in self.weights and tensor.is_floating_point() and not tensor.is_meta:
-                yield tensor.detach().abs().sum(dtype=torch.float32)
+            if signal is None and id(tensor) not in self.weights and not (tensor.is_meta or tensor.is_complex()):
+                values = tensor.detach().flatten().float()
+                weights = torch.linspace(1, 2, len(values), device=values.device)
+                yield (values.abs() * weights).sum()
+                yield (values.clamp(min=0) * weights).sum()
 
     def _record_signal(self, output: Tensor, field: SignalField) -> int:
         """The signal that a tensor is, a new one if it was none, with its field updated."""
@@ -359,6 +371,8 @@ class _Tracer(TorchFunctionMode):
         """Note if the last step computes a ReLU by functions for which there is no rule, of a recent signal or in place."""
         step = self.steps[-1]
         self.steps_to_compare = _STEPS_OF_A_RELU if not step.has_rule else self.steps_to_compare - 1
+        if before is None and set(step.outputs) <= set(step.inputs):
+            return  # it returns its argument, as dropout does
         if self.steps_to_compare <= 0 or not step.outputs or output.is_meta or not output.is_floating_point():
             return
         recent = [tensor for tensor, _ in list(self.signals.values())[-_STEPS_OF_A_RELU:] if tensor is not output]

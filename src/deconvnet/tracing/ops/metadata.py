@@ -8,7 +8,7 @@ import torch
 from deconvnet.tracing.ops.spellings import function_name
 
 #: Not `stride` and `storage_offset`: a crop lies in memory otherwise than the whole.
-_SHAPE_METHODS = frozenset("size dim ndimension numel nelement __len__ is_contiguous".split())
+_SHAPE_METHODS = frozenset("size dim ndimension numel nelement sym_size sym_numel sym_stride __len__ is_contiguous".split())
 _SHAPE_ATTRIBUTES = frozenset([torch.Tensor.shape.__get__, torch.Tensor.ndim.__get__])  # type: ignore[attr-defined]
 _VALUE_ATTRIBUTES = frozenset(getattr(torch.Tensor, name).__get__ for name in ("T", "mT", "H", "mH", "data", "real", "imag"))
 _METADATA_METHODS = frozenset(
@@ -50,6 +50,11 @@ def is_in_place(func: Callable[..., Any]) -> bool:
 def changes_input(func: Callable[..., Any]) -> bool:
     """Does it change its first tensor, by its name or as an assignment?"""
     return is_in_place(func) or is_assignment(func)
+
+
+def overwrites_input(func: Callable[..., Any]) -> bool:
+    """Does it change its first tensor without reading its values?"""
+    return function_name(func) in ("copy_", "fill_", "zero_", "normal_", "uniform_")
 
 
 def is_assignment(func: Callable[..., Any]) -> bool:

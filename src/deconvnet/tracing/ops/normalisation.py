@@ -19,3 +19,10 @@ def uses_batch_statistics(func: Callable[..., Any], args: Args, kwargs: Kwargs) 
     if func is not F.batch_norm:
         return False
     return bool(args[5] if len(args) > 5 else kwargs.get("training", False))
+
+
+def is_over_last_dim(func: Callable[..., Any], args: Args) -> bool:
+    """Is it a fully connected product or a normalisation over the last dimension, which then has the channels?"""
+    if func is F.layer_norm:
+        return len(args) > 1 and len(args[1]) == 1
+    return func is F.linear

@@ -20,7 +20,7 @@ _POINTWISE = frozenset(
     prelu elu selu celu gelu silu mish sigmoid sigmoid_ tanh tanh_ hardswish hardsigmoid softplus
     add add_ __add__ __iadd__ __radd__ sub sub_ __sub__ __isub__ __rsub__ rsub mul mul_ __mul__ __imul__ __rmul__ neg abs
     square maximum minimum batch_norm local_response_norm normalise_by dropout dropout_ dropout1d dropout2d feature_dropout
-    alpha_dropout channel_shuffle contiguous clone detach detach_ to float double half bfloat16 type
+    alpha_dropout channel_shuffle contiguous clone detach detach_ requires_grad_ to float double half bfloat16 type
     """.split()
 )
 #: Pointwise functions whose derivative or result may be infinite.

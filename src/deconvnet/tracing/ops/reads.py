@@ -132,8 +132,9 @@ def _interpolate(
 
     def reads(factor: float | None) -> Callable[[int, int], Tensor]:
         def read(inputs: int, outputs: int) -> Tensor:
-            options: dict[str, Any] = {"size": (outputs, 1)} if factor is None else {"scale_factor": (float(factor), 1.0)}
-            each = torch.eye(inputs)[:, None, :, None]  # a basis of the inputs
+            options: dict[str, Any] = {"size": (outputs, 2)} if factor is None else {"scale_factor": (float(factor), 1.0)}
+            # A basis of the inputs; of two columns, as with one torch's kernels for antialiasing are others.
+            each = torch.eye(inputs)[:, None, :, None].expand(-1, 1, -1, 2)
             answers = F.interpolate(
                 *(each,),
                 **options,

@@ -166,6 +166,19 @@ _SLIDING_WINDOW_PARSERS: dict[Callable[..., Any], Callable[..., SlidingWindowCal
 }
 
 
+_CHANNELS_FIRST = frozenset(
+    [
+        *(torch.conv2d, F.max_pool2d, F.max_pool2d_with_indices, torch.max_pool2d, F.avg_pool2d),
+        *(F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.adaptive_max_pool2d_with_indices),
+    ]
+)
+
+
+def expects_channels_first(func: Callable[..., Any]) -> bool:
+    """Is it a convolution or pooling, which takes and gives (N, C, rows, columns)?"""
+    return func in _CHANNELS_FIRST
+
+
 def match_sliding_window(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> SlidingWindowCall | None:
     """The call as one that slides a window over its first argument; None if it does not."""
     parse = _SLIDING_WINDOW_PARSERS.get(func)

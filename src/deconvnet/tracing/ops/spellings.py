@@ -38,9 +38,11 @@ def function_name(func: Callable[..., Any]) -> str:
 _MAXIMA = frozenset([torch.maximum, Tensor.maximum, torch.max, Tensor.max])
 
 
-def _rectified(input: Tensor, other: Any = None, *, is_signal: Callable[[Tensor], bool], **options: Any) -> Tensor | None:
+def _rectified(
+    input: Tensor, other: Any = None, *others: Any, is_signal: Callable[[Tensor], bool], **options: Any
+) -> Tensor | None:
     """The signal of which the call is the maximum with zeros; None for other calls."""
-    if options or not isinstance(other, Tensor) or is_signal(input) == is_signal(other):
+    if others or options or not isinstance(other, Tensor) or is_signal(input) == is_signal(other):
         return None
     signal, constant = (input, other) if is_signal(input) else (other, input)
     return signal if _is_zero(constant, signal) else None
@@ -57,7 +59,9 @@ _CLAMPS = frozenset(
 def _with_number(func: Callable[..., Any], args: Args, kwargs: Kwargs, is_signal: Callable[[Tensor], bool]) -> Call:
     """A clamp of a signal from below to a tensor of zeros, to the number zero."""
     low = args[1] if len(args) > 1 else kwargs.get("min")
-    if not isinstance(low, Tensor) or is_signal(low) or not args or not _is_zero(low, args[0]):
+    high = args[2] if len(args) > 2 else kwargs.get("max")
+    is_number = not isinstance(high, Tensor)  # a clamp takes two numbers or two tensors
+    if not (isinstance(low, Tensor) and args and is_number) or is_signal(low) or not _is_zero(low, args[0]):
         return func, args, kwargs
     return (func, (args[0], 0, *args[2:]), kwargs) if len(args) > 1 else (func, args, kwargs | {"min": 0})
 
