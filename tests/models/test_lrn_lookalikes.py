@@ -93,6 +93,8 @@ OTHERS = {
     "with a ReLU": Written(lambda x: F.local_response_norm(x.relu(), 5)),
     "a softsign": Written(F.softsign),
     "of another shape": Written(lambda x: F.local_response_norm(x, 5).mean(dim=(2, 3))),
+    "of maps of one size": Written(lambda x: F.local_response_norm(F.adaptive_avg_pool2d(x, 3), 5)),
+    "cut off": Written(lambda x: F.local_response_norm(x.detach(), 5)),
     "one that fails": Written(lambda x: x.nothing),
 }
 

@@ -99,6 +99,30 @@ def test_what_is_no_classifier_is_looked_at_without_class_scores(name):
     assert torch.allclose(maps, expected)
 
 
+MAPS = {
+    "two outputs": lambda m, maps: {"out": m.second(maps), "aux": m.second(maps * 2)},
+    "a tuple": lambda m, maps: (m.second(maps), maps),
+    "a list": lambda m, maps: [maps, m.second(maps)],
+}
+
+
+@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize("side", [1, 4])
+def test_outputs_that_are_maps_are_whole_in_incremental_passes(name, side):
+    network = network_of(lambda maps, scores: MAPS[name](network.module, maps))
+    x, patches, corners = noise(1), noise(2)[:, :, :side, :side], torch.tensor([[1, 2], [7, 9]])
+    cache = activation_cache(network, x)
+    output, _ = forward_patched(network, x, cache, patches, corners, "relu", 2)
+    expected, _ = forward_patched(network, x, None, patches, corners, "relu", 2)
+    assert cache.usable
+    assert output.shape == expected.shape
+    assert torch.allclose(output, expected)
+
+
+def test_a_vector_among_several_is_no_class_score():
+    assert not network_of(lambda maps, scores: (maps, scores.flatten(1), scores.flatten(1))).classifies
+
+
 def test_why_there_is_no_output_is_said():
     with pytest.raises(DeconvnetError, match=r"gives no class scores. Its output is a dictionary of boxes, masks: wrap"):
         network_of(TRUNKS["a dictionary of others"]).output(noise(1))

@@ -126,7 +126,14 @@ def two_ways(m, x):
     return m.classify(maps if x.any() else maps * maps.mean())
 
 
+def attended_unseen(m, x):
+    """The weights of such a gate always sum to one."""
+    gate = torch.vmap(lambda maps: maps.mean(dim=(1, 2), keepdim=True).softmax(dim=0))(m.c(x))
+    return m.classify(F.relu(m.a(x)) * gate)
+
+
 UNSEEN = {
+    "a softmax that is hidden": attended_unseen,
     "a function that hides what it computes": gated_unseen,
     "a threshold read into NumPy": above_a_quantile,
     "a number read from maps": above_a_number,
@@ -169,6 +176,17 @@ def test_a_network_is_tried_by_six_passes_of_one_image_besides_its_trace():
     _ = network.layers
     network.output(noise(1))
     assert sum(passes) - 2 == 2 + 6  # traced twice
+
+
+def test_a_buffer_that_the_first_pass_fills_is_no_state():
+    def run(m, x):
+        if not m.filled.any():
+            m.filled.fill_(2.0)
+        return m.classify(F.relu(m.a(x)) * m.filled)
+
+    network = network_of(run)
+    network.module.register_buffer("filled", torch.zeros(1, dtype=torch.float64))
+    assert len(network.layers) == 2
 
 
 def test_weights_may_change_before_the_layers_are_asked_for():

@@ -152,6 +152,64 @@ def test_what_is_no_relu_is_differentiated_and_said(name):
         check_against_oracle(network, run, layer_count=1)
 
 
+def written_through_a_view(m, x, relu=None):
+    maps, shifted = m.a(x), torch.zeros(len(x), 8, SIZE, SIZE, dtype=x.dtype)
+    if relu is None:
+        shifted[:, :, 1:].copy_(maps[:, :, :-1])
+        return m.classify(F.relu(m.b(torch.maximum(shifted, torch.zeros(1, dtype=x.dtype)))))
+    return m.classify(relu(m.b(relu(torch.cat([shifted[:, :, :1], maps[:, :, :-1]], dim=2)))))
+
+
+def changed_through_a_view(m, x, relu=F.relu):
+    maps = relu(m.a(x)) * 1
+    maps.flatten(2).mul_(torch.tensor(2.0, dtype=x.dtype))
+    return m.classify(relu(m.b(maps)))
+
+
+def largest_of_channels(m, x, relu=F.relu):
+    maps = relu(m.a(x))
+    return m.classify(relu(m.b(maps + 0 * torch.max(maps, 1, True)[0])))
+
+
+def clamped_to_tensors(m, x, relu=None):
+    maps = m.a(x)
+    zeros, nines = torch.zeros_like(maps), torch.full_like(maps, 9.0)
+    maps = torch.clamp(maps, zeros, nines) if relu is None else maps.clamp(0, 9)
+    return m.classify((relu or F.relu)(m.b(maps)))
+
+
+ODD = {
+    "signals written through a view": (written_through_a_view, 2),
+    "maps changed through a view": (changed_through_a_view, 2),
+    "the largest of the channels": (largest_of_channels, 2),
+    "clamped to two tensors": (clamped_to_tensors, 1),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.filterwarnings("ignore:Which pixels", "ignore:The way down from", "ignore:network computes a ReLU")
+def test_layers_are_those_of_the_trace_in_each_pass(name):
+    run, count = ODD[name]
+    check_against_oracle(network_of(run), run, count)
+
+
+def test_hooks_that_retain_gradients_replace_no_output():
+    network = network_of(lambda m, x: plain(m, x, F.relu))
+    network.module.a.register_forward_hook(lambda m, inputs, output: output.retain_grad() if output.requires_grad else None)
+    check_against_oracle(network, lambda m, x, relu: plain(m, x, relu))
+
+
+@pytest.mark.filterwarnings("ignore:.*gates or the like")
+@pytest.mark.parametrize("again", [nn.Dropout().eval(), nn.Identity(), lambda x: x.contiguous(), lambda x: x.to(x.dtype)])
+def test_what_passes_on_a_relu_is_none(again):
+    def run(m, x):
+        maps = F.relu(m.a(x))
+        return m.classify(again(F.relu(m.b(maps * maps.mean(dim=(2, 3), keepdim=True).sigmoid()))))
+
+    with warnings.catch_warnings(action="error"):
+        assert len(network_of(run).layers) == 2
+
+
 class Rectify(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

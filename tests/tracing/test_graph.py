@@ -183,6 +183,14 @@ NO_MAPS = {
         r"relu#1 gives a tensor of shape \(1, 400\), feature maps written as",
     ),
     "channels last": (lambda x: F.relu(x.permute(0, 2, 3, 1)), r"relu#1 gives a tensor of shape \(1, 10, 10, 4\)"),
+    "channels last, viewed as they are": (
+        lambda x: F.relu(F.pad(x.permute(0, 2, 3, 1).contiguous().view(1, 10, 10, 4), (0, 0, 0, 1, 0, 1))),
+        r"relu#1 gives a tensor of shape \(1, 11, 11, 4\)",
+    ),
+    "tokens": (
+        lambda x: F.relu(F.linear(x.flatten(2).mT.reshape(1, 10, 10, 4), torch.ones(6, 4))),
+        r"relu#1 gives a tensor of shape \(1, 10, 10, 6\)",
+    ),
     "behind a linear layer": (
         lambda x: F.relu(F.linear(x.movedim(1, -1).contiguous(), torch.ones(6, 4))),
         r"relu#1 gives a tensor of shape \(1, 10, 10, 6\)",

@@ -26,6 +26,7 @@ from deconvnet.tracing import (
     find_output,
     first_of,
     iter_tensors,
+    refuse_hidden_calls,
     run_intercepted,
     trace,
 )
@@ -67,6 +68,7 @@ class SelfChecks:
         If something in the module depends on the photo and cannot be followed, the trace says that nothing is known of
         receptive fields, and a warning names it.
         """
+        refuse_hidden_calls(self.module)
         if not self.x.is_meta:
             _ = self.layout  # raises for a module that would not be the same afterwards
         traced = self._traced(torch.zeros_like(self.x[:1]))
@@ -124,10 +126,11 @@ class SelfChecks:
         """
         before = self._buffers()
         layout, reason, settled = self._try_out()
-        # Some are filled by the first pass, for all that follow.
+        # Those that the first pass fills for all that follow may stay so.
         changed = [name for name, (buffer, values) in settled.items() if self._restore(name, buffer, values)]
-        for name, (buffer, values) in before.items():
-            self._restore(name, buffer, values)
+        if changed:
+            for name, (buffer, values) in before.items():
+                self._restore(name, buffer, values)
         return layout, reason, changed
 
     def _buffers(self) -> dict[str, tuple[Tensor, Tensor]]:

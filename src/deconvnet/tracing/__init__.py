@@ -20,7 +20,7 @@ from deconvnet.tracing.switches import (
     custom_functions,
     plan_switches,
 )
-from deconvnet.tracing.tracer import trace
+from deconvnet.tracing.tracer import refuse_hidden_calls, trace
 
 __all__ = [
     "ActivationCache",
@@ -57,6 +57,7 @@ __all__ = [
     "placeholder",
     "plan_crop",
     "plan_switches",
+    "refuse_hidden_calls",
     "run_intercepted",
     "trace",
 ]

@@ -46,12 +46,7 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
     In a module without ReLUs the layers are the outputs of what it has in their place, such as SiLU. Raises `DeconvnetError`
     for a module whose calls cannot be seen, that has neither, or that normalises by the statistics of the batch.
     """
-    if any(isinstance(submodule, torch.jit.ScriptModule) for submodule in module.modules()):
-        raise DeconvnetError(
-            "A ScriptModule hides what it computes, so no deconvnet can be attached to it: pass the original nn.Module."
-        )
-    if any(hasattr(submodule, "_orig_mod") for submodule in module.modules()):
-        raise DeconvnetError("A module compiled by torch.compile hides what it computes: pass the one that was compiled.")
+    refuse_hidden_calls(module)
     x = x.clone()  # the module may change its input in place
     tracer = _Tracer(module, x)
     # The calls themselves run without gradients; that these are enabled here tells where the module disables them.
@@ -84,6 +79,16 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
         tuple(tracer.no_layers),
         tuple(tracer.relus_unseen),
     )
+
+
+def refuse_hidden_calls(module: nn.Module) -> None:
+    """Raise `DeconvnetError` for a module that is known to hide its calls."""
+    if any(isinstance(submodule, torch.jit.ScriptModule) for submodule in module.modules()):
+        raise DeconvnetError(
+            "A ScriptModule hides what it computes, so no deconvnet can be attached to it: pass the original nn.Module."
+        )
+    if any(hasattr(submodule, "_orig_mod") for submodule in module.modules()):
+        raise DeconvnetError("A module compiled by torch.compile hides what it computes: pass the one that was compiled.")
 
 
 def _number_duplicate_names(layers: list[Layer]) -> Iterator[Layer]:
