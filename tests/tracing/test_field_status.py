@@ -138,6 +138,10 @@ FIELDS = {
     "nearest neighbours of a size": (steps(lambda x: F.interpolate(x, size=(7, 5))), UPPER_BOUND),
     "bilinear": (steps(halve, nn.Upsample(scale_factor=2, mode="bilinear"), conv()), UPPER_BOUND),
     "bilinear, aligned": (steps(lambda x: F.interpolate(x, (7, 9), mode="bilinear", align_corners=True)), UPPER_BOUND),
+    "antialiased": (
+        steps(lambda x: F.interpolate(convolve(x), scale_factor=0.5, mode="bilinear", antialias=True)),
+        EXACT,
+    ),
     "bicubic": (steps(lambda x: F.interpolate(halve(x), scale_factor=1.5, mode="bicubic")), UPPER_BOUND),
     "area": (steps(lambda x: F.interpolate(x, size=(6, 5), mode="area")), EXACT),
     "transposed convolution": (nn.Sequential(conv(stride=2), nn.ConvTranspose2d(3, 3, 4, 2, 1), nn.ReLU()), UPPER_BOUND),
