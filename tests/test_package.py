@@ -93,7 +93,7 @@ def test_what_a_package_index_is_told(wheel):
     required = [entry for entry in metadata.get_all("Requires-Dist") if "extra ==" not in entry]
     assert sorted(required) == project["dependencies"]
     assert len(required) <= 12
-    assert set(metadata.get_all("Provides-Extra")) == {"all", "explore", "onnx", "report", "train"}
+    assert set(metadata.get_all("Provides-Extra")) == {"all", "explore", "onnx", "report", "timm", "train"}
     assert wheel.read(f"deconvnet-{VERSION}.dist-info/entry_points.txt").decode().split("\n", 1) == [
         "[console_scripts]",
         "deconvnet = deconvnet.cli:main\n",

@@ -281,14 +281,14 @@ def test_a_place_that_no_folder_can_take_is_refused_before_any_work(network, pho
 
 
 def test_an_atlas_that_another_process_has_just_finished_leaves_no_folder(network, photos, tmp_path, monkeypatch):
-    out, find = tmp_path / "atlas", build.find_images
+    out, find = tmp_path / "atlas", build.find_items
 
     def found_late(images):
         out.mkdir()
         (out / "atlas.json").write_text("{}")
         return find(images)
 
-    monkeypatch.setattr(build, "find_images", found_late)
+    monkeypatch.setattr(build, "find_items", found_late)
     with pytest.raises(UsageError, match="exists already"):
         Atlas.build(network, photos, out)
     assert list(tmp_path.iterdir()) == [out]

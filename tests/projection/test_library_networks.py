@@ -150,5 +150,5 @@ def test_families_of_transformers_are_projected_as_by_the_oracle(name, layers, f
 
 @pytest.mark.filterwarnings("ignore:The way down")
 def test_levit_is_refused_by_the_name_of_its_activation_function():
-    with pytest.warns(DeconvnetWarning, match="so it is no layer"):  # tokens, not maps
+    with pytest.warns(DeconvnetWarning, match="no layer of network"):  # tokens, not maps
         check_refused(transformers_module("levit"), "hardswish")

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from deconvnet.data import find_images, read_image
+from deconvnet.errors import DeconvnetError
 from deconvnet.experiments.table2_errors import evaluate
 from deconvnet.models import ARCHITECTURES, load
 from deconvnet.projection import project
@@ -116,7 +117,7 @@ def test_under_autocast_onednns_product_is_not_used(monkeypatch):
         raise AssertionError("it is used")
 
     monkeypatch.setattr(cpu_kernels, "_ONEDNN_LINEAR", used)
-    with pytest.raises(AssertionError, match="it is used"):
+    with pytest.raises(DeconvnetError, match="it is used"):
         network.activations(x, "fc3")
     with BFLOAT16.autocast(torch.device("cpu")):
         rounded = network.activations(x, "fc3")
