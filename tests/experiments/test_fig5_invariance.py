@@ -177,7 +177,7 @@ def test_in_half_precision_and_with_an_output_that_is_no_scores(small_network, f
     assert measure_invariance(network, files[:1]).curves["scale"].distances[1, 0, 0] == 0
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
     maps = Network(module, torchvision_preprocessing(32, 32), name="maps", classifies=True)
-    with pytest.raises(DeconvnetError, match="maps cannot be judged"):
+    with pytest.raises(DeconvnetError, match=r"maps (cannot be judged|gives a tensor of shape)"):
         measure_invariance(maps, files[:1])
     assert measure_invariance(Network(module, torchvision_preprocessing(32, 32)), files[:1]).classes is None
     with pytest.raises(UsageError, match="0 photos cannot go through"):
