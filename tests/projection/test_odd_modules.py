@@ -304,6 +304,9 @@ def test_hooks_that_the_forward_pass_registers_do_nothing():
         maps.register_hook(lambda signal: signal * 0).remove()
         maps.register_hook(lambda signal: signal * 0)
         maps.retain_grad()
+        if maps.grad_fn is not None:
+            maps.grad_fn.register_prehook(lambda signals: (signals[0] * 0,))
+            assert maps.grad_fn.name()
         return m.classify(F.relu(m.b(maps)))
 
     check_against_oracle(network_of(run), plain)

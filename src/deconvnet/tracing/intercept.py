@@ -83,7 +83,8 @@ class _InterceptMode(TorchFunctionMode):
         if is_hook_registration(func):
             return no_hook(func)
         if is_metadata_access(func):
-            return func(*args, **kwargs)
+            value = func(*args, **kwargs)
+            return _WithoutHooks(value) if isinstance(value, torch.autograd.graph.Node) else value
         is_layer = is_activation(func, args, kwargs)
         run = self._run_with_rules
         output = self.partial(func, args, kwargs, run) if self.partial else run(func, args, kwargs)
@@ -156,6 +157,22 @@ def mark_signals(value: Any) -> None:
     """Mark the tensors in `value` as depending on the network's input."""
     for tensor in iter_tensors(value):
         tensor._depends_on_input = True  # type: ignore[attr-defined]
+
+
+class _WithoutHooks:
+    """A node of autograd's graph on which hooks can be registered without effect."""
+
+    def __init__(self, node: torch.autograd.graph.Node) -> None:
+        self._node = node
+
+    def register_hook(self, _: Any) -> RemovableHandle:
+        """Does nothing."""
+        return RemovableHandle(OrderedDict())
+
+    register_prehook = register_hook
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._node, name)
 
 
 def no_hook(func: Callable[..., Any]) -> RemovableHandle | None:
