@@ -184,14 +184,11 @@ class _Tracer(TorchFunctionMode):
             )
         is_relu, is_layer = match_relu(func, args, kwargs) is not None, is_activation(func, args, kwargs)
         self.activation_count += is_layer
-        changed_later = args[0].clone() if args and isinstance(args[0], Tensor) and changes_input(func) else None
+        before_change = args[0].clone() if args and isinstance(args[0], Tensor) and changes_input(func) else None
         versions = [_version(tensor) for tensor in tensors]
         overwritten = kwargs.get("out") if "out" in kwargs else args[0] if overwrites_input(func) else None
-        read = {tensor: signal for tensor, signal in zip(tensors, signals, strict=True) if tensor is not overwritten}
-        constants: list[float | Tensor] = [
-            *iter_numbers((args, kwargs)),
-            *self._sums(read, [self.signal_of(tensor) for tensor in read]),
-        ]
+        read = [(tensor, signal) for tensor, signal in zip(tensors, signals, strict=True) if tensor is not overwritten]
+        constants: list[float | Tensor] = [*iter_numbers((args, kwargs)), *self._sums(read)]
         is_cut = has_no_gradient(func) or not (self.grad_enabled or torch.is_grad_enabled())
         if func is torch._C._set_grad_enabled:
             output = func(*args)
@@ -203,7 +200,7 @@ class _Tracer(TorchFunctionMode):
         self._record_step(func, args, kwargs, tensors, shapes, signals, changed, result, is_layer, is_relu, is_cut)
         self.constants.append(constants if self.steps[-1].outputs else [])
         if isinstance(result, Tensor) and not is_layer:
-            self._compare_with_relu(result, changed_later)
+            self._compare_with_relu(result, before_change)
         if is_layer and self.signal_of(output) is not None:
             self._record_layer(func, output, is_relu)
         return output
@@ -308,9 +305,11 @@ class _Tracer(TorchFunctionMode):
             if output.dim() == 2 and (has_places or stays_flat):
                 self.flattened.add(signal)
 
-    def _sums(self, tensors: Iterable[Tensor], inputs: Iterable[int | None]) -> Iterator[Tensor]:
-        """Weighted sums of the tensors that are neither signals nor the module's weights: all sums of a softmax are one."""
-        for tensor, signal in zip(tensors, inputs, strict=True):
+    def _sums(self, read: Iterable[tuple[Tensor, int | None]]) -> Iterator[Tensor]:
+        """Weighted sums of the tensors that are neither signals nor the module's weights; the plain sum of a softmax is
+        always one. `read` has the signal of each tensor.
+        """
+        for tensor, signal in read:
             if signal is None and id(tensor) not in self.weights and not (tensor.is_meta or tensor.is_complex()):
                 values = tensor.detach().flatten().float()
                 weights = torch.linspace(1, 2, len(values), device=values.device)
