@@ -175,7 +175,7 @@ def test_a_network_is_tried_by_six_passes_of_one_image_besides_its_trace():
     network.output(noise(1))
     _ = network.layers
     network.output(noise(1))
-    assert sum(passes) - 2 == 2 + 6  # traced twice
+    assert sum(passes) - 2 == 1 + 6
 
 
 def test_a_buffer_that_the_first_pass_fills_is_no_state():

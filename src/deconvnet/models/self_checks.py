@@ -144,21 +144,21 @@ class SelfChecks:
             alone = self._outputs(photo)
         except Exception:  # a module can raise anything, and will again in the pass for which this is asked
             return torch.contiguous_format, "", {}
-        settled = self._buffers()
-        if _differ(alone, self._outputs(photo)):
+        settled, layout = self._buffers(), memory_format(photo.device)
+        try:
+            is_same = not _differ(alone, self._outputs(photo.contiguous(memory_format=layout)))
+        except Exception:  # as above
+            is_same = False
+        if not is_same and layout != torch.contiguous_format:
+            layout = torch.contiguous_format
+            is_same = not _differ(alone, self._outputs(photo))
+        if not is_same:
             reason = (
                 f"{self.name} gives another output in each pass over the same photo, also in evaluation mode"
                 f"{self._first_difference(photo, 0)}, so it cannot be looked at. A dropout that is always active, say, "
                 "should be F.dropout(x, training=self.training)."
             )
-            return torch.contiguous_format, reason, settled
-        layout = memory_format(photo.device)
-        if layout != torch.contiguous_format:
-            try:
-                is_same = not _differ(alone, self._outputs(photo.contiguous(memory_format=layout)))
-            except Exception:  # as above
-                is_same = False
-            layout = layout if is_same else torch.contiguous_format
+            return layout, reason, settled
         return layout, self._why_of_batch(alone), settled
 
     def _restore(self, name: str, buffer: Tensor, values: Tensor) -> bool:
