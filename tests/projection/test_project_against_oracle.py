@@ -100,7 +100,9 @@ def check_all_layers(network, steps, x, tolerance, rules="deconvnet"):
             assert error <= tolerance, f"{name} unit {unit} at {row},{column}: {error:.1e}"
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)], ids=["float32", "float64"]
+)
 @pytest.mark.parametrize("name", RANDOM)
 @torch.no_grad()
 def test_random_networks(name, dtype):

@@ -4,7 +4,8 @@ A layer is the output of a ReLU, observed before pooling as in the paper.
 """
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -161,3 +162,11 @@ class Trace:
 def _is_close(one: float, other: float) -> bool:
     """Whether two constants are the same but for rounding."""
     return math.isclose(one, other, rel_tol=1e-5, abs_tol=1e-12) or (math.isnan(one) and math.isnan(other))
+
+
+def number_duplicate_names(layers: list[Layer]) -> Iterator[Layer]:
+    """The layers, those that share a name numbered in the order in which they run."""
+    totals, counts = Counter(layer.name for layer in layers), Counter[str]()
+    for layer in layers:
+        counts[layer.name] += 1
+        yield replace(layer, name=f"{layer.name}#{counts[layer.name]}") if totals[layer.name] > 1 else layer

@@ -1,10 +1,8 @@
 """Trace one forward pass of any module: a `TorchFunctionMode` sees every torch call on the way."""
 
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from deconvnet.errors import DeconvnetError
 from deconvnet.tracing.code_location import first_of, line_of_code
 from deconvnet.tracing.field_tracker import SignalField, TracedCall, fields_after, layer_field, nothing_known, write_through
-from deconvnet.tracing.graph import Layer, Trace, TraceStep
+from deconvnet.tracing.graph import Layer, Trace, TraceStep, number_duplicate_names
 from deconvnet.tracing.intercept import evaluation_mode, no_hook
 from deconvnet.tracing.module_output import find_output
 from deconvnet.tracing.ops.activations import is_activation, match_relu
@@ -71,7 +69,7 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
         output_shape = torch.Size()
     constants = tuple(tuple(float(constant) for constant in step) for step in tracer.constants)
     return Trace(
-        tuple(_number_duplicate_names(layers)),
+        tuple(number_duplicate_names(layers)),
         tuple(tracer.steps),
         tuple(tracer.shapes),
         constants,
@@ -89,13 +87,6 @@ def refuse_hidden_calls(module: nn.Module) -> None:
         )
     if any(hasattr(submodule, "_orig_mod") for submodule in module.modules()):
         raise DeconvnetError("A module compiled by torch.compile hides what it computes: pass the one that was compiled.")
-
-
-def _number_duplicate_names(layers: list[Layer]) -> Iterator[Layer]:
-    totals, counts = Counter(layer.name for layer in layers), Counter[str]()
-    for layer in layers:
-        counts[layer.name] += 1
-        yield replace(layer, name=f"{layer.name}#{counts[layer.name]}") if totals[layer.name] > 1 else layer
 
 
 #: Calls in which other functions compute a ReLU, at most.
