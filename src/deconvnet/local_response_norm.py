@@ -50,7 +50,7 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
 
 
 def normalise_by(x: Tensor, module: nn.Module) -> Tensor:
-    """What `module`, which computes local response normalisation in a way of its own, makes of `x` (N, C, H, W).
+    """The output of `module`, another implementation of local response normalisation, for `x` (N, C, H, W).
 
     A trace or projection intercepts this as it does torch's own function.
     """

@@ -113,7 +113,7 @@ def test_batches_are_pinned_where_they_are_read_and_uploaded_where_they_are_comp
         return upload(tensor, device)
 
     monkeypatch.setattr(Batch, "pinned_for", pinned_for)
-    for module in (sys.modules["deconvnet.models.reading"], evaluating):
+    for module in (sys.modules["deconvnet.models.input_reader"], evaluating):
         monkeypatch.setattr(module, "upload", recorded_upload)
     photos = inputs / "photos" / "val"
     with emulated():

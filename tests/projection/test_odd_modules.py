@@ -227,7 +227,7 @@ def test_autograd_functions_of_the_module_s_own_are_said():
         return m.classify(relu(m.b(Rectify.apply(m.a(x)))))
 
     network = network_of(run)
-    with pytest.warns(DeconvnetWarning, match=r"passes autograd functions of its own \(Rectify\)"):
+    with pytest.warns(DeconvnetWarning, match=r"passes custom autograd functions \(Rectify\)"):
         check_against_oracle(network, run, layer_count=1)
 
 

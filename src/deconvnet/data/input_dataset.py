@@ -32,7 +32,20 @@ _DIFFERS = (
 Items = list[tuple[int, Any]]
 
 
-class InputDataset(InputSet):
+class _NamedItems(InputSet):
+    """Inputs that are known by a name and their index."""
+
+    name: str
+
+    @property
+    def title(self) -> str:
+        return self.name
+
+    def describe(self, index: int) -> str:
+        return f"Item {index} of {self.name}"
+
+
+class InputDataset(_NamedItems):
     """A map-style data set: `dataset[index]` is a tensor (C, H, W) as a network takes it, or a pair of it and a label.
 
     Labels are whole numbers or text. Wherever a set of images is asked for, a data set can be passed as it is, or wrapped in
@@ -56,13 +69,6 @@ class InputDataset(InputSet):
         self.paths = tuple(map(str, range(count)))
         self.labels, self.classes = ("",) * len(self.paths), ()
         self._lock = threading.Lock()
-
-    @property
-    def title(self) -> str:
-        return self.name
-
-    def describe(self, index: int) -> str:
-        return f"Item {index} of {self.name}"
 
     def with_labels(self, labels: Tensor, classes: Sequence[str]) -> Self:
         """A copy that knows its labels, which mining reads: their indices (items,) in `classes`, -1 for none."""
@@ -107,20 +113,13 @@ class InputDataset(InputSet):
         return iter(loader)
 
 
-class InputStream(InputSet):
+class InputStream(_NamedItems):
     """An iterable of what a data set has as items, which is read once; its inputs are counted as they come."""
 
     def __init__(self, iterable: Iterable[Any], name: str = "") -> None:
         self.iterable, self.name = iterable, name or type(iterable).__name__
         self.paths, self.labels, self.classes = (), (), ()
         self.digest = ""
-
-    @property
-    def title(self) -> str:
-        return self.name
-
-    def describe(self, index: int) -> str:
-        return f"Item {index} of {self.name}"
 
     def with_labels(self, labels: Tensor, classes: Sequence[str]) -> Self:
         """A copy that knows its length and labels, as `InputDataset.with_labels`."""

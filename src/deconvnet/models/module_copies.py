@@ -27,7 +27,7 @@ def runnable_module(module: nn.Module, name: str) -> nn.Module:
     if lookalikes:
         warnings.warn(
             f"{', '.join(lookalikes)} of {name} {'computes' if len(lookalikes) == 1 else 'compute'} local response "
-            "normalisation in a way of its own: projections pass it unchanged, as the paper's do.",
+            "normalisation: projections pass it unchanged, as in the paper.",
             DeconvnetWarning,
             stacklevel=3,
         )
@@ -35,7 +35,7 @@ def runnable_module(module: nn.Module, name: str) -> nn.Module:
 
 
 def copy_module(module: nn.Module) -> nn.Module | None:
-    """A copy of the module around the same parameters, with a state of its own from pass to pass.
+    """A copy of the module that shares its parameters but none of its other state.
 
     None if it cannot be copied or would still call the original.
     """

@@ -91,7 +91,7 @@ _LIBRARIES: Sequence[Library] = (torchvision_models, timm_models)
 
 
 def find_library(spec: str) -> Library | None:
-    """The library by whose prefix a network's name begins; None for our own networks and files of one's own."""
+    """The library by whose prefix a network's name begins; None for our own networks and for FILE.py:FUNCTION."""
     return next((library for library in _LIBRARIES if spec.startswith(library.PREFIX)), None)
 
 

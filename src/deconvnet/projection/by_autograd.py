@@ -72,12 +72,12 @@ def project_by_autograd(
 
 
 def _warn_of_functions(network: Network, layer: str, maps: Tensor) -> None:
-    """Warn, once, of the module's own autograd functions, into which no rule reaches."""
+    """Warn, once, of custom autograd functions, whose backward passes no rule can replace."""
     names = sorted(name.rpartition(".")[2] for name in custom_functions(maps) if not name.startswith("torch."))
     if names:
         network.warn_once(
             "functions",
-            f"The way down from {layer} of {network.full_name} passes autograd functions of its own ({', '.join(names)}): "
+            f"The way down from {layer} of {network.full_name} passes custom autograd functions ({', '.join(names)}): "
             "their backward passes are used, whatever the rules say.",
         )
 

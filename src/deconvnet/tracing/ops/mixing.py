@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from deconvnet.tracing.ops.metadata import is_assignment
-from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_tensors
+from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, argument, iter_tensors
 from deconvnet.tracing.ops.spellings import function_name
 
 #: Functions, by name, that return elements of their arguments elsewhere, or zeros, and look at no value.
@@ -106,25 +106,21 @@ def mixed_dims(func: Callable[..., Any], args: Args, kwargs: Kwargs, dims: int) 
     if name == "group_norm":
         return everything[1:], True
     if name == "normalize":
-        return _as_dims(_argument(args, kwargs, 2, "dim", default=1), everything), True
+        return _as_dims(argument(args, kwargs, 2, "dim", default=1), everything), True
     if name in _ALONG:
-        return _as_dims(_argument(args, kwargs, 1, "dim"), everything), True
+        return _as_dims(argument(args, kwargs, 1, "dim"), everything), True
     if name not in _REDUCTIONS or any(isinstance(value, Tensor) for value in args[1:]):
         return None
     index = 2 if name == "norm" else 1
-    keep = _argument(args, kwargs, index + 1, "keepdim", "keepdims", default=False)
+    keep = argument(args, kwargs, index + 1, "keepdim", "keepdims", default=False)
     if name in ("std", "var", "std_mean", "var_mean"):
         keep = kwargs.get("keepdim", args[3] if len(args) > 3 else False)
-        if isinstance(_argument(args, kwargs, 1, "dim"), bool):
+        if isinstance(argument(args, kwargs, 1, "dim"), bool):
             return everything, False
-    return _as_dims(_argument(args, kwargs, index, "dim", "axis"), everything), bool(keep)
+    return _as_dims(argument(args, kwargs, index, "dim", "axis"), everything), bool(keep)
 
 
 def _as_dims(value: Any, everything: list[int]) -> list[int]:
     if value is None or (isinstance(value, list | tuple) and not value):
         return everything
     return [dim % len(everything) for dim in (value if isinstance(value, list | tuple) else [value])]
-
-
-def _argument(args: Args, kwargs: Kwargs, index: int, *names: str, default: Any = None) -> Any:
-    return args[index] if len(args) > index else next((kwargs[name] for name in names if name in kwargs), default)

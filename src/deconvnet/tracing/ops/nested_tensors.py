@@ -43,3 +43,8 @@ def iter_numbers(value: Any) -> Iterator[float]:
             yield from iter_numbers(item)
     elif isinstance(value, dict):
         yield from iter_numbers(tuple(value.values()))
+
+
+def argument(args: Args, kwargs: Kwargs, index: int, *names: str, default: Any = None) -> Any:
+    """An argument by its place or by one of its names."""
+    return args[index] if len(args) > index else next((kwargs[name] for name in names if name in kwargs), default)

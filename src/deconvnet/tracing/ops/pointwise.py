@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, iter_tensors, map_tensors
+from deconvnet.tracing.ops.nested_tensors import Args, Kwargs, argument, iter_tensors, map_tensors
 from deconvnet.tracing.ops.spellings import function_name
 from deconvnet.tracing.receptive_field import Pair
 
@@ -52,7 +52,7 @@ def is_pointwise(func: Callable[..., Any], args: Args, kwargs: Kwargs, shape: Pa
     if dims < 3 or output.dim() < 3 or tuple(output.shape[-2:]) != tuple(shape[-2:]):
         return False
     if name in _JOINING_OR_SPLITTING:
-        return dims == 4 and _argument(args, kwargs, _JOINING_OR_SPLITTING[name], "dim", "axis", default=0) in (1, -3)
+        return dims == 4 and argument(args, kwargs, _JOINING_OR_SPLITTING[name], "dim", "axis", default=0) in (1, -3)
     if name == "__getitem__":
         return _indexes_channels_only(args[1], dims)
     if name in _PERMUTING:
@@ -99,7 +99,7 @@ def split_dim(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> int | Non
     """The dimension along which the call splits its first argument, or None. The results keep all dimensions."""
     if function_name(func) not in _SPLITTING:
         return None
-    return int(_argument(args, kwargs, 2, "dim", default=0))
+    return int(argument(args, kwargs, 2, "dim", default=0))
 
 
 def permuted_dims(func: Callable[..., Any], args: Args, kwargs: Kwargs, dims: tuple[int, ...]) -> tuple[int, ...]:
@@ -128,10 +128,6 @@ def supports_cropping(func: Callable[..., Any], output: Tensor, constants: list[
     return not any(tensor.dim() > max_dims and max(tensor.shape[-2:]) > 1 for tensor in constants)
 
 
-def _argument(args: Args, kwargs: Kwargs, index: int, *names: str, default: Any = None) -> Any:
-    return args[index] if len(args) > index else next((kwargs[name] for name in names if name in kwargs), default)
-
-
 def _indexes_channels_only(index: Any, dims: int) -> bool:
     """Is the index x[:, i], x[:, a:b], x[:, None] …, which keeps every image and every position?"""
     items = index if isinstance(index, tuple) else (index,)
@@ -146,9 +142,9 @@ def _indexes_channels_only(index: Any, dims: int) -> bool:
 def _keeps_spatial_dims(name: str, args: Args, kwargs: Kwargs, dims: int) -> bool:
     """Does a permutation of the dimensions leave the last two where they are?"""
     if name == "permute":
-        order = args[1:] if len(args) > 2 else _argument(args, kwargs, 1, "dims")
+        order = args[1:] if len(args) > 2 else argument(args, kwargs, 1, "dims")
         return tuple(dim % dims for dim in order)[-2:] == (dims - 2, dims - 1)
-    source = _argument(args, kwargs, 1, "dim0", "axis0", "source")
-    destination = _argument(args, kwargs, 2, "dim1", "axis1", "destination")
+    source = argument(args, kwargs, 1, "dim0", "axis0", "source")
+    destination = argument(args, kwargs, 2, "dim1", "axis1", "destination")
     moved = [dim for item in (source, destination) for dim in (item if isinstance(item, list | tuple) else [item])]
     return all(dim % dims < dims - 2 for dim in moved)
